@@ -1,7 +1,26 @@
 //! A pure-Rust Apache Kafka client.
 
-mod net;
+// The inner layers are private. `__internals` opens them to this repository's own tests, benches and fuzz targets.
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod machine;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod record;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod wire;
+
+#[cfg(not(feature = "__internals"))]
+mod machine;
+#[cfg(not(feature = "__internals"))]
+mod record;
+#[cfg(not(feature = "__internals"))]
+mod wire;
+
 #[cfg(feature = "mock")]
 pub mod mock;
+mod net;
 
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
+pub use wire::error_code::ErrorCode;

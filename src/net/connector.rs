@@ -84,7 +84,8 @@ impl FromStr for Address {
         if host.contains(':') && !rest.starts_with('[') {
             return Err(wrong("an IPv6 address needs brackets, as in [::1]:9092"));
         }
-        let port = port.parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(|| wrong("the port is not 1 to 65535"))?;
+        let port =
+            port.parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(|| wrong("the port is not 1 to 65535"))?;
         Ok(Self::new(host, port))
     }
 }
