@@ -23,8 +23,12 @@ mod error;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod net;
+mod producer;
 
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
+pub use producer::{
+    Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError,
+};
 pub use wire::error_code::ErrorCode;

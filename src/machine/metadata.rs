@@ -258,7 +258,7 @@ impl Metadata {
     fn request(&self) -> MetadataRequest {
         let missing =
             |may_create| self.wanted.iter().any(|(name, create)| *create == may_create && !self.is_known(name));
-        let create = missing(true) && (!missing(false) || self.next_id % 2 == 0);
+        let create = missing(true) && (!missing(false) || self.next_id.is_multiple_of(2));
         let named = self.wanted.iter().filter(|(name, may_create)| !create || **may_create || self.is_known(name));
         let topics = named.map(|(name, _)| MetadataRequestTopic { name: Some(Arc::clone(name)), ..Default::default() });
         MetadataRequest { topics: Some(topics.collect()), allow_auto_topic_creation: create, ..Default::default() }

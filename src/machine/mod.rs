@@ -6,6 +6,8 @@
 //! a random number or depends on the order of a hash map, so any history can be replayed.
 #![allow(missing_docs, reason = "private layer: documented where a reader needs it, not item by item")]
 
+pub mod accumulator;
 pub mod backoff;
 pub mod connection;
 pub mod metadata;
+pub mod sequence;

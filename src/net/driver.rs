@@ -138,8 +138,7 @@ impl Driver {
         };
         self.inbox.reserve(wanted);
         let mut limited = (&mut self.inbox).limit(wanted);
-        let read = pin!(self.io.read_buf(&mut limited)).poll(cx);
-        read
+        pin!(self.io.read_buf(&mut limited)).poll(cx)
     }
 
     /// Hands every whole frame of the inbox to the machine.

@@ -65,6 +65,15 @@ impl MetadataHandle {
         let _ = self.commands.send(Command::Want { topic: Arc::clone(topic), auto_create });
     }
 
+    /// The next picture that a broker answers with, asked for now.
+    pub async fn fresh(&self) -> Result<Arc<Cluster>, Error> {
+        let mut picture = self.picture.clone();
+        let answers = picture.borrow_and_update().cluster.answers;
+        self.refresh();
+        let newer = picture.wait_for(|picture| picture.cluster.answers > answers).await;
+        newer.map(|picture| Arc::clone(&picture.cluster)).map_err(|_| Error::closed("client"))
+    }
+
     /// Waits for the first answer of any broker, or for every seed to have failed.
     pub async fn first_answer(&self) -> Result<(), Error> {
         let mut picture = self.picture.clone();
