@@ -269,8 +269,10 @@ impl Connection {
         self.last_used = now;
         match &self.state {
             State::Dead(cause) => {
-                let error = CallError::Lost { cause: cause.clone(), sent: false };
-                self.events.push_back(Event::Failed { token, error });
+                let failed = Event::Failed { token, error: CallError::Lost { cause: cause.clone(), sent: false } };
+                // `Dead` stays the last event: whoever stops listening there must not miss this one.
+                let before_dead = self.events.len() - usize::from(matches!(self.events.back(), Some(Event::Dead(_))));
+                self.events.insert(before_dead, failed);
             }
             State::Ready(versions) if self.muted_until.is_none() && self.waiting.is_empty() => {
                 let versions = Arc::clone(versions);
