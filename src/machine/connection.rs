@@ -475,7 +475,8 @@ impl Connection {
             self.silent.drain(..=at);
             return;
         }
-        let Some(head) = self.in_flight.front() else {
+        // The broker cannot answer what was not written yet.
+        let Some(head) = self.in_flight.front().filter(|head| head.sent) else {
             return self.die(Cause::Unasked);
         };
         if head.correlation != correlation {
