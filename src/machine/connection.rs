@@ -489,6 +489,9 @@ impl Connection {
 
     fn send_waiting(&mut self, now: Instant) {
         let State::Ready(versions) = &self.state else { return };
+        if self.muted_until.is_some() {
+            return;
+        }
         let versions = Arc::clone(versions);
         for waiting in std::mem::take(&mut self.waiting) {
             self.transmit(now, &versions, waiting);
