@@ -501,6 +501,10 @@ impl Connection {
     fn transmit(&mut self, now: Instant, versions: &BrokerVersions, waiting: Waiting) {
         let Waiting { token, request, deadline } = waiting;
         let api = request.api();
+        // In flight it would end the connection at once, for its neighbours too.
+        if deadline <= now {
+            return self.events.push_back(Event::Failed { token, error: CallError::NotSentInTime { api } });
+        }
         let version = match versions.pick(api, request.versions()) {
             Ok(version) => version,
             Err(error) => {
