@@ -586,3 +586,6 @@ fn stranger(prefix: [u8; 4]) -> Option<Stranger> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
