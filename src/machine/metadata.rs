@@ -325,17 +325,18 @@ fn merge_topic(old: Option<&Topic>, name: Arc<str>, answer: &MetadataResponseTop
     };
     let mut backward = 0;
     if let Some(old) = old {
-        let goes_back = |(new, old): (&Partition, &Partition)| new.leader_epoch < old.leader_epoch;
-        if partitions.iter().zip(&old.partitions).any(goes_back) {
-            backward = old.backward + 1;
-        }
-        if backward < BACKWARD_LIMIT {
-            for (new, old) in partitions.iter_mut().zip(&old.partitions) {
-                if new.leader_epoch < old.leader_epoch {
-                    new.clone_from(old);
-                }
+        for (new, old_partition) in partitions.iter_mut().zip(&old.partitions) {
+            if new.leader_epoch >= old_partition.leader_epoch {
+                continue;
             }
-        } else {
+            // "Unknown" is never news: without an epoch, a truncation would go unseen.
+            let is_unknown = new.leader_epoch < 0;
+            backward = backward.max(if is_unknown { 1 } else { old.backward + 1 });
+            if is_unknown || old.backward + 1 < BACKWARD_LIMIT {
+                new.clone_from(old_partition);
+            }
+        }
+        if backward == BACKWARD_LIMIT {
             backward = 0;
         }
         // Partitions are never removed from a topic: an answer with fewer is a lagging broker's.
