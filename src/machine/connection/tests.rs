@@ -1,4 +1,5 @@
 //! Histories of one connection, on a clock that the test moves.
+#![expect(clippy::disallowed_methods, reason = "there is no other way to make the first `Instant`")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
