@@ -377,7 +377,8 @@ fn the_earliest_deadline_counts_wherever_it_stands() {
     rig.send(1, ms(30_000));
     rig.wait(ms(10));
     rig.send(2, ms(200));
-    (rig.transmit(), rig.transmit());
+    rig.transmit();
+    rig.transmit();
     assert_eq!(rig.connection.poll_timeout(), Some(rig.now + ms(200)));
     rig.wait(ms(200));
     let cause = "RequestTimeout { api: Fetch, after: 200ms }";
@@ -657,7 +658,7 @@ impl History {
                         *self.open.get_mut(&sent.token).expect("written while nobody waits") = true;
                     }
                     // Event Hubs answers acks=0, Kafka does not.
-                    if sent.api != ApiKey::PRODUCE || self.seed % 2 == 0 {
+                    if sent.api != ApiKey::PRODUCE || self.seed.is_multiple_of(2) {
                         self.read.push_back(sent);
                     }
                 }
