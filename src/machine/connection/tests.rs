@@ -23,6 +23,7 @@ struct Probe {
     api: ApiKey,
     token: Token,
     is_answered: bool,
+    within: Option<Duration>,
     error: Option<EncodeError>,
 }
 
@@ -33,6 +34,10 @@ impl Outgoing for Probe {
 
     fn versions(&self) -> Versions {
         Versions { first: 4, last: 12 }
+    }
+
+    fn answer_within(&self) -> Option<Duration> {
+        self.within
     }
 
     fn is_answered(&self) -> bool {
@@ -53,7 +58,7 @@ impl Outgoing for Probe {
 }
 
 fn probe(token: Token) -> Box<Probe> {
-    Box::new(Probe { api: ApiKey::FETCH, token, is_answered: true, error: None })
+    Box::new(Probe { api: ApiKey::FETCH, token, is_answered: true, within: None, error: None })
 }
 
 fn silent(token: Token) -> Box<Probe> {
@@ -383,6 +388,29 @@ fn the_earliest_deadline_counts_wherever_it_stands() {
     rig.wait(ms(200));
     let cause = "RequestTimeout { api: Fetch, after: 200ms }";
     assert_eq!(rig.events(), [format!("lost 1 sent {cause}"), format!("lost 2 sent {cause}"), format!("dead {cause}")]);
+}
+
+/// Rule 72: whoever asked may stop waiting earlier than the connection is given up.
+#[test]
+fn a_caller_in_a_hurry_does_not_condemn_the_connection() {
+    let mut rig = Rig::ready();
+    let patient = |token| Box::new(Probe { within: Some(ms(30_000)), ..*probe(token) });
+    rig.connection.send(rig.now, 1, patient(1), rig.now + ms(100));
+    let asked = rig.transmit().unwrap();
+    rig.wait(ms(10_000));
+    rig.answer(asked.correlation);
+    assert_eq!(rig.events(), ["answer 1"]);
+    // It may still not be sent later than whoever asked waits for it.
+    rig.connection.mute(rig.now + ms(500));
+    rig.connection.send(rig.now, 2, patient(2), rig.now + ms(100));
+    rig.wait(ms(100));
+    assert_eq!(rig.events(), ["failed 2 Fetch could not be sent in time: no connection was ready"]);
+    rig.wait(ms(400));
+    rig.connection.send(rig.now, 3, patient(3), rig.now + ms(100));
+    rig.transmit();
+    rig.wait(ms(30_000));
+    let cause = "RequestTimeout { api: Fetch, after: 30s }";
+    assert_eq!(rig.events(), [format!("lost 3 sent {cause}"), format!("dead {cause}")]);
 }
 
 /// Rule 23: acks=0 goes unanswered, except at Azure Event Hubs.
@@ -733,7 +761,7 @@ impl History {
                         }
                         CallError::NotSentInTime { .. } => total.late += u64::from(!wrote),
                         CallError::Unsupported(_) => total.unsupported += u64::from(!wrote),
-                        CallError::Encode { .. } => panic!("{error}"),
+                        CallError::Encode { .. } | CallError::NotAwaited { .. } => panic!("{error}"),
                     }
                     assert_eq!(error.maybe_sent(), wrote);
                 }
