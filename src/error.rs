@@ -224,7 +224,9 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Lost { cause, .. } => cause.into(),
-            CallError::NotSentInTime { .. } => Self::new(ErrorKind::Timeout, error.to_string()).with_source(error),
+            CallError::NotSentInTime { .. } | CallError::NotAwaited { .. } => {
+                Self::new(ErrorKind::Timeout, error.to_string()).with_source(error)
+            }
             CallError::Unsupported(_) | CallError::Encode { .. } => {
                 Self::new(ErrorKind::Unsupported, error.to_string()).with_source(error)
             }

@@ -76,7 +76,7 @@ impl Core {
         self.network.runtime.sleep_until(self.now() + duration).await;
     }
 
-    /// One attempt, at whom `route` means now.
+    /// One attempt, at whom `route` means now. Waits until `deadline`, and no longer than `request_timeout`.
     pub async fn try_call<R: Request>(
         &self,
         route: Route,
