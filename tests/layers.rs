@@ -74,7 +74,7 @@ const BANNED: &[Ban] = &[
     Ban {
         paths: &["fastrand", "rand", "getrandom"],
         // The mock's generators are seeded by whoever starts it.
-        except: |layer, test| test || matches!(layer, "net" | "mock"),
+        except: |layer, test| test || matches!(layer, "net" | "mock" | "fuzzing"),
         why: "randomness comes from net::runtime, so that a test can seed it",
     },
     Ban {
