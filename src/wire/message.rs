@@ -103,6 +103,8 @@ impl Spec {
 pub enum Kind {
     Primitive(&'static str),
     Array(&'static Self),
+    /// `Option<_>`: null in the versions of [`Spec::nullable`].
+    Nullable(&'static Self),
     Struct(&'static str, &'static [Field]),
 }
 
@@ -599,7 +601,7 @@ macro_rules! with_length {
         }
 
         impl<$($generics)*> Wire for Option<$ty> {
-            const KIND: Kind = <$ty as Counted>::KIND;
+            const KIND: Kind = Kind::Nullable(&<$ty as Counted>::KIND);
 
             fn encode(&self, writer: &mut Writer, cx: Context) -> Result<(), EncodeError> {
                 match self {
