@@ -153,7 +153,12 @@ pub struct UnknownTags(Option<Box<Vec<(u32, Bytes)>>>);
 
 impl UnknownTags {
     pub fn push(&mut self, tag: u32, bytes: Bytes) {
-        self.0.get_or_insert_default().push((tag, bytes));
+        let tags = self.0.get_or_insert_default();
+        if tags.is_empty() {
+            // A list would begin with room for four, 160 bytes for the two that a hostile peer sends.
+            tags.reserve_exact(1);
+        }
+        tags.push((tag, bytes));
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &(u32, Bytes)> {
