@@ -22,9 +22,13 @@ mod record;
 #[cfg(not(feature = "__internals"))]
 mod wire;
 
+mod client;
+mod error;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod net;
 
+pub use client::{Client, ClientBuilder};
+pub use error::{Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
 pub use wire::error_code::ErrorCode;

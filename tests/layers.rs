@@ -47,7 +47,6 @@ const BANNED: &[Ban] = &[
             "tokio::net",
             "tokio::io",
             "tokio::time",
-            "tokio::runtime",
             "tokio::spawn",
             "tokio::task::spawn",
             "tokio::task::spawn_blocking",
