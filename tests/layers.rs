@@ -58,6 +58,12 @@ const BANNED: &[Ban] = &[
         except: |layer, _| matches!(layer, "net" | "mock" | "bin"),
         why: "sockets, timers and tasks are net/'s",
     },
+    Ban {
+        paths: &["tokio::runtime"],
+        // Users may hand the builder a runtime of their own.
+        except: |layer, _| matches!(layer, "net" | "mock" | "bin" | "client"),
+        why: "tasks live on the runtime that net/ holds",
+    },
     Ban { paths: &["tokio"], except: |layer, _| !PURE.contains(&layer), why: "a pure layer runs without a runtime" },
     Ban {
         paths: &["std::fs", "std::env", "std::process", "std::thread", "std::net::TcpStream", "std::net::TcpListener"],
