@@ -3,6 +3,10 @@
 // The inner layers are private. `__internals` opens them to this repository's own tests, benches and fuzz targets.
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
+#[allow(missing_docs, reason = "for this repository's own tests")]
+pub mod fuzzing;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
 pub mod machine;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]

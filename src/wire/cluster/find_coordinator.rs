@@ -18,7 +18,7 @@ message! {
     struct FindCoordinatorResponse {
         throttle_time_ms: i32 [1+, ignorable];
         error_code: ErrorCode [0-3];
-        error_message: Option<Arc<str>> [1-3, null 1-3, ignorable];
+        error_message: Option<Arc<str>> [1-3, null 1-3, ignorable] = Some(Arc::default());
         node_id: i32 [0-3];
         host: Arc<str> [0-3];
         port: i32 [0-3];
@@ -31,6 +31,6 @@ message! {
         host: Arc<str> [4+];
         port: i32 [4+];
         error_code: ErrorCode [4+];
-        error_message: Option<Arc<str>> [4+, null 4+, ignorable];
+        error_message: Option<Arc<str>> [4+, null 4+, ignorable] = Some(Arc::default());
     }
 }
