@@ -1,12 +1,12 @@
 //! Record batches (format v2): their header, what a broker checks before it appends one, and a walk over the records.
 //!
 //! ```text
-//!  0        8       12       16     17    21    23       27        35       43        51     53        57     61
-//!  ├────────┼────────┼────────┼──────┼─────┼─────┼────────┼─────────┼────────┼─────────┼──────┼─────────┼──────┼───────┄
-//!  │ base   │ length │ leader │magic │ CRC │attr.│ last   │ base    │ max    │producer │prod. │ base    │count │records
-//!  │ offset │ from 12│ epoch  │ = 2  │     │     │ delta  │ time    │ time   │id       │epoch │ sequence│      │
-//!  └────────┴────────┴────────┴──────┴─────┴─────┴────────┴─────────┴────────┴─────────┴──────┴─────────┴──────┴───────┄
-//!                                          ╰──────────────── the CRC-32C covers from here to the end ────────────────────
+//!  0        8       12       16     17    21     23       27       35       43         51     53        57     61
+//!  ├────────┼────────┼────────┼──────┼─────┼──────┼────────┼────────┼────────┼──────────┼──────┼─────────┼──────┼──────┄
+//!  │ base   │ length │ leader │magic │ CRC │attri-│ last   │ base   │ max    │ producer │prod. │ base    │count │records
+//!  │ offset │ from 12│ epoch  │ = 2  │     │butes │ delta  │ time   │ time   │ id       │epoch │ sequence│      │
+//!  └────────┴────────┴────────┴──────┴─────┴──────┴────────┴────────┴────────┴──────────┴──────┴─────────┴──────┴──────┄
+//!                                          ╰─────────────── the CRC-32C covers from here to the end
 //! ```
 //!
 //! The order of the checks, and the error of each, are those of Kafka's `ProduceRequest`, `UnifiedLog` and

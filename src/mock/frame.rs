@@ -68,15 +68,10 @@ impl Received {
         })
     }
 
-    /// Decodes the body, which must be all there is.
+    /// Decodes the body. Afterwards `body` has what was too much.
     pub(super) fn decode<R: Request>(&mut self) -> Result<R, String> {
-        let (api, version) = (self.api, self.version);
-        let request = R::decode(&mut self.body, version)
-            .map_err(|error| format!("a {api} v{version} request cannot be decoded: {error}"))?;
-        match self.body.len() {
-            0 => Ok(request),
-            more => Err(format!("a {api} v{version} request has {more} bytes too many")),
-        }
+        R::decode(&mut self.body, self.version)
+            .map_err(|error| format!("a {} v{} request cannot be decoded: {error}", self.api, self.version))
     }
 }
 

@@ -1,8 +1,8 @@
 //! An in-process Kafka cluster for tests and examples.
 //!
-//! [`MockCluster`] runs brokers that real clients of any language can talk to: they check what is produced as strictly as
-//! real ones, wait for data as real ones do, and fail when and how a test wants. Nothing is written to disk, and nothing
-//! outlives the cluster.
+//! [`MockCluster`] runs brokers that real clients of any language can talk to: they check what is produced as strictly
+//! as real ones, wait for data as real ones do, and fail when and how a test wants. Nothing is written to disk, and
+//! nothing outlives the cluster.
 //!
 //! ```
 //! use milena::mock::MockCluster;
@@ -22,16 +22,16 @@
 //!
 //! # Sockets or memory
 //!
-//! By default brokers listen on free ports of the loopback interface, and [`bootstrap`](MockCluster::bootstrap) has their
-//! addresses. [`in_memory`](MockClusterBuilder::in_memory) clusters have no sockets: give
+//! By default brokers listen on free ports of the loopback interface, and [`bootstrap`](MockCluster::bootstrap) has
+//! their addresses. [`in_memory`](MockClusterBuilder::in_memory) clusters have no sockets: give
 //! [`connector`](MockCluster::connector) to a client. They are for tests on tokio's paused time
-//! (`#[tokio::test(start_paused = true)]`), in which an hour of time-outs and retries takes milliseconds and gives the same
-//! result each time.
+//! (`#[tokio::test(start_paused = true)]`), in which an hour of time-outs and retries takes milliseconds and gives the
+//! same result each time.
 //!
 //! # Making things fail
 //!
-//! [`inject`](MockCluster::inject) takes [`When`] and [`Fault`]: which requests, and what happens to them. The handle that it
-//! returns counts, and takes the fault away again.
+//! [`inject`](MockCluster::inject) takes [`When`] and [`Fault`]: which requests, and what happens to them. The handle
+//! that it returns counts, and takes the fault away again.
 //!
 //! ```
 //! use std::time::Duration;
@@ -54,9 +54,10 @@
 //! # }
 //! ```
 //!
-//! Brokers [stop](MockCluster::stop_broker), [start](MockCluster::start_broker) and [hang](MockCluster::hang_broker); leaders,
-//! coordinators and the controller [move](MockCluster::move_leader); logs are [truncated](MockCluster::truncate) and
-//! [trimmed](MockCluster::delete_records); topics are deleted and created again under another id.
+//! Brokers [stop](MockCluster::stop_broker), [start](MockCluster::start_broker) and [hang](MockCluster::hang_broker);
+//! leaders, coordinators and the controller [move](MockCluster::move_leader); logs are
+//! [truncated](MockCluster::truncate) and [trimmed](MockCluster::delete_records); topics are deleted and created again
+//! under another id.
 //!
 //! # What is real, and what is not
 //!
