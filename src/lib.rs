@@ -18,12 +18,14 @@ mod record;
 #[cfg(not(feature = "__internals"))]
 mod wire;
 
+pub mod admin;
 mod client;
 mod error;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod net;
 
+pub use admin::{Admin, NewTopic};
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
