@@ -457,15 +457,19 @@ impl ListTopics {
     async fn ask(self) -> Result<Vec<TopicListing>, Error> {
         let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
         let response = self.admin.metadata(request, self.limit, "the list of topics").await?;
-        let listing = |topic: MetadataResponseTopic| {
-            let id = TopicId::from_wire(topic.topic_id);
-            Some(TopicListing { name: topic.name?, id, is_internal: topic.is_internal })
-        };
-        let mut topics: Vec<_> = response.topics.into_iter().filter_map(listing).collect();
-        topics.retain(|topic| self.internal || !topic.is_internal);
-        topics.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(topics)
+        Ok(listings(response, self.internal))
     }
+}
+
+fn listings(response: MetadataResponse, internal: bool) -> Vec<TopicListing> {
+    let listing = |topic: MetadataResponseTopic| {
+        let id = TopicId::from_wire(topic.topic_id);
+        Some(TopicListing { name: topic.name?, id, is_internal: topic.is_internal })
+    };
+    let mut topics: Vec<_> = response.topics.into_iter().filter_map(listing).collect();
+    topics.retain(|topic| internal || !topic.is_internal);
+    topics.sort_by(|a, b| a.name.cmp(&b.name));
+    topics
 }
 
 impl IntoFuture for ListTopics {
@@ -620,5 +624,24 @@ impl Batch for Describe {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => Action::Fail,
             code => code.action(crate::wire::api::ApiKey::METADATA),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn internal_topics_are_listed_on_request() {
+        let topic = |name: Option<&str>, is_internal| MetadataResponseTopic {
+            name: name.map(Arc::from),
+            is_internal,
+            ..Default::default()
+        };
+        let topics = vec![topic(Some("z"), false), topic(None, false), topic(Some("__consumer_offsets"), true)];
+        let response = MetadataResponse { topics, ..Default::default() };
+        let names = |internal| listings(response.clone(), internal).into_iter().map(|t| t.name.to_string());
+        assert_eq!(names(false).collect::<Vec<_>>(), ["z"]);
+        assert_eq!(names(true).collect::<Vec<_>>(), ["__consumer_offsets", "z"]);
     }
 }
