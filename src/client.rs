@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::Admin;
 use crate::error::Error;
 use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Tcp};
 
@@ -54,6 +55,11 @@ impl Client {
             max_idle: Duration::from_secs(540),
             max_response_size: 128 << 20,
         }
+    }
+
+    /// A handle to administer the cluster: topics, partitions, what there is.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self)
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

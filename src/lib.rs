@@ -22,6 +22,7 @@ mod record;
 #[cfg(not(feature = "__internals"))]
 mod wire;
 
+pub mod admin;
 mod client;
 mod error;
 #[cfg(feature = "mock")]
@@ -29,6 +30,7 @@ pub mod mock;
 mod net;
 mod producer;
 
+pub use admin::{Admin, NewTopic};
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};

@@ -130,7 +130,7 @@ impl<R: Request> Outgoing for Patient<R> {
 
 /// Owns one lane: passes jobs in and answers out, until nobody can send jobs and none is open.
 async fn serve(mut lane: Lane, mut inbox: mpsc::UnboundedReceiver<Job>) {
-    let mut open = HashMap::new();
+    let mut open: HashMap<_, oneshot::Sender<_>> = HashMap::new();
     let mut next_token = 0;
     let mut is_closing = false;
     loop {
@@ -143,7 +143,6 @@ async fn serve(mut lane: Lane, mut inbox: mpsc::UnboundedReceiver<Job>) {
                     LaneEvent::Ready(_) | LaneEvent::Sent { .. } | LaneEvent::Down(_) => continue,
                 };
                 if let Some(reply) = open.remove(&token) {
-                    let reply: oneshot::Sender<_> = reply;
                     // Nobody waits any more if its future was dropped.
                     let _ = reply.send(outcome);
                 }
@@ -157,7 +156,8 @@ async fn serve(mut lane: Lane, mut inbox: mpsc::UnboundedReceiver<Job>) {
                 None => is_closing = true,
             },
         }
-        if is_closing && open.is_empty() {
+        // Only answers that somebody still waits for are worth staying for.
+        if is_closing && open.values().all(oneshot::Sender::is_closed) {
             return;
         }
     }

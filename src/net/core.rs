@@ -103,6 +103,7 @@ impl Core {
         what: &str,
     ) -> Result<R::Response, Error> {
         let mut backoff = self.backoff();
+        self.metadata.known(&self.network, deadline, "default_api_timeout").await?;
         loop {
             let outcome = self.try_call(route, class, Call::new(request.clone()), deadline).await;
             let last = match outcome {
