@@ -5,8 +5,12 @@
 
 use std::fmt::Debug;
 
+use arbitrary::Unstructured;
 use bytes::Bytes;
 
+use crate::Address;
+use crate::record::header::HEADER_SIZE;
+use crate::record::{BatchWriter, Batches, ControlType, RawBatch, RecordView};
 use crate::wire::api::ApiKey;
 use crate::wire::frame::{decode_api_versions, decode_body, decode_response, encode_body};
 use crate::wire::message::{Context, Request, Wire};
@@ -44,78 +48,143 @@ apis! {
     controller::create_partitions::CreatePartitionsRequest,
 }
 
-/// A response frame without its size: correlation id, header, body. Whatever decodes must survive a round trip.
-pub fn response_frame(data: &[u8]) {
+/// A response frame without its size: correlation id, header, body. Whether it decoded; if so, it survives a round trip.
+pub fn response_frame(data: &[u8]) -> bool {
     struct Body {
         frame: Bytes,
     }
     impl Case for Body {
-        fn run<R>(&mut self, version: i16)
+        fn run<R>(&mut self, version: i16) -> bool
         where
             R: Request,
             R::Response: Debug + PartialEq,
         {
-            if let Ok(response) = decode_response::<R>(&self.frame, version) {
-                survives(&response, version, R::FLEXIBLE.contains(version));
-            }
             if R::API == ApiKey::API_VERSIONS {
                 let _ = decode_api_versions(&self.frame, version);
             }
+            let response = decode_response::<R>(&self.frame, version);
+            response.is_ok_and(|response| survives(&response, version, R::FLEXIBLE.contains(version)))
         }
     }
-    with_api(data, |rest| Body { frame: Bytes::copy_from_slice(rest) });
+    with_api(data, |rest| Body { frame: Bytes::copy_from_slice(rest) })
 }
 
-/// A request without its header: what the mock's and other people's frames hold.
-pub fn request_body(data: &[u8]) {
+/// A request without its header. Whether it decoded; if so, it survives a round trip.
+pub fn request_body(data: &[u8]) -> bool {
     struct Body {
         body: Bytes,
     }
     impl Case for Body {
-        fn run<R>(&mut self, version: i16)
+        fn run<R>(&mut self, version: i16) -> bool
         where
             R: Request + Debug + PartialEq,
         {
             let flexible = R::FLEXIBLE.contains(version);
-            if let Ok(request) = decode_body::<R>(&self.body, version, flexible) {
-                survives(&request, version, flexible);
-            }
+            decode_body::<R>(&self.body, version, flexible).is_ok_and(|request| survives(&request, version, flexible))
         }
     }
-    with_api(data, |rest| Body { body: Bytes::copy_from_slice(rest) });
+    with_api(data, |rest| Body { body: Bytes::copy_from_slice(rest) })
 }
 
 /// Legal values, made from the input: request and response, each encoded, decoded and compared.
-pub fn round_trip(data: &[u8]) {
+pub fn round_trip(data: &[u8]) -> bool {
     struct Body<'a> {
         entropy: &'a [u8],
     }
     impl Case for Body<'_> {
-        fn run<R>(&mut self, version: i16)
+        fn run<R>(&mut self, version: i16) -> bool
         where
             R: Request + Debug + PartialEq,
             R::Response: Debug + PartialEq,
         {
             let cx = Context { version, flexible: R::FLEXIBLE.contains(version), nullable: false };
-            let mut u = arbitrary::Unstructured::new(self.entropy);
-            if let Ok(request) = R::arbitrary(&mut u, cx) {
-                survives(&request, version, cx.flexible);
-            }
-            let mut u = arbitrary::Unstructured::new(self.entropy);
-            if let Ok(response) = R::Response::arbitrary(&mut u, cx) {
-                survives(&response, version, cx.flexible);
-            }
+            let request = R::arbitrary(&mut Unstructured::new(self.entropy), cx);
+            let response = R::Response::arbitrary(&mut Unstructured::new(self.entropy), cx);
+            request.is_ok_and(|request| survives(&request, version, cx.flexible))
+                && response.is_ok_and(|response| survives(&response, version, cx.flexible))
         }
     }
-    with_api(data, |entropy| Body { entropy });
+    with_api(data, |entropy| Body { entropy })
 }
 
-/// A `host:port`, as users and brokers write it. What parses must print as something that parses to the same.
-pub fn address(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(address) = text.parse::<crate::Address>() {
-        assert_eq!(address.to_string().parse(), Ok(address), "`{text}`");
+/// Record batches as a broker sends them, but for the CRC, which no fuzzer would guess. Whether there was a batch whose
+/// records all decoded; those are written again and read back.
+pub fn record_batch(data: &[u8]) -> bool {
+    let bytes = Bytes::copy_from_slice(data);
+    let checked = Batches::new(bytes.clone(), true).take_while(Result::is_ok).count();
+    let mut batches = Batches::new(bytes.clone(), false);
+    let (mut found, mut taken, mut whole) = (0, 0, false);
+    while let Some(Ok(batch)) = batches.next() {
+        found += 1;
+        taken += batch.bytes().len();
+        assert_eq!(batches.rest().len(), bytes.len() - taken, "batches leave no gap");
+        assert_eq!(batch.header().encode()[..], batch.bytes()[..HEADER_SIZE], "a header writes what it read");
+        whole |= records(&batch);
     }
+    assert!(checked <= found, "the CRC lets through what the length does not");
+    assert!(batches.next().is_none(), "an error ends the batches");
+    whole
+}
+
+fn records(batch: &RawBatch) -> bool {
+    let Ok(lent) = batch.records() else {
+        assert!(batch.clone().into_records().is_err(), "lent and owned differ");
+        return false;
+    };
+    let header = batch.header();
+    let mut owned = batch.clone().into_records().expect("lent and owned are one");
+    let mut writer = BatchWriter::new(batch.bytes().len());
+    let (mut count, mut whole) = (0u32, true);
+    for record in lent {
+        let again = owned.next().expect("lent and owned are one");
+        let (Ok(record), Ok(again)) = (record, again) else {
+            whole = false;
+            continue;
+        };
+        count += 1;
+        assert!((header.base_offset..=header.last_offset()).contains(&record.offset()));
+        assert_same(record, again.view());
+        assert_same(record, again.detach().view());
+        if header.is_control() {
+            let _ = ControlType::decode(record);
+        }
+        let headers = record.headers().map(|header| (header.key, header.value));
+        writer.append(record.timestamp(), record.key(), record.value(), headers).expect("no larger than it was");
+    }
+    assert!(owned.next().is_none(), "lent and owned are one");
+    assert!(count <= header.record_count(), "more records than the header claims");
+    if !whole {
+        return false;
+    }
+    assert_eq!(count, header.record_count(), "a missing record is an error");
+    let written = writer.finish().stamp(header.identity());
+    let mut batches = Batches::new(written, true);
+    let again = batches.next().expect("what was written is a batch").expect("with a valid CRC");
+    assert!(batches.next().is_none() && batches.rest().is_empty());
+    let before = batch.records().into_iter().flatten().flatten();
+    let after = again.records().expect("plain").map(|record| record.expect("what was written is read"));
+    let mut offsets = 0..i64::from(count);
+    for (before, after) in before.zip(after) {
+        assert_eq!(Some(after.offset()), offsets.next());
+        assert_eq!(before.timestamp(), after.timestamp());
+        assert_eq!((before.key(), before.value()), (after.key(), after.value()));
+        assert!(before.headers().eq(after.headers()));
+    }
+    assert!(offsets.is_empty(), "records were lost");
+    true
+}
+
+fn assert_same(a: RecordView<'_>, b: RecordView<'_>) {
+    assert_eq!((a.offset(), a.timestamp(), a.key(), a.value()), (b.offset(), b.timestamp(), b.key(), b.value()));
+    assert!(a.headers().eq(b.headers()), "other headers");
+}
+
+/// A `host:port`, as users and brokers write it. Whether it is one; it then prints as something that parses to the same.
+pub fn address(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(address) = text.parse::<Address>() else { return false };
+    assert_eq!(address.to_string().parse(), Ok(address), "`{text}`");
+    true
 }
 
 /// Bytes to make values from: runs of noise, of text and of edge values, so that strings grow past one-byte lengths
@@ -136,8 +205,8 @@ pub fn entropy(rng: &mut fastrand::Rng, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Encodes, decodes, compares.
-fn survives<T: Wire + Debug + PartialEq>(value: &T, version: i16, flexible: bool) {
+/// Encodes, decodes, compares; true, or a panic.
+fn survives<T: Wire + Debug + PartialEq>(value: &T, version: i16, flexible: bool) -> bool {
     let bytes = match encode_body(value, version, flexible) {
         Ok(bytes) => bytes,
         Err(error) => panic!("v{version} does not encode: {error}\n{value:?}"),
@@ -147,6 +216,7 @@ fn survives<T: Wire + Debug + PartialEq>(value: &T, version: i16, flexible: bool
         Err(error) => panic!("v{version} does not decode what it encoded: {error}\n{value:?}"),
     };
     assert!(same(&again, value), "v{version} changed\n{value:?}\nto\n{again:?}");
+    true
 }
 
 /// Equal, or equal but for NaN.
@@ -155,18 +225,19 @@ pub fn same<T: Debug + PartialEq>(a: &T, b: &T) -> bool {
 }
 
 trait Case {
-    fn run<R>(&mut self, version: i16)
+    fn run<R>(&mut self, version: i16) -> bool
     where
         R: Request + Debug + PartialEq,
         R::Response: Debug + PartialEq;
 }
 
 /// Finds the API and version that `data` begins with, and runs the case with what follows.
-fn with_api<'a, C: Case>(data: &'a [u8], case: impl FnOnce(&'a [u8]) -> C) {
+fn with_api<'a, C: Case>(data: &'a [u8], case: impl FnOnce(&'a [u8]) -> C) -> bool {
     struct Find<C> {
         key: u8,
         version: i16,
         case: C,
+        result: bool,
     }
     impl<C: Case> Visit for Find<C> {
         fn request<R>(&mut self)
@@ -175,13 +246,14 @@ fn with_api<'a, C: Case>(data: &'a [u8], case: impl FnOnce(&'a [u8]) -> C) {
             R::Response: Clone + Debug + PartialEq,
         {
             if i16::from(self.key) == R::API.0 && R::VERSIONS.contains(self.version) {
-                self.case.run::<R>(self.version);
+                self.result = self.case.run::<R>(self.version);
             }
         }
     }
-    if let [key, version, rest @ ..] = data {
-        each_request(&mut Find { key: *key, version: i16::from(*version), case: case(rest) });
-    }
+    let [key, version, rest @ ..] = data else { return false };
+    let mut find = Find { key: *key, version: i16::from(*version), case: case(rest), result: false };
+    each_request(&mut find);
+    find.result
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl FromStr for Address {
         if host.is_empty() {
             return Err(wrong("no host before the `:`"));
         }
-        if host.contains([',', ' ', '/', '@']) {
+        if host.contains(|c: char| matches!(c, ',' | '/' | '@') || c.is_whitespace() || c.is_control()) {
             return Err(wrong("one address only, as host:port"));
         }
         if host.contains(':') && !rest.starts_with('[') {
@@ -190,6 +190,7 @@ mod tests {
             ("[::1:9092", "without `]`"),
             ("[nonsense]:9092", "no IPv6"),
             ("a:1,b:2", "one address only"),
+            ("x://\ta:1", "one address only"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(reason) && error.contains(text), "{text}: {error}");
