@@ -8,4 +8,7 @@
 
 pub mod backoff;
 pub mod connection;
+pub mod credit;
+pub mod fetch;
 pub mod metadata;
+pub mod offsets;
