@@ -1,0 +1,411 @@
+//! A broker: connections, one request at a time on each, and the way of a request from its frame to its answer.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::api::{Api, KafkaRelease, Versions};
+use super::fault::{Effects, Faults, Target};
+use super::frame::{self, Body, Frame, Received};
+use super::history::{History, SeenRequest, Violation};
+use super::runtime::Runtime;
+use super::state::State;
+use crate::{Address, Transport};
+
+/// What all brokers of a cluster share.
+pub(super) struct Shared {
+    pub(super) runtime: Runtime,
+    pub(super) cluster_id: String,
+    pub(super) release: KafkaRelease,
+    pub(super) versions: Versions,
+    pub(super) auto_create_topics: bool,
+    pub(super) default_partitions: usize,
+    pub(super) brokers: BTreeMap<i32, Broker>,
+    pub(super) faults: Faults,
+    pub(super) history: History,
+    state: Mutex<State>,
+    connections: AtomicU64,
+    /// The message of the first panic in a task.
+    panic: Mutex<Option<String>>,
+}
+
+/// One broker, running or not.
+pub(super) struct Broker {
+    pub(super) id: i32,
+    pub(super) address: Address,
+    /// A hung broker reads and accepts, and does nothing else.
+    hung: watch::Sender<bool>,
+    tasks: Mutex<Tasks>,
+}
+
+/// What runs for a broker: its port and its connections.
+#[derive(Debug, Default)]
+struct Tasks {
+    running: bool,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Broker {
+    /// A broker that is not started yet.
+    pub(super) fn new(id: i32, address: Address) -> Self {
+        Self { id, address, hung: watch::Sender::new(false), tasks: Mutex::default() }
+    }
+
+    /// From now on it accepts connections.
+    pub(super) fn start(&self) {
+        self.tasks().running = true;
+    }
+
+    pub(super) fn set_hung(&self, hung: bool) {
+        self.hung.send_replace(hung);
+    }
+
+    async fn not_hung(&self) {
+        if *self.hung.borrow() {
+            // The sender is in `self`, so this cannot fail.
+            let _ = self.hung.subscribe().wait_for(|hung| !*hung).await;
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Aborts what runs for this broker, without waiting for its end.
+    pub(super) fn abort(&self) -> Vec<JoinHandle<()>> {
+        let Tasks { handles, .. } = std::mem::take(&mut *self.tasks());
+        handles.iter().for_each(JoinHandle::abort);
+        handles
+    }
+
+    /// Closes the port and every connection. They are closed when this returns.
+    pub(super) async fn stop(&self) {
+        for task in self.abort() {
+            let _ = task.await; // an error means aborted, which is the wish
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let addresses: Vec<_> = self.brokers.values().map(|broker| (broker.id, &broker.address)).collect();
+        f.debug_struct("Shared").field("brokers", &addresses).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        runtime: Runtime,
+        settings: super::cluster::Settings,
+        brokers: impl IntoIterator<Item = Broker>,
+    ) -> Self {
+        let super::cluster::Settings { brokers: count, fetch_sessions, seed, .. } = settings;
+        Self {
+            runtime,
+            cluster_id: "milena-mock-cluster-00".to_owned(), // 22 characters, as Kafka's are
+            release: settings.release,
+            versions: settings.versions(),
+            auto_create_topics: settings.auto_create_topics,
+            default_partitions: settings.default_partitions,
+            brokers: brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
+            faults: Faults::new(seed.wrapping_add(1)),
+            history: History::default(),
+            state: Mutex::new(State::new(count, fetch_sessions, seed)),
+            connections: AtomicU64::new(1),
+            panic: Mutex::default(),
+        }
+    }
+
+    /// The state of the cluster. Never held across an await.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The message of the first panic in a broker's task, once.
+    pub(super) fn take_panic(&self) -> Option<String> {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Runs `task` until the broker stops; not at all if it has.
+    fn spawn<F>(self: &Arc<Self>, broker: &Broker, task: F) -> bool
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut tasks = broker.tasks();
+        if !tasks.running {
+            return false;
+        }
+        let shared = self.clone();
+        let task = self.runtime.spawn(task, move |message| {
+            shared.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| message.to_owned());
+        });
+        tasks.handles.retain(|task| !task.is_finished());
+        tasks.handles.push(task);
+        true
+    }
+
+    /// Accepts connections to a broker until it is stopped.
+    pub(super) fn listen(self: &Arc<Self>, broker: i32, listener: TcpListener) {
+        let shared = self.clone();
+        let accept = async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let _ = stream.set_nodelay(true); // fails only if the connection is gone already
+                        shared.serve(broker, Box::new(stream));
+                    }
+                    // The peer left, or there are no descriptors: later connections may do better.
+                    Err(_) => shared.runtime.sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        if let Some(broker) = self.brokers.get(&broker) {
+            self.spawn(broker, accept);
+        }
+    }
+
+    /// Serves one connection until either side closes it. `false` if the broker does not run.
+    pub(super) fn serve(self: &Arc<Self>, broker: i32, stream: Box<dyn Transport>) -> bool {
+        let Some(entry) = self.brokers.get(&broker) else { return false };
+        let id = self.connections.fetch_add(1, Ordering::Relaxed);
+        let connection = Connection { shared: self.clone(), broker, id, waker: Arc::default(), swallowing: false };
+        // A lost connection is the client's to notice: nothing to report.
+        self.spawn(entry, async move { drop(connection.run(stream).await) })
+    }
+}
+
+/// One connection: requests are read and answered one at a time, as a real broker does.
+struct Connection {
+    shared: Arc<Shared>,
+    broker: i32,
+    id: u64,
+    /// Wakes the fetch that waits on this connection.
+    waker: Arc<Notify>,
+    /// A fault has silenced it.
+    swallowing: bool,
+}
+
+/// What comes of a request.
+pub(super) enum Handled {
+    /// The usual.
+    Answer(Body),
+    /// Nothing is said, as for Produce with acks=0.
+    Nothing,
+    /// The connection is closed, because the client would not understand an answer.
+    Close,
+}
+
+/// A request that cannot be served; the connection is closed.
+pub(super) struct Refused(pub(super) String);
+
+/// A request that the mock can handle. The message types of `kafka-protocol` implement it, a file for each concern.
+pub(super) trait Handle: Request + Send {
+    /// The topics and partitions it is about, for the conditions of faults.
+    fn targets(&self, call: &Call<'_>) -> Vec<Target>;
+
+    /// Does what it asks.
+    fn handle(self, call: &Call<'_>) -> impl Future<Output = Handled> + Send;
+}
+
+/// What a handler knows besides the request itself.
+pub(super) struct Call<'a> {
+    pub(super) shared: &'a Shared,
+    /// The broker that was asked.
+    pub(super) broker: i32,
+    pub(super) version: i16,
+    pub(super) waker: &'a Arc<Notify>,
+    pub(super) effects: Effects,
+}
+
+impl Call<'_> {
+    pub(super) fn answer<M: Encodable>(&self, message: &M) -> Handled {
+        Handled::Answer(Body::encode(message, self.version))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    /// What answers say in `throttle_time_ms`.
+    pub(super) fn throttle_ms(&self) -> i32 {
+        i32::try_from(self.effects.throttle.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    pub(super) fn address(&self, broker: i32) -> (kafka_protocol::protocol::StrBytes, i32) {
+        let address = self.shared.brokers.get(&broker).map(|broker| &broker.address);
+        address.map_or_else(Default::default, |address| (address.host().to_owned().into(), address.port().into()))
+    }
+}
+
+/// Whether a connection goes on after a request.
+enum After {
+    Next,
+    Close,
+}
+
+impl Connection {
+    async fn run(mut self, mut stream: Box<dyn Transport>) -> io::Result<()> {
+        let mut buffer = BytesMut::new();
+        loop {
+            let frame = match frame::read(&mut stream, &mut buffer).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::InvalidData {
+                        self.violation(error.to_string());
+                    }
+                    return Err(error);
+                }
+            };
+            self.not_hung().await;
+            let size = frame.len();
+            let handled = match Received::parse(frame) {
+                Ok(received) => {
+                    self.note(&received, size);
+                    self.dispatch(received, &mut stream).await
+                }
+                Err(message) => Err(Refused(message)),
+            };
+            match handled {
+                Ok(After::Next) => {}
+                Ok(After::Close) => return Ok(()),
+                Err(Refused(message)) => {
+                    self.violation(message);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn not_hung(&self) {
+        if let Some(broker) = self.shared.brokers.get(&self.broker) {
+            broker.not_hung().await;
+        }
+    }
+
+    fn note(&self, received: &Received, size: usize) {
+        self.shared.history.note(SeenRequest {
+            api: received.api,
+            version: received.version,
+            broker: self.broker,
+            connection: self.id,
+            correlation_id: received.correlation_id,
+            client_id: received.client_id.clone(),
+            size,
+            at: self.shared.runtime.elapsed(),
+        });
+    }
+
+    fn violation(&self, message: String) {
+        self.shared.history.note_violation(Violation { broker: self.broker, connection: self.id, message });
+    }
+
+    async fn dispatch(&mut self, received: Received, stream: &mut impl Transport) -> Result<After, Refused> {
+        let Received { api, version, .. } = received;
+        if !self.shared.versions.contains(api, version) {
+            // An ApiVersions that is too new is the one request that is answered all the same.
+            return match self.shared.versions.range(api) {
+                Some(_) if api == Api::ApiVersions => {
+                    let body = super::versions::unsupported(&self.shared.versions);
+                    let frame = Frame::new(0, received.correlation_id, body);
+                    Ok(self.send(frame, stream).await)
+                }
+                Some(range) => Err(Refused(format!("{api} v{version} is not offered, but {}-{}", range.min, range.max))),
+                None => Err(Refused(format!("{api} is not offered"))),
+            };
+        }
+        // Boxed: each of these is a state machine of its own size.
+        let answered: Pin<Box<dyn Future<Output = Result<After, Refused>> + Send + '_>> = match api {
+            Api::Produce => Box::pin(self.run_one::<ProduceRequest>(received, stream)),
+            Api::Fetch => Box::pin(self.run_one::<FetchRequest>(received, stream)),
+            Api::ListOffsets => Box::pin(self.run_one::<ListOffsetsRequest>(received, stream)),
+            Api::Metadata => Box::pin(self.run_one::<MetadataRequest>(received, stream)),
+            Api::OffsetCommit => Box::pin(self.run_one::<OffsetCommitRequest>(received, stream)),
+            Api::OffsetFetch => Box::pin(self.run_one::<OffsetFetchRequest>(received, stream)),
+            Api::FindCoordinator => Box::pin(self.run_one::<FindCoordinatorRequest>(received, stream)),
+            Api::ApiVersions => Box::pin(self.run_one::<ApiVersionsRequest>(received, stream)),
+            Api::CreateTopics => Box::pin(self.run_one::<CreateTopicsRequest>(received, stream)),
+            Api::DeleteTopics => Box::pin(self.run_one::<DeleteTopicsRequest>(received, stream)),
+            Api::InitProducerId => Box::pin(self.run_one::<InitProducerIdRequest>(received, stream)),
+            Api::OffsetForLeaderEpoch => Box::pin(self.run_one::<OffsetForLeaderEpochRequest>(received, stream)),
+            Api::CreatePartitions => Box::pin(self.run_one::<CreatePartitionsRequest>(received, stream)),
+            Api::DescribeCluster => Box::pin(self.run_one::<DescribeClusterRequest>(received, stream)),
+        };
+        answered.await
+    }
+
+    /// Decodes a request, handles it and sends the answer, with what faults make of it.
+    async fn run_one<R: Handle>(&mut self, mut received: Received, stream: &mut impl Transport) -> Result<After, Refused>
+    where
+        R::Response: HeaderVersion,
+    {
+        let request = received.decode::<R>().map_err(Refused)?;
+        let Received { api, version, correlation_id, .. } = received;
+        let (shared, waker) = (self.shared.clone(), self.waker.clone());
+        let mut call =
+            Call { shared: &shared, broker: self.broker, version, waker: &waker, effects: Effects::default() };
+        call.effects = shared.faults.strike(api, self.broker, || request.targets(&call));
+
+        call.effects.stalled().await;
+        if call.effects.close {
+            return Ok(After::Close);
+        }
+        if !call.effects.delay.is_zero() {
+            shared.runtime.sleep(call.effects.delay).await;
+        }
+        let handled = request.handle(&call).await;
+        let effects = call.effects;
+        if !effects.delay_answer.is_zero() {
+            shared.runtime.sleep(effects.delay_answer).await;
+        }
+        self.not_hung().await;
+        self.swallowing |= effects.swallow;
+        let body = match handled {
+            Handled::Close => return Ok(After::Close),
+            _ if effects.lose_answer => return Ok(After::Close),
+            Handled::Nothing => return Ok(After::Next),
+            Handled::Answer(_) if self.swallowing => return Ok(After::Next),
+            Handled::Answer(body) => body,
+        };
+        let correlation_id = if effects.wrong_correlation_id { correlation_id.wrapping_add(1) } else { correlation_id };
+        let mut frame = Frame::new(R::Response::header_version(version), correlation_id, body);
+        if effects.corrupt {
+            let mut bytes = frame.flatten();
+            shared.faults.flip(&mut bytes[Frame::PREFIX..]);
+            frame = bytes.into();
+        }
+        if let Some(length) = effects.cut {
+            let mut bytes = frame.flatten();
+            bytes.truncate(length);
+            self.send(bytes.into(), stream).await;
+            return Ok(After::Close);
+        }
+        let after = self.send(frame, stream).await;
+        if !effects.throttle.is_zero() {
+            shared.runtime.sleep(effects.throttle).await; // muted: the broker does not read (KIP-219)
+        }
+        Ok(after)
+    }
+
+    async fn send(&self, frame: Frame, stream: &mut impl Transport) -> After {
+        match frame.write(stream).await {
+            Ok(()) => After::Next,
+            Err(_) => After::Close, // the client is gone
+        }
+    }
+}

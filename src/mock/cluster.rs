@@ -1,0 +1,263 @@
+//! The cluster as a whole: how it is built, started and closed.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use super::api::{Api, KafkaRelease, Versions};
+use super::broker::{Broker, Shared};
+use super::connector::MockConnector;
+use super::runtime::Runtime;
+use crate::Address;
+
+/// An in-process Kafka cluster. See the [module](super) for a guide.
+///
+/// It runs on the runtime that starts it, and stops when it is dropped: ports are closed and tasks ended soon after, or, with
+/// [`close`](Self::close), when that returns. If one of its tasks has panicked, dropping or closing it panics too, so that a
+/// test does not pass on a broken broker.
+///
+/// Methods that name a broker, a topic or a partition panic when there is none: a test that asks for it is wrong.
+#[derive(Debug)]
+#[must_use = "a cluster stops when it is dropped"]
+pub struct MockCluster {
+    pub(super) shared: Arc<Shared>,
+    tcp: bool,
+}
+
+impl MockCluster {
+    /// Starts one broker of the newest release on a free port of the loopback interface.
+    ///
+    /// # Panics
+    /// If no port can be bound, or outside of a tokio runtime.
+    ///
+    /// ```
+    /// use milena::mock::MockCluster;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let cluster = MockCluster::start().await;
+    /// cluster.create_topic("orders", 3);
+    /// println!("any Kafka client can use {}", cluster.bootstrap().join(","));
+    /// cluster.close().await;
+    /// # }
+    /// ```
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// A cluster of another shape.
+    pub fn builder() -> MockClusterBuilder {
+        MockClusterBuilder { settings: Settings::default() }
+    }
+
+    /// The addresses of all brokers as `host:port`, to begin with. Those of an in-memory cluster mean something to its
+    /// [`connector`](Self::connector) alone.
+    pub fn bootstrap(&self) -> Vec<String> {
+        self.shared.brokers.values().map(|broker| broker.address.to_string()).collect()
+    }
+
+    /// Connects to the brokers in memory. Clusters on TCP have it too.
+    pub fn connector(&self) -> MockConnector {
+        MockConnector { shared: Arc::downgrade(&self.shared) }
+    }
+
+    /// Stops every broker, and waits until all connections, ports and tasks are gone.
+    ///
+    /// # Panics
+    /// If a task of the cluster has panicked.
+    pub async fn close(self) {
+        for broker in self.shared.brokers.values() {
+            broker.stop().await;
+        }
+    }
+
+    /// Opens the port of a broker, again on the same one if it had one.
+    pub(super) async fn open(&self, broker: &Broker) {
+        let listener = if self.tcp { Some(listen(&broker.address).await) } else { None };
+        broker.start();
+        if let Some(listener) = listener {
+            self.shared.listen(broker.id, listener);
+        }
+    }
+}
+
+impl Drop for MockCluster {
+    fn drop(&mut self) {
+        for broker in self.shared.brokers.values() {
+            broker.abort();
+        }
+        self.shared.faults.clear();
+        if let Some(message) = self.shared.take_panic()
+            && !std::thread::panicking()
+        {
+            panic!("a task of the mock cluster panicked: {message}");
+        }
+    }
+}
+
+async fn listen(address: &Address) -> TcpListener {
+    match TcpListener::bind((address.host(), address.port())).await {
+        Ok(listener) => listener,
+        Err(error) => panic!("the mock cluster cannot listen on {address}: {error}"),
+    }
+}
+
+/// What a cluster is built with.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) brokers: i32,
+    in_memory: bool,
+    pub(super) auto_create_topics: bool,
+    pub(super) default_partitions: usize,
+    pub(super) fetch_sessions: usize,
+    pub(super) release: KafkaRelease,
+    removed: Vec<Api>,
+    capped: Vec<(Api, i16)>,
+    pub(super) seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            brokers: 1,
+            in_memory: false,
+            auto_create_topics: false,
+            default_partitions: 1,
+            fetch_sessions: 1000,
+            release: KafkaRelease::default(),
+            removed: Vec::new(),
+            capped: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn versions(&self) -> Versions {
+        let mut versions = Versions::of(self.release);
+        self.removed.iter().for_each(|api| versions.remove(*api));
+        self.capped.iter().for_each(|(api, max)| versions.cap(*api, *max));
+        versions
+    }
+}
+
+/// Builds a [`MockCluster`]; from [`MockCluster::builder`].
+///
+/// ```
+/// use milena::mock::{Api, KafkaRelease, MockCluster};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let cluster = MockCluster::builder()
+///     .brokers(3)
+///     .in_memory()
+///     .release(KafkaRelease::V3_9)
+///     .without(Api::InitProducerId)
+///     .start()
+///     .await;
+/// assert_eq!(cluster.bootstrap().len(), 3);
+/// # cluster.close().await;
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `start`"]
+pub struct MockClusterBuilder {
+    settings: Settings,
+}
+
+impl MockClusterBuilder {
+    /// How many brokers there are; their ids count from 1. The default is 1.
+    ///
+    /// # Panics
+    /// Below 1.
+    pub fn brokers(mut self, brokers: i32) -> Self {
+        assert!(brokers >= 1, "a cluster needs a broker, and {brokers} are none");
+        self.settings.brokers = brokers;
+        self
+    }
+
+    /// No sockets: the brokers are reached through [`MockCluster::connector`] alone. The default is loopback TCP.
+    ///
+    /// This is how to test on paused time: tokio jumps over sleeps only while nothing outside the process can happen.
+    pub fn in_memory(mut self) -> Self {
+        self.settings.in_memory = true;
+        self
+    }
+
+    /// Whether a Metadata request that allows it creates the topics it names (`auto.create.topics.enable`). The default is
+    /// `false`, unlike Kafka's, so that a misspelt topic fails.
+    pub fn auto_create_topics(mut self, auto_create: bool) -> Self {
+        self.settings.auto_create_topics = auto_create;
+        self
+    }
+
+    /// Partitions of topics that are created without saying how many (`num.partitions`). The default is 1.
+    ///
+    /// # Panics
+    /// On 0.
+    pub fn default_partitions(mut self, partitions: usize) -> Self {
+        assert!(partitions >= 1, "a topic has at least one partition");
+        self.settings.default_partitions = partitions;
+        self
+    }
+
+    /// Fetch sessions that each broker remembers (`max.incremental.fetch.session.cache.slots`). The default is 1000. Consumers
+    /// beyond that fetch without a session.
+    pub fn fetch_sessions(mut self, slots: usize) -> Self {
+        self.settings.fetch_sessions = slots;
+        self
+    }
+
+    /// The Kafka release whose API versions the brokers offer. The default is the newest that the mock knows.
+    pub fn release(mut self, release: KafkaRelease) -> Self {
+        self.settings.release = release;
+        self
+    }
+
+    /// Takes an API away: it is not listed, and a request for it closes the connection.
+    pub fn without(mut self, api: Api) -> Self {
+        self.settings.removed.push(api);
+        self
+    }
+
+    /// Offers an API up to this version at most. Below the lowest version that the release offers, this takes the API away.
+    pub fn max_version(mut self, api: Api, version: i16) -> Self {
+        self.settings.capped.push((api, version));
+        self
+    }
+
+    /// Seeds what is random: topic ids, fetch session ids, the probabilities of faults, corrupted bits. The default is 0, and
+    /// the same seed gives the same choices for the same requests.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = seed;
+        self
+    }
+
+    /// Starts the brokers. They accept connections when this returns.
+    ///
+    /// # Panics
+    /// If no port can be bound, or outside of a tokio runtime.
+    pub async fn start(self) -> MockCluster {
+        let settings = self.settings;
+        let tcp = !settings.in_memory;
+        let mut brokers = Vec::new();
+        let mut listeners = Vec::new();
+        for id in 1..=settings.brokers {
+            let address = if tcp {
+                let listener = listen(&Address::new("127.0.0.1", 0)).await;
+                let address = listener.local_addr().expect("a bound socket has an address").into();
+                listeners.push((id, listener));
+                address
+            } else {
+                Address::new(format!("broker-{id}.mock"), 9092)
+            };
+            brokers.push(Broker::new(id, address));
+        }
+        let shared = Arc::new(Shared::new(Runtime::current(), settings, brokers));
+        shared.brokers.values().for_each(Broker::start);
+        for (id, listener) in listeners {
+            shared.listen(id, listener);
+        }
+        MockCluster { shared, tcp }
+    }
+}

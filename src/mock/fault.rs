@@ -1,0 +1,358 @@
+//! Faults: what goes wrong, and when.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::api::Api;
+
+/// Which requests a [`Fault`] strikes. Conditions add up; without any, all requests match.
+///
+/// Requests are counted per rule, over all brokers and connections, in the order in which brokers read them.
+///
+/// ```
+/// use milena::mock::{Api, When};
+///
+/// let the_third_produce = When::api(Api::Produce).nth(3);
+/// let two_fetches_of_a_partition = When::api(Api::Fetch).partition("orders", 0).times(2);
+/// let one_in_ten_on_broker_2 = When::any().broker(2).probability(0.1);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a condition does nothing until it is given to `MockCluster::inject`"]
+pub struct When {
+    api: Option<Api>,
+    broker: Option<i32>,
+    topic: Option<(String, Option<i32>)>,
+    skip: u64,
+    every: u64,
+    times: Option<u64>,
+    probability: Option<f64>,
+}
+
+impl When {
+    /// Every request.
+    pub fn any() -> Self {
+        Self { api: None, broker: None, topic: None, skip: 0, every: 1, times: None, probability: None }
+    }
+
+    /// Every request of this kind.
+    pub fn api(api: Api) -> Self {
+        Self { api: Some(api), ..Self::any() }
+    }
+
+    /// Only at this broker.
+    pub fn broker(self, broker: i32) -> Self {
+        Self { broker: Some(broker), ..self }
+    }
+
+    /// Only requests that name this topic. [`Fault::error`] then strikes this topic alone within the request.
+    pub fn topic(self, topic: impl Into<String>) -> Self {
+        Self { topic: Some((topic.into(), None)), ..self }
+    }
+
+    /// Only requests that name this partition. [`Fault::error`] then strikes this partition alone within the request.
+    ///
+    /// Requests for whole topics (Metadata, CreateTopics) match when they name the topic.
+    pub fn partition(self, topic: impl Into<String>, partition: i32) -> Self {
+        Self { topic: Some((topic.into(), Some(partition))), ..self }
+    }
+
+    /// The `nth` request that matches, from 1, and no other, unless [`times`](Self::times) asks for those after it too.
+    pub fn nth(self, nth: u64) -> Self {
+        Self { skip: nth.saturating_sub(1), times: self.times.or(Some(1)), ..self }
+    }
+
+    /// Every `k`th request that matches: the `k`th, the `2k`th, and so on.
+    pub fn every(self, k: u64) -> Self {
+        Self { every: k.max(1), ..self }
+    }
+
+    /// At most this many requests. The default is no limit, or one after [`nth`](Self::nth).
+    pub fn times(self, times: u64) -> Self {
+        Self { times: Some(times), ..self }
+    }
+
+    /// Each request that matches with this probability, from 0 to 1, drawn from the cluster's
+    /// [seed](super::MockClusterBuilder::seed).
+    pub fn probability(self, probability: f64) -> Self {
+        Self { probability: Some(probability), ..self }
+    }
+
+    fn matches(&self, api: Api, broker: i32, targets: &[Target]) -> bool {
+        self.api.is_none_or(|wanted| wanted == api)
+            && self.broker.is_none_or(|wanted| wanted == broker)
+            && self.topic.as_ref().is_none_or(|wanted| targets.iter().any(|target| target.is_in(wanted)))
+    }
+}
+
+/// What goes wrong with a request. Several faults may strike one request.
+#[derive(Clone, Debug)]
+#[must_use = "a fault does nothing until it is given to `MockCluster::inject`"]
+pub struct Fault(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Error(i16),
+    Delay(Duration),
+    DelayAnswer(Duration),
+    Close,
+    LoseAnswer,
+    Swallow,
+    Stall,
+    Cut(usize),
+    WrongCorrelationId,
+    Corrupt,
+    Throttle(Duration),
+}
+
+impl Fault {
+    /// Nothing is done, and the answer says this error code: for each partition or topic that the condition names, or all of
+    /// them, or for the request as a whole where it has no parts.
+    ///
+    /// ```
+    /// use milena::mock::{Api, Fault, MockCluster, When};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let cluster = MockCluster::start().await;
+    /// // NOT_LEADER_OR_FOLLOWER
+    /// cluster.inject(When::api(Api::Produce).partition("orders", 0).times(2), Fault::error(6));
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    pub fn error(code: i16) -> Self {
+        Self(Kind::Error(code))
+    }
+
+    /// The request is handled this much later. Whatever comes after it on the connection waits too, as at a real broker.
+    pub fn delay(delay: Duration) -> Self {
+        Self(Kind::Delay(delay))
+    }
+
+    /// The request is handled at once, and the answer sent this much later.
+    pub fn delay_answer(delay: Duration) -> Self {
+        Self(Kind::DelayAnswer(delay))
+    }
+
+    /// The connection is closed, and nothing is done.
+    pub fn close() -> Self {
+        Self(Kind::Close)
+    }
+
+    /// The request is handled, and the connection closed instead of answering: the acknowledgement is lost.
+    pub fn lose_answer() -> Self {
+        Self(Kind::LoseAnswer)
+    }
+
+    /// The request is handled, and not answered; nor is anything after it on this connection, which stays open. Later requests
+    /// on it are still handled, as behind a network that only loses what the broker sends.
+    pub fn swallow_answer() -> Self {
+        Self(Kind::Swallow)
+    }
+
+    /// The request is neither handled nor answered while the fault is in place. After [`FaultHandle::remove`] it is both.
+    pub fn stall() -> Self {
+        Self(Kind::Stall)
+    }
+
+    /// The request is handled, and the connection closed after so many bytes of the answer, the four of the length included.
+    pub fn cut(bytes: usize) -> Self {
+        Self(Kind::Cut(bytes))
+    }
+
+    /// The answer has another correlation id than the request.
+    pub fn wrong_correlation_id() -> Self {
+        Self(Kind::WrongCorrelationId)
+    }
+
+    /// One bit of the answer is flipped, drawn from the cluster's seed: anywhere after its length and its correlation id.
+    pub fn corrupt() -> Self {
+        Self(Kind::Corrupt)
+    }
+
+    /// The answer says that the client was throttled for this long, and the broker reads nothing more from the connection in
+    /// that time (KIP-219). In whole milliseconds.
+    pub fn throttle(time: Duration) -> Self {
+        Self(Kind::Throttle(time))
+    }
+}
+
+/// An injected fault. It stays in place when the handle is dropped.
+#[derive(Clone, Debug)]
+pub struct FaultHandle(Arc<Rule>);
+
+impl FaultHandle {
+    /// Takes the fault away. Requests that it stalls go on.
+    pub fn remove(&self) {
+        self.0.removed.send_replace(true);
+    }
+
+    /// How many requests it has struck.
+    pub fn struck(&self) -> u64 {
+        *self.0.struck.borrow()
+    }
+
+    /// Waits until it has struck `times` requests. (If it never does, this waits forever, as does a cluster that is gone.)
+    pub async fn wait_struck(&self, times: u64) {
+        // The rule holds its own sender, so this cannot fail.
+        let _ = self.0.struck.subscribe().wait_for(|struck| *struck >= times).await;
+    }
+}
+
+#[derive(Debug)]
+struct Rule {
+    when: When,
+    fault: Fault,
+    struck: watch::Sender<u64>,
+    removed: watch::Sender<bool>,
+}
+
+/// A topic that a request names, and the partition, unless it is about the whole topic.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) topic: String,
+    pub(super) partition: Option<i32>,
+}
+
+impl Target {
+    fn is_in(&self, (topic, partition): &(String, Option<i32>)) -> bool {
+        self.topic == *topic && (self.partition.is_none() || partition.is_none() || self.partition == *partition)
+    }
+}
+
+/// The rules of a cluster.
+#[derive(Debug)]
+pub(super) struct Faults(Mutex<Rules>);
+
+#[derive(Debug)]
+struct Rules {
+    /// With the number of requests that each has matched.
+    rules: Vec<(Arc<Rule>, u64)>,
+    rng: fastrand::Rng,
+}
+
+impl Faults {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Mutex::new(Rules { rules: Vec::new(), rng: fastrand::Rng::with_seed(seed) }))
+    }
+
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn inject(&self, when: When, fault: Fault) -> FaultHandle {
+        let rule = Rule { when, fault, struck: watch::Sender::new(0), removed: watch::Sender::new(false) };
+        let rule = Arc::new(rule);
+        self.rules().rules.push((rule.clone(), 0));
+        FaultHandle(rule)
+    }
+
+    pub(super) fn clear(&self) {
+        for (rule, _) in self.rules().rules.drain(..) {
+            rule.removed.send_replace(true);
+        }
+    }
+
+    /// What strikes this request. `targets` is asked only if some rule is about topics.
+    pub(super) fn strike(&self, api: Api, broker: i32, targets: impl FnOnce() -> Vec<Target>) -> Effects {
+        let mut effects = Effects::default();
+        let wants_targets = {
+            let mut rules = self.rules();
+            rules.rules.retain(|(rule, _)| !*rule.removed.borrow());
+            if rules.rules.is_empty() {
+                return effects;
+            }
+            rules.rules.iter().any(|(rule, _)| rule.when.topic.is_some())
+        };
+        let targets = if wants_targets { targets() } else { Vec::new() };
+        let mut rules = self.rules();
+        let Rules { rules, rng } = &mut *rules;
+        for (rule, matched) in rules.iter_mut().filter(|(rule, _)| rule.when.matches(api, broker, &targets)) {
+            *matched += 1;
+            let when = &rule.when;
+            let due = *matched > when.skip && (*matched - when.skip).is_multiple_of(when.every);
+            let exhausted = when.times.is_some_and(|times| *rule.struck.borrow() >= times);
+            if due && !exhausted && when.probability.is_none_or(|probability| rng.f64() < probability) {
+                effects.add(rule);
+                rule.struck.send_modify(|struck| *struck += 1);
+            }
+        }
+        effects
+    }
+
+    /// Flips one bit of `bytes`.
+    pub(super) fn flip(&self, bytes: &mut [u8]) {
+        if !bytes.is_empty() {
+            let mut rules = self.rules();
+            let (byte, bit) = (rules.rng.usize(..bytes.len()), rules.rng.u8(..8));
+            bytes[byte] ^= 1 << bit;
+        }
+    }
+}
+
+/// What strikes one request.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    stalled_by: Vec<Arc<Rule>>,
+    errors: Vec<Arc<Rule>>,
+    pub(super) delay: Duration,
+    pub(super) close: bool,
+    pub(super) delay_answer: Duration,
+    pub(super) lose_answer: bool,
+    pub(super) swallow: bool,
+    pub(super) cut: Option<usize>,
+    pub(super) wrong_correlation_id: bool,
+    pub(super) corrupt: bool,
+    pub(super) throttle: Duration,
+}
+
+impl Effects {
+    fn add(&mut self, rule: &Arc<Rule>) {
+        match rule.fault.0 {
+            Kind::Error(_) => self.errors.push(rule.clone()),
+            Kind::Stall => self.stalled_by.push(rule.clone()),
+            Kind::Delay(delay) => self.delay += delay,
+            Kind::DelayAnswer(delay) => self.delay_answer += delay,
+            Kind::Close => self.close = true,
+            Kind::LoseAnswer => self.lose_answer = true,
+            Kind::Swallow => self.swallow = true,
+            Kind::Cut(bytes) => self.cut = Some(bytes),
+            Kind::WrongCorrelationId => self.wrong_correlation_id = true,
+            Kind::Corrupt => self.corrupt = true,
+            Kind::Throttle(time) => self.throttle = self.throttle.max(time),
+        }
+    }
+
+    /// Waits until nothing stalls the request any more.
+    pub(super) async fn stalled(&self) {
+        for rule in &self.stalled_by {
+            // The rule holds its own sender, so this cannot fail.
+            let _ = rule.removed.subscribe().wait_for(|removed| *removed).await;
+        }
+    }
+
+    /// The error code for the request as a whole.
+    pub(super) fn error(&self) -> Option<i16> {
+        self.errors.iter().find_map(|rule| rule.error_code())
+    }
+
+    /// The error code for a topic, or a partition of it.
+    pub(super) fn error_for(&self, topic: &str, partition: Option<i32>) -> Option<i16> {
+        if self.errors.is_empty() {
+            return None;
+        }
+        let target = Target { topic: topic.to_owned(), partition };
+        let struck = |rule: &&Arc<Rule>| rule.when.topic.as_ref().is_none_or(|wanted| target.is_in(wanted));
+        self.errors.iter().find(struck).and_then(|rule| rule.error_code())
+    }
+}
+
+impl Rule {
+    fn error_code(&self) -> Option<i16> {
+        match self.fault.0 {
+            Kind::Error(code) => Some(code),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Fetch: how records get out of the log, now or when there are enough of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::assembly::assemble;
+use super::broker::{Call, Handle, Handled};
+use super::fault::Target;
+use super::session::{Ask, Found, Relation, TopicKey, Wanted};
+use super::state::State;
+use super::topic::TopicId;
+
+/// The first version that names topics by id.
+const BY_TOPIC_ID: i16 = 13;
+/// The first version in which followers may answer (KIP-392).
+const FROM_FOLLOWERS: i16 = 11;
+/// The first version with sessions.
+const SESSIONS: i16 = 7;
+/// The first version whose answers name the new leader (KIP-951).
+const LEADER_HINTS: i16 = 16;
+const READ_COMMITTED: i8 = 1;
+/// A broker's own limit, `fetch.max.bytes`.
+const LARGEST_FETCH: usize = 55 << 20;
+
+impl Handle for FetchRequest {
+    fn targets(&self, call: &Call<'_>) -> Vec<Target> {
+        let state = call.state();
+        let remembered = state.sessions.get(&call.broker).into_iter().flat_map(|all| all.wanted(self.session_id));
+        let remembered = remembered.map(|(topic, partition)| (topic.clone(), partition));
+        let asked = self.topics.iter().flat_map(|topic| {
+            let key = topic_key(call.version, &topic.topic, topic.topic_id);
+            topic.partitions.iter().map(move |partition| (key.clone(), partition.partition))
+        });
+        let named = remembered.chain(asked).filter_map(|(topic, partition)| {
+            Some(Target { topic: name_of(&state, &topic)?.to_string(), partition: Some(partition) })
+        });
+        named.collect()
+    }
+
+    async fn handle(self, call: &Call<'_>) -> Handled {
+        let limits = Limits {
+            min_bytes: usize::try_from(self.min_bytes).unwrap_or(0),
+            max_bytes: usize::try_from(self.max_bytes).unwrap_or(0).min(LARGEST_FETCH),
+            read_committed: self.isolation_level == READ_COMMITTED,
+        };
+        let ask = Ask { id: self.session_id, epoch: self.session_epoch, by_topic_id: call.version >= BY_TOPIC_ID };
+        let max_wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
+        let opened = open(call, ask, self);
+        let (relation, wanted) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let response = FetchResponse::default()
+                    .with_throttle_time_ms(call.throttle_ms())
+                    .with_error_code(error.code())
+                    .with_session_id(if call.version >= SESSIONS { ask.id } else { 0 });
+                return call.answer(&response);
+            }
+        };
+        let runtime = &call.shared.runtime;
+        let deadline = runtime.elapsed().saturating_add(max_wait);
+        let reads = loop {
+            let (reads, enough) = read_all(call, &wanted, &limits);
+            let left = deadline.saturating_sub(runtime.elapsed());
+            if enough || left.is_zero() {
+                break reads;
+            }
+            runtime.wait_until(deadline, call.waker.notified()).await;
+        };
+        respond(call, relation, ask, limits.read_committed, wanted, reads)
+    }
+}
+
+struct Limits {
+    min_bytes: usize,
+    max_bytes: usize,
+    read_committed: bool,
+}
+
+fn topic_key(version: i16, name: &str, id: impl AsRef<[u8]>) -> TopicKey {
+    if version >= BY_TOPIC_ID { TopicKey::Id(TopicId::from_wire(id)) } else { TopicKey::Name(Arc::from(name)) }
+}
+
+fn name_of<'a>(state: &'a State, topic: &'a TopicKey) -> Option<&'a str> {
+    match topic {
+        TopicKey::Name(name) => Some(name),
+        TopicKey::Id(id) => state.name_of(*id),
+    }
+}
+
+/// Everything the request wants, with what its session remembers.
+fn open(call: &Call<'_>, ask: Ask, request: FetchRequest) -> Result<(Relation, Vec<Wanted>), ResponseError> {
+    let version = call.version;
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        let key = topic_key(version, &topic.topic, topic.topic_id);
+        wanted.extend(topic.partitions.into_iter().map(|partition| Wanted {
+            topic: key.clone(),
+            partition: partition.partition,
+            offset: partition.fetch_offset,
+            max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
+            leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+        }));
+    }
+    let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
+        let key = topic_key(version, &topic.topic, topic.topic_id);
+        topic.partitions.into_iter().map(move |partition| (key.clone(), partition))
+    });
+    let mut state = call.state();
+    match state.sessions.get_mut(&call.broker) {
+        Some(sessions) => sessions.open(ask, wanted, forgotten.collect()),
+        None => Ok((Relation::Sessionless, wanted)),
+    }
+}
+
+/// What a read of one partition gave.
+#[derive(Default)]
+struct Read {
+    error: i16,
+    high_watermark: i64,
+    log_start: i64,
+    diverging: Option<(i32, i64)>,
+    /// Leader and epoch, for a client that asked the wrong broker.
+    leader: Option<(i32, i32)>,
+    segments: Vec<Bytes>,
+    size: usize,
+}
+
+impl Read {
+    fn failed(error: i16) -> Self {
+        Self { error, high_watermark: -1, log_start: -1, ..Self::default() }
+    }
+
+    fn found(&self) -> Found {
+        Found {
+            high_watermark: self.high_watermark,
+            log_start: self.log_start,
+            has_records: self.size > 0,
+            failed: self.error != 0,
+            diverged: self.diverging.is_some(),
+        }
+    }
+}
+
+/// Reads every partition. If that is not enough to answer, the connection is woken by the next change.
+fn read_all(call: &Call<'_>, wanted: &[Wanted], limits: &Limits) -> (Vec<Read>, bool) {
+    let mut state = call.state();
+    let mut left = limits.max_bytes;
+    let mut bytes = 0;
+    let mut reads = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let read = read(call, &state, wanted, left, bytes == 0);
+        left = left.saturating_sub(read.size);
+        bytes += read.size;
+        reads.push(read);
+    }
+    let urgent = reads.iter().any(|read| read.error != 0 || read.diverging.is_some());
+    let enough = urgent || wanted.is_empty() || bytes >= limits.min_bytes.min(limits.max_bytes);
+    if !enough {
+        for wanted in wanted {
+            let name = name_of(&state, &wanted.topic).map(str::to_owned);
+            if let Some(partition) = name.and_then(|name| state.partition_mut(&name, wanted.partition)) {
+                partition.wait(call.waker);
+            }
+        }
+    }
+    (reads, enough)
+}
+
+fn read(call: &Call<'_>, state: &State, wanted: &Wanted, left: usize, first: bool) -> Read {
+    let Some(topic) = name_of(state, &wanted.topic) else {
+        return Read::failed(ResponseError::UnknownTopicId.code());
+    };
+    if let Some(error) = call.effects.error_for(topic, Some(wanted.partition)) {
+        return Read::failed(error);
+    }
+    let Some(partition) = state.partition(topic, wanted.partition) else {
+        return Read::failed(ResponseError::UnknownTopicOrPartition.code());
+    };
+    let may_follow = call.version >= FROM_FOLLOWERS && partition.replicas.contains(&call.broker);
+    let allowed = if may_follow && partition.leader.is_some() {
+        partition.check_epoch(wanted.leader_epoch)
+    } else {
+        partition.check_leader(call.broker, wanted.leader_epoch)
+    };
+    if let Err(error) = allowed {
+        let leader = partition.leader.map(|leader| (leader, partition.leader_epoch));
+        return Read { leader, ..Read::failed(error.code()) };
+    }
+    let log = &partition.log;
+    if wanted.last_fetched_epoch >= 0 {
+        match log.end_of_epoch(wanted.last_fetched_epoch) {
+            None => return Read::failed(ResponseError::OffsetOutOfRange.code()),
+            Some((epoch, end)) if epoch < wanted.last_fetched_epoch || end < wanted.offset => {
+                let (high_watermark, log_start) = (log.end(), log.start());
+                return Read { high_watermark, log_start, diverging: Some((epoch, end)), ..Read::default() };
+            }
+            Some(_) => {}
+        }
+    }
+    if !(log.start()..=log.end()).contains(&wanted.offset) {
+        return Read::failed(ResponseError::OffsetOutOfRange.code());
+    }
+    let segments = log.read(wanted.offset, wanted.max_bytes.min(left), first);
+    let size = segments.iter().map(Bytes::len).sum();
+    Read { high_watermark: log.end(), log_start: log.start(), segments, size, ..Read::default() }
+}
+
+/// Puts the answer together: everything, or for an incremental fetch what changed.
+fn respond(
+    call: &Call<'_>,
+    relation: Relation,
+    ask: Ask,
+    read_committed: bool,
+    wanted: Vec<Wanted>,
+    reads: Vec<Read>,
+) -> Handled {
+    let (session_id, answered) = settle(call, relation, ask, wanted, reads);
+    let with_hints = call.version >= LEADER_HINTS;
+    let (mut topics, mut records) = (Vec::<(TopicKey, FetchableTopicResponse)>::new(), Vec::new());
+    let mut new_leaders = BTreeSet::new();
+    for (wanted, read) in answered {
+        let mut data = PartitionData::default()
+            .with_partition_index(wanted.partition)
+            .with_error_code(read.error)
+            .with_high_watermark(read.high_watermark)
+            .with_last_stable_offset(read.high_watermark)
+            .with_log_start_offset(read.log_start)
+            .with_aborted_transactions((read_committed && read.error == 0).then(Vec::new));
+        if let Some((epoch, end_offset)) = read.diverging {
+            data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
+        }
+        if let Some((leader, epoch)) = read.leader.filter(|_| with_hints) {
+            new_leaders.insert(leader);
+            data.current_leader = LeaderIdAndEpoch::default().with_leader_id(leader.into()).with_leader_epoch(epoch);
+        }
+        if topics.last().is_none_or(|(topic, _)| *topic != wanted.topic) {
+            let mut topic = FetchableTopicResponse::default();
+            match &wanted.topic {
+                TopicKey::Name(name) => topic.topic = StrBytes::from(name.to_string()).into(),
+                TopicKey::Id(id) => topic.topic_id = id.to_wire(),
+            }
+            topics.push((wanted.topic, topic));
+        }
+        if let Some((_, topic)) = topics.last_mut() {
+            topic.partitions.push(data);
+            records.push(read.segments);
+        }
+    }
+    let node_endpoints = new_leaders.into_iter().map(|id: i32| {
+        let (host, port) = call.address(id);
+        NodeEndpoint::default().with_node_id(id.into()).with_host(host).with_port(port).with_rack(None)
+    });
+    let response = FetchResponse::default()
+        .with_throttle_time_ms(call.throttle_ms())
+        .with_session_id(session_id)
+        .with_responses(topics.into_iter().map(|(_, topic)| topic).collect())
+        .with_node_endpoints(node_endpoints.collect());
+    Handled::Answer(assemble(response, records, call.version))
+}
+
+/// Tells the session what was found. Gives its id, and what the answer mentions.
+fn settle(
+    call: &Call<'_>,
+    relation: Relation,
+    ask: Ask,
+    wanted: Vec<Wanted>,
+    reads: Vec<Read>,
+) -> (i32, Vec<(Wanted, Read)>) {
+    let mut answered: Vec<_> = wanted.into_iter().zip(reads).collect();
+    let mut state = call.state();
+    let sessions = state.sessions.get_mut(&call.broker);
+    let (Some(sessions), true) = (sessions, call.version >= SESSIONS) else { return (0, answered) };
+    match relation {
+        Relation::Sessionless => (0, answered),
+        Relation::First => {
+            let found = answered.iter().map(|(wanted, read)| (wanted.clone(), read.found())).collect();
+            (sessions.begin(ask.by_topic_id, found), answered)
+        }
+        Relation::Incremental { id } => {
+            answered.retain(|(wanted, read)| sessions.answer(id, wanted, read.found()));
+            (id, answered)
+        }
+    }
+}

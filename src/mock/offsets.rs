@@ -1,0 +1,266 @@
+//! FindCoordinator, OffsetCommit and OffsetFetch: where groups keep their offsets.
+//!
+//! Groups have no members yet: offsets are those of consumers that assign partitions to themselves.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{
+    FindCoordinatorRequest, FindCoordinatorResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::broker::{Call, Handle, Handled};
+use super::fault::Target;
+
+/// A broker's `offset.metadata.max.bytes`.
+const LARGEST_METADATA: usize = 4096;
+const GROUP: i8 = 0;
+/// The first version of FindCoordinator that asks for many keys at once, and of OffsetFetch for many groups.
+const BATCHED_COORDINATORS: i16 = 4;
+const BATCHED_FETCHES: i16 = 8;
+
+/// A group: what it has committed, by topic and partition.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) offsets: BTreeMap<String, BTreeMap<i32, Committed>>,
+}
+
+/// A committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) offset: i64,
+    leader_epoch: i32,
+    metadata: StrBytes,
+}
+
+impl Group {
+    pub(super) fn forget_topic(&mut self, topic: &str) {
+        self.offsets.remove(topic);
+    }
+}
+
+impl Handle for FindCoordinatorRequest {
+    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
+        Vec::new()
+    }
+
+    async fn handle(self, call: &Call<'_>) -> Handled {
+        let response = FindCoordinatorResponse::default().with_throttle_time_ms(call.throttle_ms());
+        let find = |group: &StrBytes| {
+            // Transactions and share groups have no coordinator yet.
+            let known = if self.key_type == GROUP { Ok(()) } else { Err(ResponseError::InvalidRequest.code()) };
+            let injected = call.effects.error().map_or(Ok(()), Err);
+            let found = injected.and(known).and_then(|()| {
+                call.state().coordinator(group).ok_or_else(|| ResponseError::CoordinatorNotAvailable.code())
+            });
+            match found {
+                Ok(id) => (0, id, call.address(id)),
+                Err(error) => (error, -1, (StrBytes::default(), -1)),
+            }
+        };
+        if call.version < BATCHED_COORDINATORS {
+            let (error, id, (host, port)) = find(&self.key);
+            return call.answer(
+                &response
+                    .with_error_code(error)
+                    .with_error_message(None)
+                    .with_node_id(id.into())
+                    .with_host(host)
+                    .with_port(port),
+            );
+        }
+        let coordinators = self.coordinator_keys.iter().map(|key| {
+            let (error, id, (host, port)) = find(key);
+            Coordinator::default()
+                .with_key(key.clone())
+                .with_error_code(error)
+                .with_error_message(None)
+                .with_node_id(id.into())
+                .with_host(host)
+                .with_port(port)
+        });
+        call.answer(&response.with_coordinators(coordinators.collect()))
+    }
+}
+
+/// Whether this broker coordinates the group.
+fn check_coordinator(call: &Call<'_>, group: &str) -> Result<(), i16> {
+    let coordinator = call.state().coordinator(group);
+    if coordinator == Some(call.broker) { Ok(()) } else { Err(ResponseError::NotCoordinator.code()) }
+}
+
+impl Handle for OffsetCommitRequest {
+    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
+        let partitions = self.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
+        });
+        partitions.map(|(topic, index)| Target { topic, partition: Some(index) }).collect()
+    }
+
+    async fn handle(self, call: &Call<'_>) -> Handled {
+        let group_id = self.group_id.to_string();
+        let outsider = self.generation_id_or_member_epoch < 0 && self.member_id.is_empty();
+        let allowed = if group_id.is_empty() {
+            Err(ResponseError::InvalidGroupId.code())
+        } else if let Err(error) = check_coordinator(call, &group_id) {
+            Err(error)
+        } else if outsider && self.group_instance_id.is_none() {
+            Ok(())
+        } else if call.state().groups.contains_key(&group_id) {
+            Err(ResponseError::UnknownMemberId.code())
+        } else {
+            Err(ResponseError::IllegalGeneration.code())
+        };
+        let topics = self.topics.into_iter().map(|topic| {
+            let partitions = topic.partitions.into_iter().map(|partition| {
+                let index = partition.partition_index;
+                let injected = call.effects.error_for(&topic.name, Some(index)).map_or(Ok(()), Err);
+                let stored = injected.and(allowed).and_then(|()| store(call, &group_id, &topic.name, partition));
+                OffsetCommitResponsePartition::default()
+                    .with_partition_index(index)
+                    .with_error_code(stored.err().unwrap_or_default())
+            });
+            let partitions = partitions.collect();
+            OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+        });
+        let response = OffsetCommitResponse::default().with_topics(topics.collect());
+        call.answer(&response.with_throttle_time_ms(call.throttle_ms()))
+    }
+}
+
+fn store(call: &Call<'_>, group: &str, topic: &str, commit: OffsetCommitRequestPartition) -> Result<(), i16> {
+    let mut state = call.state();
+    if state.partition(topic, commit.partition_index).is_none() {
+        return Err(ResponseError::UnknownTopicOrPartition.code());
+    }
+    let metadata = commit.committed_metadata.unwrap_or_default();
+    if metadata.len() > LARGEST_METADATA {
+        return Err(ResponseError::OffsetMetadataTooLarge.code());
+    }
+    let (offset, leader_epoch) = (commit.committed_offset, commit.committed_leader_epoch);
+    let offsets = &mut state.groups.entry(group.to_owned()).or_default().offsets;
+    let committed = Committed { offset, leader_epoch, metadata };
+    offsets.entry(topic.to_owned()).or_default().insert(commit.partition_index, committed);
+    Ok(())
+}
+
+/// What a fetch of offsets finds: topics, and for each partition the offset or an error.
+type Fetched = Vec<(String, Vec<(i32, Result<Option<Committed>, i16>)>)>;
+
+/// The offsets of a group: those asked for, or all that there are.
+fn load(call: &Call<'_>, group: &str, asked: Option<Vec<(String, Vec<i32>)>>) -> Result<Fetched, i16> {
+    check_coordinator(call, group)?;
+    let state = call.state();
+    let stored = state.groups.get(group).map(|group| &group.offsets);
+    let asked = asked.unwrap_or_else(|| {
+        let topics = stored.into_iter().flatten();
+        topics.map(|(topic, partitions)| (topic.clone(), partitions.keys().copied().collect())).collect()
+    });
+    let topics = asked.into_iter().map(|(topic, partitions)| {
+        let stored = stored.and_then(|stored| stored.get(&topic));
+        let partitions = partitions.into_iter().map(|index| {
+            let injected = call.effects.error_for(&topic, Some(index)).map_or(Ok(()), Err);
+            (index, injected.map(|()| stored.and_then(|stored| stored.get(&index).cloned())))
+        });
+        let partitions = partitions.collect();
+        (topic, partitions)
+    });
+    Ok(topics.collect())
+}
+
+/// Offset, leader epoch, metadata and error of a partition in an answer.
+fn described(found: Result<Option<Committed>, i16>, epochs: bool) -> (i64, i32, StrBytes, i16) {
+    match found {
+        Ok(Some(committed)) => {
+            (committed.offset, if epochs { committed.leader_epoch } else { -1 }, committed.metadata, 0)
+        }
+        Ok(None) => (-1, -1, StrBytes::default(), 0),
+        Err(error) => (-1, -1, StrBytes::default(), error),
+    }
+}
+
+impl Handle for OffsetFetchRequest {
+    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
+        let single = self.topics.iter().flatten().map(|topic| (topic.name.to_string(), &topic.partition_indexes));
+        let grouped = self.groups.iter().flat_map(|group| group.topics.iter().flatten());
+        let grouped = grouped.map(|topic| (topic.name.to_string(), &topic.partition_indexes));
+        let partitions = single.chain(grouped).flat_map(|(topic, indexes)| {
+            indexes.iter().map(move |index| Target { topic: topic.clone(), partition: Some(*index) })
+        });
+        partitions.collect()
+    }
+
+    async fn handle(self, call: &Call<'_>) -> Handled {
+        let response = OffsetFetchResponse::default().with_throttle_time_ms(call.throttle_ms());
+        if call.version >= BATCHED_FETCHES {
+            let groups = self.groups.into_iter().map(|group| {
+                let asked = group.topics.map(|topics| {
+                    topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
+                });
+                let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
+                match load(call, &group.group_id, asked) {
+                    Ok(topics) => answer.with_topics(topics.into_iter().map(grouped_topic).collect()),
+                    Err(error) => answer.with_error_code(error),
+                }
+            });
+            return call.answer(&response.with_groups(groups.collect()));
+        }
+        let asked: Option<Vec<_>> = self.topics.map(|topics| {
+            topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
+        });
+        let loaded = load(call, &self.group_id, asked.clone());
+        // Before version 2 an error has no place of its own, so it is said of every partition.
+        let (error, topics) = match loaded {
+            Ok(topics) => (0, topics),
+            Err(error) if call.version >= 2 => (error, Vec::new()),
+            Err(error) => {
+                let failed = |(topic, indexes): (String, Vec<i32>)| {
+                    (topic, indexes.into_iter().map(|index| (index, Err(error))).collect())
+                };
+                (0, asked.unwrap_or_default().into_iter().map(failed).collect())
+            }
+        };
+        let topics = topics.into_iter().map(|topic| single_topic(topic, call.version >= 5)).collect();
+        call.answer(&response.with_error_code(error).with_topics(topics))
+    }
+}
+
+fn grouped_topic((topic, partitions): (String, Vec<(i32, Result<Option<Committed>, i16>)>)) -> OffsetFetchResponseTopics {
+    let partitions = partitions.into_iter().map(|(index, found)| {
+        let (offset, epoch, metadata, error) = described(found, true);
+        OffsetFetchResponsePartitions::default()
+            .with_partition_index(index)
+            .with_committed_offset(offset)
+            .with_committed_leader_epoch(epoch)
+            .with_metadata(Some(metadata))
+            .with_error_code(error)
+    });
+    OffsetFetchResponseTopics::default()
+        .with_name(StrBytes::from(topic).into())
+        .with_partitions(partitions.collect())
+}
+
+fn single_topic(
+    (topic, partitions): (String, Vec<(i32, Result<Option<Committed>, i16>)>),
+    epochs: bool,
+) -> OffsetFetchResponseTopic {
+    let partitions = partitions.into_iter().map(|(index, found)| {
+        let (offset, epoch, metadata, error) = described(found, epochs);
+        OffsetFetchResponsePartition::default()
+            .with_partition_index(index)
+            .with_committed_offset(offset)
+            .with_committed_leader_epoch(epoch)
+            .with_metadata(Some(metadata))
+            .with_error_code(error)
+    });
+    OffsetFetchResponseTopic::default().with_name(StrBytes::from(topic).into()).with_partitions(partitions.collect())
+}

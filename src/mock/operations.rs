@@ -1,0 +1,200 @@
+//! What a test does to a cluster.
+
+use super::MockCluster;
+use super::broker::Broker;
+use super::fault::{Fault, FaultHandle, When};
+use super::state::State;
+use super::topic::{Partition, Topic, TopicConfig};
+
+/// Topics.
+impl MockCluster {
+    /// Creates a topic, with three replicas or as many as there are brokers. Leaders go round the brokers.
+    ///
+    /// # Panics
+    /// If there is one of this name, Kafka does not allow the name, or no broker runs.
+    pub fn create_topic(&self, name: &str, partitions: usize) {
+        let mut state = self.shared.state();
+        if let Err(refusal) = state.check_new(name) {
+            drop(state);
+            panic!("the topic {name} cannot be created: {}", refusal.message);
+        }
+        let replicas = state.spread_new(partitions, state.replication_default());
+        state.create(name, replicas, TopicConfig::default());
+    }
+
+    /// Deletes a topic with its records and the offsets committed for it. A topic that is created again has another id.
+    pub fn delete_topic(&self, name: &str) {
+        let deleted = self.shared.state().delete(name);
+        assert!(deleted, "there is no topic {name}");
+    }
+
+    /// Gives a topic more partitions, up to `count`.
+    ///
+    /// # Panics
+    /// If it has as many already.
+    pub fn grow_topic(&self, name: &str, count: usize) {
+        let mut state = self.shared.state();
+        let now = topic_mut(&mut state, name).partitions.len();
+        assert!(now < count, "the topic {name} has {now} partitions");
+        let replicas = state.spread(now, count - now, state.replication_default(), 0);
+        topic_mut(&mut state, name).partitions.extend(replicas.into_iter().map(Partition::new));
+    }
+
+    /// Sets a topic's configuration, by Kafka's names. The mock acts on `max.message.bytes`, `message.timestamp.type`,
+    /// `message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`, `min.insync.replicas`, `retention.bytes` (at once, in
+    /// whole batches) and `cleanup.policy` (a compacted topic takes no record without a key).
+    ///
+    /// # Panics
+    /// If Kafka has no such setting, or not with such a value.
+    ///
+    /// ```
+    /// # use milena::mock::MockCluster;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let cluster = MockCluster::start().await;
+    /// cluster.create_topic("orders", 1);
+    /// cluster.set_topic_config("orders", "message.timestamp.type", "LogAppendTime");
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    pub fn set_topic_config(&self, topic: &str, name: &str, value: &str) {
+        let set = topic_mut(&mut self.shared.state(), topic).config.set(name, value);
+        if let Err(message) = set {
+            panic!("the topic {topic} cannot be configured so: {message}");
+        }
+    }
+
+    /// Drops the records of a partition from `offset` on, in whole batches, under a new leader epoch: what happens when a
+    /// replica that lags behind becomes the leader. Sequences of idempotent producers go back with them.
+    pub fn truncate(&self, topic: &str, partition: i32, offset: i64) {
+        self.with_partition(topic, partition, |partition| {
+            partition.log.truncate(offset);
+            partition.elect(partition.leader);
+        });
+    }
+
+    /// Moves the start of a partition's log up to `offset`, as retention and DeleteRecords do.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        self.with_partition(topic, partition, |partition| partition.log.delete_before(offset));
+    }
+
+    /// Makes every partition forget all producer ids, as brokers do with those that were idle for long
+    /// (`producer.id.expiration.ms`). Their next batches are taken as the first, whatever their sequence numbers.
+    pub fn expire_producers(&self) {
+        self.shared.state().each_partition(|partition| partition.log.forget_producers());
+    }
+}
+
+/// Brokers.
+impl MockCluster {
+    /// Stops a broker as `kill -9` does: its port and its connections are closed when this returns, wherever its requests were.
+    /// Its partitions get other leaders among the replicas that live, and its groups another coordinator. Nothing if it is
+    /// stopped.
+    pub async fn stop_broker(&self, broker: i32) {
+        let broker = self.broker(broker);
+        broker.stop().await;
+        self.shared.state().set_live(broker.id, false);
+    }
+
+    /// Starts a stopped broker, at the same address. It leads the partitions that had no leader. Nothing if it runs.
+    ///
+    /// # Panics
+    /// If its port was taken meanwhile.
+    pub async fn start_broker(&self, broker: i32) {
+        let broker = self.broker(broker);
+        if !self.shared.state().is_live(broker.id) {
+            broker.set_hung(false);
+            self.open(broker).await;
+            self.shared.state().set_live(broker.id, true);
+        }
+    }
+
+    /// Makes a broker accept and read, but neither handle nor answer, as a process that is stopped by SIGSTOP. It keeps its
+    /// leaderships.
+    pub fn hang_broker(&self, broker: i32) {
+        self.broker(broker).set_hung(true);
+    }
+
+    /// Lets a hung broker go on, with the requests that it has read meanwhile.
+    pub fn resume_broker(&self, broker: i32) {
+        self.broker(broker).set_hung(false);
+    }
+
+    /// Makes a broker the leader of a partition, in a new leader epoch, and a replica if it was none. The brokers answer
+    /// according to it at once.
+    ///
+    /// # Panics
+    /// If the broker is stopped.
+    pub fn move_leader(&self, topic: &str, partition: i32, broker: i32) {
+        assert!(self.shared.state().is_live(self.broker(broker).id), "broker {broker} is stopped");
+        self.with_partition(topic, partition, |partition| {
+            if !partition.replicas.contains(&broker) {
+                partition.replicas.push(broker);
+            }
+            if partition.leader != Some(broker) {
+                partition.elect(Some(broker));
+            }
+        });
+    }
+
+    /// Makes a broker the coordinator of a group; its offsets stay.
+    pub fn move_coordinator(&self, group: &str, broker: i32) {
+        let broker = self.broker(broker).id;
+        self.shared.state().coordinators.insert(group.to_owned(), broker);
+    }
+
+    /// Makes a broker the controller.
+    pub fn move_controller(&self, broker: i32) {
+        self.shared.state().controller = self.broker(broker).id;
+    }
+
+    /// Makes every broker forget all fetch sessions, as if others had needed the slots.
+    pub fn evict_fetch_sessions(&self) {
+        self.shared.state().sessions.values_mut().for_each(|sessions| sessions.clear());
+    }
+
+    fn broker(&self, id: i32) -> &Broker {
+        let found = self.shared.brokers.get(&id);
+        found.unwrap_or_else(|| panic!("there is no broker {id}, but 1 to {}", self.shared.brokers.len()))
+    }
+}
+
+/// Faults.
+impl MockCluster {
+    /// Puts a fault in place, until it is used up, removed by its handle, or [cleared](Self::clear_faults).
+    ///
+    /// ```
+    /// use milena::mock::{Api, Fault, MockCluster, When};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let cluster = MockCluster::start().await;
+    /// let lost = cluster.inject(When::api(Api::Produce).nth(2), Fault::lose_answer());
+    /// // … the second produce request is applied, and its acknowledgement lost …
+    /// assert_eq!(lost.struck(), 0);
+    /// lost.remove();
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    pub fn inject(&self, when: When, fault: Fault) -> FaultHandle {
+        self.shared.faults.inject(when, fault)
+    }
+
+    /// Removes all faults. Requests that were stalled go on.
+    pub fn clear_faults(&self) {
+        self.shared.faults.clear();
+    }
+}
+
+impl MockCluster {
+    pub(super) fn with_partition<T>(&self, topic: &str, index: i32, act: impl FnOnce(&mut Partition) -> T) -> T {
+        let mut state = self.shared.state();
+        let acted = state.partition_mut(topic, index).map(act);
+        drop(state);
+        acted.unwrap_or_else(|| panic!("there is no partition {topic}-{index}"))
+    }
+}
+
+fn topic_mut<'a>(state: &'a mut State, name: &str) -> &'a mut Topic {
+    state.topic_mut(name).unwrap_or_else(|| panic!("there is no topic {name}"))
+}

@@ -1,0 +1,194 @@
+//! Produce and InitProducerId: how records get into the log.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{
+    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, TransactionalId,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::batch::{Batch, Rejection};
+use super::broker::{Call, Handle, Handled};
+use super::fault::Target;
+use super::log::Placed;
+use super::topic::TopicId;
+
+/// The first version that names topics by id.
+const BY_TOPIC_ID: i16 = 13;
+/// The first version whose answers name the new leader (KIP-951).
+const LEADER_HINTS: i16 = 10;
+const ACKS_ALL: i16 = -1;
+
+impl Handle for ProduceRequest {
+    fn targets(&self, call: &Call<'_>) -> Vec<Target> {
+        let state = call.state();
+        let topics = self.topic_data.iter().filter_map(|topic| {
+            let name = if call.version >= BY_TOPIC_ID {
+                state.name_of(TopicId::from_wire(topic.topic_id))?.to_owned()
+            } else {
+                topic.name.to_string()
+            };
+            Some(topic.partition_data.iter().map(move |data| (name.clone(), data.index)))
+        });
+        topics.flatten().map(|(topic, index)| Target { topic, partition: Some(index) }).collect()
+    }
+
+    async fn handle(self, call: &Call<'_>) -> Handled {
+        let acks = self.acks;
+        let mut new_leaders = BTreeSet::new();
+        let mut failed = false;
+        let mut responses = Vec::with_capacity(self.topic_data.len());
+        for topic in self.topic_data {
+            let name = if call.version >= BY_TOPIC_ID {
+                call.state().name_of(TopicId::from_wire(topic.topic_id)).map(str::to_owned)
+            } else {
+                Some(topic.name.to_string())
+            };
+            let partitions = topic.partition_data.into_iter().map(|data| {
+                let (index, transactional) = (data.index, self.transactional_id.as_ref());
+                let placed = append(call, name.as_deref(), index, data.records, acks, transactional);
+                failed |= placed.is_err();
+                respond(call, name.as_deref(), index, placed, &mut new_leaders)
+            });
+            let partition_responses = partitions.collect();
+            responses.push(
+                TopicProduceResponse::default()
+                    .with_name(topic.name)
+                    .with_topic_id(topic.topic_id)
+                    .with_partition_responses(partition_responses),
+            );
+        }
+        if acks == 0 {
+            // The only way to tell such a client that its metadata may be old.
+            return if failed { Handled::Close } else { Handled::Nothing };
+        }
+        let node_endpoints = new_leaders.into_iter().map(|id: i32| {
+            let (host, port) = call.address(id);
+            NodeEndpoint::default().with_node_id(id.into()).with_host(host).with_port(port).with_rack(None)
+        });
+        call.answer(
+            &ProduceResponse::default()
+                .with_responses(responses)
+                .with_throttle_time_ms(call.throttle_ms())
+                .with_node_endpoints(node_endpoints.collect()),
+        )
+    }
+}
+
+/// Appends the records of one partition, or says why not.
+fn append(
+    call: &Call<'_>,
+    topic: Option<&str>,
+    index: i32,
+    records: Option<Bytes>,
+    acks: i16,
+    transactional: Option<&TransactionalId>,
+) -> Result<(Placed, i64), Rejection> {
+    let reject = |error: ResponseError| Rejection::new(error, "");
+    let topic = topic.ok_or_else(|| reject(ResponseError::UnknownTopicId))?;
+    if let Some(code) = call.effects.error_for(topic, Some(index)) {
+        return Err(Rejection::new(
+            ResponseError::try_from_code(code).unwrap_or(ResponseError::Unknown(code)),
+            "injected by the test",
+        ));
+    }
+    if !matches!(acks, ACKS_ALL..=1) {
+        return Err(reject(ResponseError::InvalidRequiredAcks));
+    }
+    // The rules first, then the work without the lock, then the leadership again.
+    let (rules, retention) = {
+        let state = call.state();
+        let topic = state.topic(topic).filter(|topic| topic.partition(index).is_some());
+        let topic = topic.ok_or_else(|| reject(ResponseError::UnknownTopicOrPartition))?;
+        (topic.config.rules(), topic.config.retention_bytes())
+    };
+    let records = records.ok_or_else(|| Rejection::new(ResponseError::InvalidRecord, "there are no records"))?;
+    let batch = Batch::check(&records, call.version, &rules, call.shared.runtime.wall_ms());
+
+    let mut state = call.state();
+    let live: BTreeSet<i32> = state.live().collect();
+    let min_insync = state.topic(topic).map_or(1, |topic| topic.config.min_insync_replicas());
+    let partition = state.partition_mut(topic, index).ok_or_else(|| reject(ResponseError::UnknownTopicOrPartition))?;
+    partition.check_leader(call.broker, -1).map_err(reject)?;
+    if acks == ACKS_ALL && partition.replicas.iter().filter(|replica| live.contains(replica)).count() < min_insync {
+        return Err(reject(ResponseError::NotEnoughReplicas));
+    }
+    let batch = batch?;
+    if batch.header.is_transactional() || transactional.is_some() {
+        // No transaction can have begun: the mock has no transaction coordinator yet.
+        return Err(Rejection::new(ResponseError::InvalidTxnState, "there is no transaction"));
+    }
+    let epoch = partition.leader_epoch;
+    let placed = partition.log.append(batch, epoch, rules.log_append_time)?;
+    if let Some(bytes) = retention {
+        partition.log.retain_bytes(bytes);
+    }
+    if !placed.duplicate {
+        partition.wake();
+    }
+    Ok((placed, partition.log.start()))
+}
+
+fn respond(
+    call: &Call<'_>,
+    topic: Option<&str>,
+    index: i32,
+    placed: Result<(Placed, i64), Rejection>,
+    new_leaders: &mut BTreeSet<i32>,
+) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(index);
+    let rejection = match placed {
+        Ok((placed, log_start)) => {
+            return response
+                .with_base_offset(placed.base_offset)
+                .with_log_append_time_ms(placed.log_append_time)
+                .with_log_start_offset(log_start);
+        }
+        Err(rejection) => rejection,
+    };
+    let mut response = response.with_error_code(rejection.error.code()).with_base_offset(-1);
+    if call.version >= 8 {
+        response.record_errors = rejection.records.into_iter().map(record_error).collect();
+        response.error_message = Some(StrBytes::from(rejection.message.into_owned())).filter(|text| !text.is_empty());
+    }
+    if call.version >= LEADER_HINTS && rejection.error == ResponseError::NotLeaderOrFollower {
+        let state = call.state();
+        let partition = topic.and_then(|topic| state.partition(topic, index));
+        if let Some((leader, epoch)) = partition.and_then(|found| Some((found.leader?, found.leader_epoch))) {
+            new_leaders.insert(leader);
+            response.current_leader =
+                LeaderIdAndEpoch::default().with_leader_id(leader.into()).with_leader_epoch(epoch);
+        }
+    }
+    response
+}
+
+fn record_error((index, message): (i32, String)) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage::default().with_batch_index(index).with_batch_index_error_message(Some(message.into()))
+}
+
+impl Handle for InitProducerIdRequest {
+    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
+        Vec::new()
+    }
+
+    async fn handle(self, call: &Call<'_>) -> Handled {
+        let response = InitProducerIdResponse::default().with_throttle_time_ms(call.throttle_ms());
+        let half_an_id = (self.producer_id.0 == -1) != (self.producer_epoch == -1);
+        let invalid = half_an_id || self.transactional_id.is_some(); // there is no transaction coordinator yet
+        let invalid = invalid.then(|| ResponseError::InvalidRequest.code());
+        match call.effects.error().or(invalid) {
+            Some(error) => call.answer(&response.with_error_code(error).with_producer_epoch(-1)),
+            // Without a transactional id, every request gets an id of its own.
+            None => {
+                let id = call.state().next_producer_id();
+                call.answer(&response.with_producer_id(id.into()).with_producer_epoch(0))
+            }
+        }
+    }
+}

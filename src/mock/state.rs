@@ -1,0 +1,192 @@
+//! What the cluster knows, behind one lock: which brokers live, topics, group offsets, fetch sessions, producer ids.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kafka_protocol::error::ResponseError;
+
+use super::offsets::Group;
+use super::session::Sessions;
+use super::topic::{Partition, Topic, TopicConfig, TopicId, check_name};
+
+/// The cluster's state. Brokers share it: what a controller decides is known to all at once.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Every broker, and whether it runs.
+    brokers: BTreeMap<i32, bool>,
+    pub(super) controller: i32,
+    topics: BTreeMap<String, Topic>,
+    names: BTreeMap<TopicId, String>,
+    pub(super) groups: BTreeMap<String, Group>,
+    /// Groups that a test has given to a broker.
+    pub(super) coordinators: BTreeMap<String, i32>,
+    /// Each broker's own, gone when it stops.
+    pub(super) sessions: BTreeMap<i32, Sessions>,
+    next_producer_id: i64,
+    topics_created: usize,
+    rng: fastrand::Rng,
+}
+
+/// Why a topic or partition cannot be made: an error code and Kafka's words for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) error: ResponseError,
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(error: ResponseError, message: impl Into<String>) -> Self {
+        Self { error, message: message.into() }
+    }
+}
+
+impl State {
+    pub(super) fn new(brokers: i32, fetch_sessions: usize, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Self {
+            brokers: (1..=brokers).map(|broker| (broker, true)).collect(),
+            controller: 1,
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            coordinators: BTreeMap::new(),
+            sessions: (1..=brokers).map(|broker| (broker, Sessions::new(fetch_sessions, rng.fork()))).collect(),
+            next_producer_id: 0,
+            topics_created: 0,
+            rng,
+        }
+    }
+
+    /// The brokers that run, in order.
+    pub(super) fn live(&self) -> impl Iterator<Item = i32> {
+        self.brokers.iter().filter(|(_, live)| **live).map(|(broker, _)| *broker)
+    }
+
+    pub(super) fn is_live(&self, broker: i32) -> bool {
+        self.brokers.get(&broker).copied().unwrap_or(false)
+    }
+
+    /// A broker goes away or comes back; leaders and controller move to who lives. Says whether anything changed.
+    pub(super) fn set_live(&mut self, broker: i32, live: bool) -> bool {
+        match self.brokers.get_mut(&broker) {
+            Some(state) if *state != live => *state = live,
+            _ => return false,
+        }
+        if let Some(sessions) = self.sessions.get_mut(&broker) {
+            sessions.clear();
+        }
+        let lives: BTreeSet<i32> = self.live().collect();
+        if !lives.contains(&self.controller) {
+            self.controller = lives.first().copied().unwrap_or(self.controller);
+        }
+        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            let leader = partition.leader.filter(|leader| lives.contains(leader));
+            let leader = leader.or_else(|| partition.replicas.iter().find(|replica| lives.contains(replica)).copied());
+            if leader != partition.leader {
+                partition.elect(leader);
+            }
+        }
+        true
+    }
+
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&str, &Topic)> {
+        self.topics.iter().map(|(name, topic)| (name.as_str(), topic))
+    }
+
+    pub(super) fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name)
+    }
+
+    pub(super) fn topic_mut(&mut self, name: &str) -> Option<&mut Topic> {
+        self.topics.get_mut(name)
+    }
+
+    pub(super) fn name_of(&self, id: TopicId) -> Option<&str> {
+        self.names.get(&id).map(String::as_str)
+    }
+
+    pub(super) fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
+        self.topics.get(topic)?.partition(partition)
+    }
+
+    pub(super) fn partition_mut(&mut self, topic: &str, partition: i32) -> Option<&mut Partition> {
+        self.topics.get_mut(topic)?.partition_mut(partition)
+    }
+
+    pub(super) fn each_partition(&mut self, act: impl FnMut(&mut Partition)) {
+        self.topics.values_mut().flat_map(|topic| &mut topic.partitions).for_each(act);
+    }
+
+    /// Whether a topic of this name may be made now.
+    pub(super) fn check_new(&self, name: &str) -> Result<(), Refusal> {
+        check_name(name).map_err(|message| Refusal::new(ResponseError::InvalidTopicException, message))?;
+        if self.topics.contains_key(name) {
+            return Err(Refusal::new(ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
+        }
+        // Metrics write both as '_', so Kafka keeps them apart.
+        let collides = |other: &&String| other.replace('.', "_") == name.replace('.', "_");
+        match self.topics.keys().find(collides) {
+            None => Ok(()),
+            Some(other) => Err(Refusal::new(
+                ResponseError::InvalidTopicException,
+                format!("Topic '{name}' collides with existing topics: {other}"),
+            )),
+        }
+    }
+
+    /// Replicas for `count` partitions, the first of which has this index: leaders go round the live brokers.
+    pub(super) fn spread(&self, first: usize, count: usize, replication: usize, shift: usize) -> Vec<Vec<i32>> {
+        let live: Vec<i32> = self.live().collect();
+        let broker = |partition: usize, replica: usize| live[(shift + partition + replica) % live.len()];
+        (first..first + count).map(|partition| (0..replication).map(|replica| broker(partition, replica)).collect()).collect()
+    }
+
+    /// Replicas of a topic that is made now, each broker's share in turn.
+    pub(super) fn spread_new(&self, partitions: usize, replication: usize) -> Vec<Vec<i32>> {
+        self.spread(0, partitions, replication, self.topics_created)
+    }
+
+    /// Makes a topic that has passed [`check_new`](Self::check_new).
+    pub(super) fn create(&mut self, name: &str, replicas: Vec<Vec<i32>>, config: TopicConfig) -> TopicId {
+        let id = TopicId::random(&mut self.rng);
+        let mut partitions: Vec<_> = replicas.into_iter().map(Partition::new).collect();
+        for partition in &mut partitions {
+            let live = |broker: &&i32| self.brokers.get(*broker).copied().unwrap_or(false);
+            partition.leader = partition.replicas.iter().find(live).copied();
+        }
+        self.topics_created += 1;
+        self.names.insert(id, name.to_owned());
+        self.topics.insert(name.to_owned(), Topic { id, config, partitions });
+        id
+    }
+
+    /// Deletes a topic with its data and the offsets that groups have stored for it.
+    pub(super) fn delete(&mut self, name: &str) -> bool {
+        let Some(mut topic) = self.topics.remove(name) else { return false };
+        self.names.remove(&topic.id);
+        for group in self.groups.values_mut() {
+            group.forget_topic(name);
+        }
+        topic.partitions.iter_mut().for_each(Partition::wake);
+        true
+    }
+
+    pub(super) fn next_producer_id(&mut self) -> i64 {
+        let id = self.next_producer_id;
+        self.next_producer_id += 1;
+        id
+    }
+
+    /// The broker that coordinates a group: by the hash of its name, or where a test has put it.
+    pub(super) fn coordinator(&self, group: &str) -> Option<i32> {
+        let chosen = self.coordinators.get(group).copied().filter(|broker| self.is_live(*broker));
+        let brokers: Vec<i32> = self.brokers.keys().copied().collect();
+        // Java's `String::hashCode`, as Kafka picks a partition of `__consumer_offsets`.
+        let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+        let first = hash.unsigned_abs() as usize % brokers.len().max(1);
+        chosen.or_else(|| brokers.iter().cycle().skip(first).take(brokers.len()).copied().find(|id| self.is_live(*id)))
+    }
+
+    pub(super) fn replication_default(&self) -> usize {
+        self.live().count().min(3)
+    }
+}

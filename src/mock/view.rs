@@ -1,0 +1,170 @@
+//! What a test sees of a cluster: who leads, what is in the logs, what was asked.
+
+use bytes::Bytes;
+
+use super::MockCluster;
+use super::batch::walk;
+use super::history::{SeenRequest, Violation};
+use super::log::Stored;
+
+/// A record as it is in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Milliseconds since 1970, or -1 if its producer gave none.
+    pub timestamp: i64,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Its headers in order, duplicates included. A name that is no UTF-8 has replacement characters in it.
+    pub headers: Vec<(String, Option<Bytes>)>,
+}
+
+/// A batch as it is in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredBatch {
+    /// Offset of its first record.
+    pub base_offset: i64,
+    /// Offset of its last record.
+    pub last_offset: i64,
+    /// Its size in bytes, header included.
+    pub size: usize,
+    /// The leader epoch in which it was appended.
+    pub leader_epoch: i32,
+    /// `gzip`, `snappy`, `lz4` or `zstd`, if it is compressed.
+    pub codec: Option<&'static str>,
+    /// The id of an idempotent producer, or -1.
+    pub producer_id: i64,
+    /// The epoch of the producer id, or -1.
+    pub producer_epoch: i16,
+    /// The sequence number of the first record, or -1.
+    pub base_sequence: i32,
+    /// The largest timestamp of its records, or when it was appended if that is what the topic's timestamps are.
+    pub max_timestamp: i64,
+}
+
+impl MockCluster {
+    /// The ids of the brokers that run.
+    pub fn live_brokers(&self) -> Vec<i32> {
+        self.shared.state().live().collect()
+    }
+
+    /// The leader of a partition; `None` while every replica is stopped.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        self.with_partition(topic, partition, |partition| partition.leader)
+    }
+
+    /// The coordinator of a group; `None` while every broker is stopped.
+    pub fn coordinator(&self, group: &str) -> Option<i32> {
+        self.shared.state().coordinator(group)
+    }
+
+    /// The controller.
+    pub fn controller(&self) -> i32 {
+        self.shared.state().controller
+    }
+
+    /// The number of partitions of a topic; `None` if there is no such topic.
+    pub fn partitions(&self, topic: &str) -> Option<usize> {
+        Some(self.shared.state().topic(topic)?.partitions.len())
+    }
+
+    /// The first and the next offset of a partition: its records are from the one up to, not including, the other.
+    pub fn offsets(&self, topic: &str, partition: i32) -> (i64, i64) {
+        self.with_partition(topic, partition, |partition| (partition.log.start(), partition.log.end()))
+    }
+
+    /// The offset that a group has committed for a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        Some(self.shared.state().groups.get(group)?.offsets.get(topic)?.get(&partition)?.offset)
+    }
+
+    /// The records of a partition, in order: what is really in the log, whatever clients were told.
+    ///
+    /// # Panics
+    /// If there is a compressed batch, which the mock cannot read yet: see [`batches`](Self::batches).
+    ///
+    /// ```
+    /// # use milena::mock::MockCluster;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let cluster = MockCluster::start().await;
+    /// cluster.create_topic("orders", 1);
+    /// assert!(cluster.log("orders", 0).is_empty());
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    pub fn log(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
+        let read = self.with_partition(topic, partition, |partition| {
+            let start = partition.log.start();
+            let mut records = Vec::new();
+            for batch in partition.log.batches() {
+                read_batch(batch, &mut records)?;
+            }
+            records.retain(|record| record.offset >= start);
+            Ok(records)
+        });
+        read.unwrap_or_else(|codec: &str| panic!("{topic}-{partition} has a {codec} batch, which cannot be read yet"))
+    }
+
+    /// The batches of a partition, in order, compressed or not.
+    pub fn batches(&self, topic: &str, partition: i32) -> Vec<StoredBatch> {
+        self.with_partition(topic, partition, |partition| partition.log.batches().map(describe).collect())
+    }
+
+    /// The requests that the brokers have read, oldest first: the last 100,000, or since
+    /// [`clear_requests`](Self::clear_requests).
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.shared.history.requests()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_requests(&self) {
+        self.shared.history.clear_requests();
+    }
+
+    /// What clients have sent that no broker can serve: frames that cannot be decoded, or that have bytes too many, APIs and
+    /// versions that are not offered. The connections were closed. A client that is tested should leave none of them.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.shared.history.violations()
+    }
+}
+
+fn read_batch(batch: &Stored, records: &mut Vec<StoredRecord>) -> Result<(), &'static str> {
+    if let Ok(Some(codec)) = batch.header.codec() {
+        return Err(codec);
+    }
+    let own = |bytes: &[u8]| batch.records.slice_ref(bytes);
+    let walked = walk(&batch.header, &batch.records, |record| {
+        let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        records.push(StoredRecord {
+            offset: batch.header.base_offset + i64::from(record.offset_delta),
+            timestamp: record.timestamp,
+            key: record.key.map(own),
+            value: record.value.map(own),
+            headers: record.headers().map(|(key, value)| (name(key), value.map(own))).collect(),
+        });
+        Ok(())
+    });
+    debug_assert!(walked.is_ok(), "what is in the log has been checked");
+    Ok(())
+}
+
+fn describe(batch: &Stored) -> StoredBatch {
+    let header = &batch.header;
+    StoredBatch {
+        base_offset: header.base_offset,
+        last_offset: header.last_offset(),
+        size: batch.size(),
+        leader_epoch: header.leader_epoch,
+        codec: header.codec().ok().flatten(),
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        max_timestamp: header.max_timestamp,
+    }
+}
