@@ -19,12 +19,15 @@ mod record;
 mod wire;
 
 mod client;
+mod consumer;
 mod error;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod net;
 
 pub use client::{Client, ClientBuilder};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
 pub use error::{Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
+pub use record::{Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

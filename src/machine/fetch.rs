@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::backoff::Backoff;
 use super::connection::Token;
 use super::credit::{Credit, PartitionId};
-use crate::record::{Batches, RawBatch, RecordError};
+use crate::record::{BatchHeader, Batches, RawBatch, RecordError};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
 use crate::wire::leader::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
@@ -94,7 +94,11 @@ pub enum Why {
     Moved(ErrorCode),
     OutOfRange,
     /// Read twice, and twice no record batch.
-    Unreadable(RecordError),
+    Unreadable {
+        /// Behind the batch, if its header can be believed.
+        end: Option<i64>,
+        error: RecordError,
+    },
     /// Nothing of what was sent reaches beyond the offset.
     NoProgress,
     /// An answer that no waiting mends by itself.
@@ -548,9 +552,10 @@ impl Partition {
         }
         let fetched = (next > from).then_some(fetched);
         match fault {
-            Some(error @ RecordError::UnsupportedMagic(_)) => return (fetched, Some(Why::Unreadable(error))),
             // The same place for the second time: it is not the way here that damaged it.
-            Some(error) if self.suspect == Some(next) => return (fetched, Some(Why::Unreadable(error))),
+            Some((error, end)) if self.suspect == Some(next) || matches!(error, RecordError::UnsupportedMagic(_)) => {
+                return (fetched, Some(Why::Unreadable { end, error }));
+            }
             Some(_) => self.suspect = Some(next),
             None if next == from => {
                 self.needs = needs.unwrap_or(0);
@@ -569,24 +574,32 @@ impl Partition {
 struct Walk {
     fetched: Fetched,
     next: i64,
-    fault: Option<RecordError>,
+    /// What is no batch, and the offset behind it as far as its header can be believed.
+    fault: Option<(RecordError, Option<i64>)>,
     needs: Option<usize>,
 }
 
 /// The batches from `from` on, until the bytes end or are none.
 fn walk(records: Bytes, from: i64, check_crcs: bool) -> Walk {
     let mut fetched = Fetched { batches: VecDeque::new(), from, bytes: 0 };
-    let (mut next, mut fault) = (from, None);
-    let mut batches = Batches::new(records, check_crcs);
+    let (mut next, mut fault, mut walked) = (from, None, 0);
+    let mut batches = Batches::new(records.clone(), check_crcs);
     for batch in &mut batches {
         match batch {
-            Ok(batch) if batch.header().next_offset() <= next => {}
             Ok(batch) => {
-                next = batch.header().next_offset();
-                fetched.bytes += batch.bytes().len();
-                fetched.batches.push_back(batch);
+                let size = batch.bytes().len();
+                walked += size;
+                if batch.header().next_offset() > next {
+                    next = batch.header().next_offset();
+                    fetched.bytes += size;
+                    fetched.batches.push_back(batch);
+                }
             }
-            Err(error) => fault = Some(error),
+            Err(error) => {
+                let header = records.get(walked..).and_then(|rest| BatchHeader::peek(rest).ok());
+                let end = header.map(|header| header.next_offset()).filter(|end| *end > next);
+                fault = Some((error, end));
+            }
         }
     }
     Walk { fetched, next, fault, needs: batches.needs() }

@@ -76,6 +76,8 @@ pub enum Problem {
     NoPosition,
     Unreadable {
         offset: i64,
+        /// Behind the batch, if its header can be believed.
+        end: Option<i64>,
         error: RecordError,
     },
     NoProgress {
@@ -291,6 +293,7 @@ impl Offsets {
         if next > offset || now.saturating_duration_since(since) > self.config.unknown_patience {
             // It went well for a while.
             partition.trouble_since = now;
+            partition.last_code = ErrorCode::NONE;
             partition.reported = None;
             partition.backoff.reset();
         }
@@ -313,7 +316,9 @@ impl Offsets {
                     Reset::Latest => self.start(id, Start::Latest),
                 };
             }
-            Why::Unreadable(error) => return self.halt(id, Problem::Unreadable { offset: next, error }),
+            Why::Unreadable { end, error } => {
+                return self.halt(id, Problem::Unreadable { offset: next, end, error });
+            }
             Why::NoProgress => Problem::NoProgress { offset: next },
             Why::Refused(code) => Problem::Refused { api: ApiKey::FETCH, code },
         };
@@ -375,6 +380,12 @@ impl Offsets {
                 }
             }
         }
+    }
+
+    /// Whether a partition is out with this leader.
+    pub fn is_used(&self, node: i32) -> bool {
+        let is_there = |partition: &Partition| matches!(partition.state, State::Out { leader, .. } if leader == node);
+        self.partitions.values().any(is_there)
     }
 
     /// Drains what is to be done.
@@ -524,8 +535,7 @@ impl Offsets {
         if matches!(topic.error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
             return Some((Problem::Topic(topic.error), Duration::ZERO));
         }
-        let is_unknown =
-            matches!(topic.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID);
+        let is_unknown = matches!(topic.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID);
         match topic.partition(partition.index) {
             _ if is_unknown => Some((Problem::UnknownTopic(topic.error), brief)),
             None if topic.partitions.is_empty() => Some((Problem::UnknownTopic(topic.error), patient)),

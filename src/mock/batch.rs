@@ -142,7 +142,8 @@ impl Batch {
             return Err(Rejection::new(ResponseError::InvalidRecord, message));
         }
         if data.len() > rules.max_bytes {
-            let message = format!("the batch has {} bytes, more than max.message.bytes={}", data.len(), rules.max_bytes);
+            let message =
+                format!("the batch has {} bytes, more than max.message.bytes={}", data.len(), rules.max_bytes);
             return Err(Rejection::new(ResponseError::MessageTooLarge, message));
         }
         let corrupt = |message: &'static str| Rejection::new(ResponseError::CorruptMessage, message);
@@ -230,7 +231,8 @@ impl Batch {
 
     /// Sets timestamp type and largest timestamp, which the CRC covers.
     fn set_time(&mut self, log_append_time: bool, max_timestamp: i64) {
-        let attributes = (self.header.attributes & !LOG_APPEND_TIME) | if log_append_time { LOG_APPEND_TIME } else { 0 };
+        let attributes =
+            (self.header.attributes & !LOG_APPEND_TIME) | if log_append_time { LOG_APPEND_TIME } else { 0 };
         if (attributes, max_timestamp) == (self.header.attributes, self.header.max_timestamp) {
             return;
         }

@@ -325,7 +325,9 @@ impl Connection {
                     let frame = Frame::new(0, received.correlation_id, body);
                     Ok(self.send(frame, stream).await)
                 }
-                Some(range) => Err(Refused(format!("{api} v{version} is not offered, but {}-{}", range.min, range.max))),
+                Some(range) => {
+                    Err(Refused(format!("{api} v{version} is not offered, but {}-{}", range.min, range.max)))
+                }
                 None => Err(Refused(format!("{api} is not offered"))),
             };
         }
@@ -350,7 +352,11 @@ impl Connection {
     }
 
     /// Decodes a request, handles it and sends the answer, with what faults make of it.
-    async fn run_one<R: Handle>(&mut self, mut received: Received, stream: &mut impl Transport) -> Result<After, Refused>
+    async fn run_one<R: Handle>(
+        &mut self,
+        mut received: Received,
+        stream: &mut impl Transport,
+    ) -> Result<After, Refused>
     where
         R::Response: HeaderVersion,
     {

@@ -27,7 +27,8 @@ pub(super) async fn read(stream: &mut impl Transport, buffer: &mut BytesMut) -> 
     }
     let length = buffer.get_i32();
     let length = usize::try_from(length).ok().filter(|length| *length <= LARGEST_REQUEST);
-    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the length of a frame is out of range"))?;
+    let length =
+        length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the length of a frame is out of range"))?;
     // Exactly as much as the frame needs: what is produced stays in the log as a slice of this buffer.
     buffer.reserve(length.saturating_sub(buffer.len()));
     while buffer.len() < length {
