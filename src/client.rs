@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
+use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Tcp};
 
@@ -64,6 +65,11 @@ impl Client {
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// Configures a consumer.
+    pub fn consumer(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.core())
     }
 }
 

@@ -24,6 +24,7 @@ mod wire;
 
 pub mod admin;
 mod client;
+mod consumer;
 mod error;
 #[cfg(feature = "mock")]
 pub mod mock;
@@ -32,9 +33,11 @@ mod producer;
 
 pub use admin::{Admin, NewTopic};
 pub use client::{Client, ClientBuilder};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
 pub use error::{Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
 pub use producer::{
     Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError,
 };
+pub use record::{Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

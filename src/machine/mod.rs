@@ -9,5 +9,8 @@
 pub mod accumulator;
 pub mod backoff;
 pub mod connection;
+pub mod credit;
+pub mod fetch;
 pub mod metadata;
+pub mod offsets;
 pub mod sequence;
