@@ -13,7 +13,7 @@ pub async fn topics_are_created_described_listed_and_deleted(cluster: Cluster) {
     assert_eq!(&*topic.name, name);
     assert!(!topic.is_internal);
     for (index, partition) in topic.partitions.iter().enumerate() {
-        assert_eq!(partition.partition, index as i32);
+        assert_eq!(partition.index, index as i32);
         assert_eq!(partition.replicas.len(), cluster.replicas() as usize);
         assert!(partition.replicas.contains(&partition.leader.unwrap()));
     }
@@ -73,7 +73,7 @@ pub async fn the_cluster_is_described(cluster: Cluster) {
     assert!(described.cluster_id.is_some_and(|id| !id.is_empty()));
     let controller = described.controller.unwrap();
     assert!(described.brokers.iter().any(|broker| broker.id == controller), "{controller}");
-    let mut addresses: Vec<_> = described.brokers.iter().map(|broker| broker.address.to_string()).collect();
+    let mut addresses: Vec<_> = described.brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
     let mut bootstrap = cluster.bootstrap.clone();
     addresses.sort();
     bootstrap.sort();

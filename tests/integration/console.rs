@@ -8,13 +8,13 @@ use crate::cluster::{Cluster, from_the_beginning, read, text};
 
 /// Headers, key and value apart, and a word for null (KIP-798, KIP-810).
 const PRODUCE: [&str; 8] = [
-    "--property",
+    "--reader-property",
     "parse.key=true",
-    "--property",
+    "--reader-property",
     "parse.headers=true",
-    "--property",
+    "--reader-property",
     "null.marker=NULL",
-    "--property",
+    "--reader-property",
     "headers.delimiter=|",
 ];
 
@@ -65,7 +65,7 @@ pub async fn ours_to_console_consumer(cluster: Cluster) {
     let mut arguments = vec!["tool", "console-consumer", "--bootstrap-server", &bootstrap, "--topic", &topic];
     arguments.extend(["--from-beginning", "--max-messages", "3", "--timeout-ms", "60000"]);
     for property in ["print.key", "print.headers", "print.timestamp", "print.partition", "print.offset"] {
-        arguments.extend(["--property", Box::leak(format!("{property}=true").into_boxed_str())]);
+        arguments.extend(["--formatter-property", Box::leak(format!("{property}=true").into_boxed_str())]);
     }
     let output = cluster.script(&arguments, "");
     let lines: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();

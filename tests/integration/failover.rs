@@ -47,7 +47,7 @@ pub async fn a_killed_broker_loses_and_doubles_nothing(cluster: Cluster) {
         let admin = client.admin();
         eventually("all replicas are in sync again", async || {
             let topic = admin.describe_topics([topic.as_str()]).await.ok()?.remove(0);
-            topic.partitions.iter().all(|p| p.isr.len() == p.replicas.len()).then_some(())
+            topic.partitions.iter().all(|p| p.in_sync.len() == p.replicas.len()).then_some(())
         })
         .await;
     }
