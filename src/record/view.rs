@@ -22,7 +22,7 @@ const MIN_HEADER_SIZE: usize = 2;
 
 /// Where a record lies in its batch's bytes.
 ///
-/// Invariant: made by [`Self::decode`] alone, so with the same bytes no accessor finds anything missing.
+/// Invariant: made by `decode` alone, so with the same bytes no accessor finds anything missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordAt {
     offset: i64,
