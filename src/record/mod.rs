@@ -17,6 +17,7 @@ pub mod control;
 pub mod error;
 pub mod header;
 pub mod reader;
+pub mod sealed;
 pub mod view;
 pub mod writer;
 
@@ -27,5 +28,6 @@ pub use control::ControlType;
 pub use error::RecordError;
 pub use header::{Attributes, BatchHeader, Compression, Identity, TimestampType};
 pub use reader::{Batches, OwnedRecords, RawBatch, RecordCursor, Records};
+pub use sealed::SealedBatch;
 pub use view::{Header, Headers, RecordAt, RecordSlice, RecordView};
-pub use writer::{BatchWriter, NO_HEADERS, SealedBatch, record_size_upper_bound};
+pub use writer::{BatchWriter, NO_HEADERS, record_size_upper_bound};

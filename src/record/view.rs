@@ -22,7 +22,7 @@ const MIN_HEADER_SIZE: usize = 2;
 
 /// Where a record lies in its batch's bytes.
 ///
-/// Invariant: made by [`Self::decode`] alone, so with the same bytes no accessor finds anything missing.
+/// Invariant: made by `decode` alone, so with the same bytes no accessor finds anything missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordAt {
     offset: i64,
@@ -91,112 +91,6 @@ impl RecordAt {
     }
 }
 
-/// How far a record's sub-reader, which ends at `end`, has come. `end` fits, as `RecordCursor::new` makes sure.
-#[inline(always)]
-fn position(record: &Reader<'_>, end: usize) -> u32 {
-    end.wrapping_sub(record.remaining()) as u32
-}
-
-/// Headers are read again when somebody asks for them; here they are only proven to be whole.
-#[inline(never)]
-fn check_headers(mut record: Reader<'_>, count: u32) -> Result<Reader<'_>, DecodeError> {
-    record.check_count(count as usize, MIN_HEADER_SIZE)?;
-    for _ in 0..count {
-        header(&mut record)?;
-    }
-    Ok(record)
-}
-
-/// [`Reader::varint`] with its first two bytes in line: lengths, offset deltas and counts hardly ever take more, and
-/// a record has five of them.
-#[inline(always)]
-fn varint(reader: &mut Reader<'_>) -> Result<i32, DecodeError> {
-    match short_varint(reader) {
-        Some(value) => Ok(value),
-        None => {
-            // A copy goes out of line, so that the reader itself can stay in registers.
-            let mut long = reader.clone();
-            let value = long.varint();
-            *reader = long;
-            value
-        }
-    }
-}
-
-#[inline(always)]
-fn varlong(reader: &mut Reader<'_>) -> Result<i64, DecodeError> {
-    match short_varint(reader) {
-        Some(value) => Ok(value.into()),
-        None => {
-            let mut long = reader.clone();
-            let value = long.varlong();
-            *reader = long;
-            value
-        }
-    }
-}
-
-/// A zigzag varint of one or two bytes. Whatever else there is, or is wrong, is left to the cursor.
-#[inline(always)]
-fn short_varint(reader: &mut Reader<'_>) -> Option<i32> {
-    let mut ahead = reader.clone();
-    let [low] = ahead.array().ok()?;
-    let mut raw = i32::from(low);
-    if low >= 0x80 {
-        let [high] = ahead.array().ok()?;
-        if high >= 0x80 {
-            return None;
-        }
-        raw = i32::from(low & 0x7f) | i32::from(high) << 7;
-    }
-    *reader = ahead;
-    Some((raw >> 1) ^ (raw & 1).wrapping_neg())
-}
-
-fn header<'a>(reader: &mut Reader<'a>) -> Result<Header<'a>, DecodeError> {
-    let key = nullable(reader)?.ok_or(DecodeError::NegativeLength(-1))?;
-    Ok(Header { key, value: nullable(reader)? })
-}
-
-fn nullable<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
-    match varint(reader)? {
-        -1 => Ok(None),
-        length => {
-            let length = usize::try_from(length).map_err(|_| DecodeError::NegativeLength(length.into()))?;
-            reader.take(length).map(Some)
-        }
-    }
-}
-
-/// A field in a batch: 8 bytes where a slice takes 16. A batch's length is an `i32`, so both parts fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    at: u32,
-    /// -1 is null.
-    length: i32,
-}
-
-impl Span {
-    #[inline(always)]
-    fn decode(record: &mut Reader<'_>, end: usize) -> Result<Self, DecodeError> {
-        let length = varint(record)?;
-        let at = position(record, end);
-        match usize::try_from(length) {
-            Ok(length) => {
-                record.take(length)?;
-            }
-            Err(_) if length == -1 => {}
-            Err(_) => return Err(DecodeError::NegativeLength(length.into())),
-        }
-        Ok(Self { at, length })
-    }
-
-    fn of(self, batch: &[u8]) -> Option<&[u8]> {
-        let length = usize::try_from(self.length).ok()?;
-        batch.get(self.at as usize..)?.get(..length)
-    }
-}
-
 /// A record lent from its batch: 48 bytes, copied freely, no reference counted.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
@@ -235,7 +129,7 @@ impl<'a> RecordView<'a> {
     }
 
     /// The record as a share of its batch: one reference count.
-    pub fn to_slice(&self) -> RecordSlice {
+    pub fn to_slice(self) -> RecordSlice {
         RecordSlice { batch: self.batch.clone(), at: self.at }
     }
 
@@ -360,5 +254,111 @@ impl<'a> Header<'a> {
     /// The name, if it is text.
     pub fn name(&self) -> Option<&'a str> {
         std::str::from_utf8(self.key).ok()
+    }
+}
+
+/// A field in a batch: 8 bytes where a slice takes 16. A batch's length is an `i32`, so both parts fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    at: u32,
+    /// -1 is null.
+    length: i32,
+}
+
+impl Span {
+    #[inline(always)]
+    fn decode(record: &mut Reader<'_>, end: usize) -> Result<Self, DecodeError> {
+        let length = varint(record)?;
+        let at = position(record, end);
+        match usize::try_from(length) {
+            Ok(length) => {
+                record.take(length)?;
+            }
+            Err(_) if length == -1 => {}
+            Err(_) => return Err(DecodeError::NegativeLength(length.into())),
+        }
+        Ok(Self { at, length })
+    }
+
+    fn of(self, batch: &[u8]) -> Option<&[u8]> {
+        let length = usize::try_from(self.length).ok()?;
+        batch.get(self.at as usize..)?.get(..length)
+    }
+}
+
+/// How far a record's sub-reader, which ends at `end`, has come. `end` fits, as `RecordCursor::new` makes sure.
+#[inline(always)]
+fn position(record: &Reader<'_>, end: usize) -> u32 {
+    end.wrapping_sub(record.remaining()) as u32
+}
+
+/// Headers are read again when somebody asks for them; here they are only proven to be whole.
+#[inline(never)]
+fn check_headers(mut record: Reader<'_>, count: u32) -> Result<Reader<'_>, DecodeError> {
+    record.check_count(count as usize, MIN_HEADER_SIZE)?;
+    for _ in 0..count {
+        header(&mut record)?;
+    }
+    Ok(record)
+}
+
+/// [`Reader::varint`] with its first two bytes in line: lengths, offset deltas and counts hardly ever take more, and
+/// a record has five of them.
+#[inline(always)]
+fn varint(reader: &mut Reader<'_>) -> Result<i32, DecodeError> {
+    match short_varint(reader) {
+        Some(value) => Ok(value),
+        None => {
+            // A copy goes out of line, so that the reader itself can stay in registers.
+            let mut long = reader.clone();
+            let value = long.varint();
+            *reader = long;
+            value
+        }
+    }
+}
+
+#[inline(always)]
+fn varlong(reader: &mut Reader<'_>) -> Result<i64, DecodeError> {
+    match short_varint(reader) {
+        Some(value) => Ok(value.into()),
+        None => {
+            let mut long = reader.clone();
+            let value = long.varlong();
+            *reader = long;
+            value
+        }
+    }
+}
+
+/// A zigzag varint of one or two bytes. Whatever else there is, or is wrong, is left to the cursor.
+#[inline(always)]
+fn short_varint(reader: &mut Reader<'_>) -> Option<i32> {
+    let mut ahead = reader.clone();
+    let [low] = ahead.array().ok()?;
+    let mut raw = i32::from(low);
+    if low >= 0x80 {
+        let [high] = ahead.array().ok()?;
+        if high >= 0x80 {
+            return None;
+        }
+        raw = i32::from(low & 0x7f) | i32::from(high) << 7;
+    }
+    *reader = ahead;
+    Some((raw >> 1) ^ (raw & 1).wrapping_neg())
+}
+
+fn header<'a>(reader: &mut Reader<'a>) -> Result<Header<'a>, DecodeError> {
+    let key = nullable(reader)?.ok_or(DecodeError::NegativeLength(-1))?;
+    Ok(Header { key, value: nullable(reader)? })
+}
+
+fn nullable<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
+    match varint(reader)? {
+        -1 => Ok(None),
+        length => {
+            let length = usize::try_from(length).map_err(|_| DecodeError::NegativeLength(length.into()))?;
+            reader.take(length).map(Some)
+        }
     }
 }

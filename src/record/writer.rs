@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   BatchWriter   | 61 bytes of room | record | record | record ->
-//!   SealedBatch   | header, no CRC   | record | record | record |          counts, times and length are known
-//!   stamp         | header, CRC      | record | record | record |          producer id, epoch, sequence, and then the CRC
+//!   SealedBatch   | 61 bytes of room | record | record | record |       counts, times and length are known
+//!   stamp         | header           | record | record | record |       producer id, epoch, sequence, then the CRC
 //! ```
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use super::error::RecordError;
-use super::header::{self, Attributes, BatchHeader, CRC_AT, HEADER_SIZE, Identity, MAGIC, PREFIX_SIZE};
+use super::header::{Attributes, BatchHeader, HEADER_SIZE, Identity, MAGIC, PREFIX_SIZE};
+use super::sealed::SealedBatch;
 
 /// For records without headers: an empty list that knows its type.
 pub const NO_HEADERS: [(&str, Option<&[u8]>); 0] = [];
@@ -120,29 +121,16 @@ impl BatchWriter {
             return Err(size);
         }
 
-        self.buffer.reserve(size.saturating_add(Scratch::SIZE));
-        let mut head = Scratch::new();
-        head.length(Some(layout.body));
-        head.byte(0); // attributes: none are defined
-        head.varint(zigzag(delta));
-        head.varint(zigzag(index.into()));
-        if let Some(key) = key {
-            head.length(Some(key.len()));
-            head.put(&mut self.buffer);
-            self.buffer.extend_from_slice(key);
-            head = Scratch::new();
-        } else {
-            head.length(None);
-        }
-        head.length(value.map(<[u8]>::len));
-        head.put(&mut self.buffer);
-        if let Some(value) = value {
-            self.buffer.extend_from_slice(value);
-        }
-        if layout.headers == 0 {
-            self.buffer.put_u8(0);
-        } else {
-            self.put_headers(layout.headers, headers);
+        let buffer = &mut self.buffer;
+        buffer.reserve(size.saturating_add(Few::ROOM));
+        Few::length(Some(layout.body)).then_zero().put(buffer); // attributes: none are defined
+        put_varlong(buffer, zigzag(delta));
+        Few::varint(zigzag(index.into())).put(buffer);
+        put_field(buffer, key);
+        put_field(buffer, value);
+        Few::length(Some(layout.headers)).put(buffer);
+        if layout.headers > 0 {
+            put_headers(buffer, headers);
         }
         debug_assert_eq!(self.buffer.len(), total, "a record is as large as was computed");
 
@@ -172,35 +160,12 @@ impl BatchWriter {
             base_sequence: Identity::NONE.base_sequence,
             count,
         };
-        SealedBatch { header, bytes: Batch::Unstamped(self.buffer) }
+        SealedBatch::new(header, self.buffer)
     }
 
     /// Wraps, since a timestamp is whatever a user says; the reader's addition wraps back.
     fn timestamp_delta(&self, timestamp: i64) -> i64 {
         if self.count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) }
-    }
-
-    #[inline(never)]
-    fn put_headers<'h, H, K>(&mut self, count: usize, headers: H)
-    where
-        H: IntoIterator<Item = (K, Option<&'h [u8]>)>,
-        K: AsRef<[u8]>,
-    {
-        let mut head = Scratch::new();
-        head.length(Some(count));
-        for (key, value) in headers {
-            let key = key.as_ref();
-            head.length(Some(key.len()));
-            head.put(&mut self.buffer);
-            self.buffer.extend_from_slice(key);
-            head = Scratch::new();
-            head.length(value.map(<[u8]>::len));
-            head.put(&mut self.buffer);
-            head = Scratch::new();
-            if let Some(value) = value {
-                self.buffer.extend_from_slice(value);
-            }
-        }
     }
 }
 
@@ -212,103 +177,6 @@ where
 {
     // Zigzag makes the largest number of bytes from the smallest number.
     Layout::of(i64::MIN, i32::MAX.unsigned_abs(), key, value, headers).size()
-}
-
-/// A full batch that waits for its turn, then for its acknowledgement.
-///
-/// **Stamped late, copied never** (but once in a rare case). The batch is one contiguous buffer, mutable until it is
-/// first sent, and shared read-only from then on: a request holds a clone, and a retry sends the same bytes. Only a
-/// new epoch asks for other bytes, and nearly always after the last clone is gone (answered, or its connection
-/// closed); then the buffer is taken back and patched in place. If a clone still lies in a socket's queue, those bytes
-/// must not change under it: the batch is copied. Header and records as two segments would save this copy, and cost a
-/// second `writev` segment and reference count in each of the millions of sends that need none.
-#[derive(Debug)]
-pub struct SealedBatch {
-    header: BatchHeader,
-    bytes: Batch,
-}
-
-#[derive(Debug)]
-enum Batch {
-    /// The header's place is still empty.
-    Unstamped(BytesMut),
-    /// As `header` says.
-    Stamped(Bytes),
-}
-
-impl SealedBatch {
-    /// The header; its CRC and identity are those of the last stamp.
-    pub fn header(&self) -> &BatchHeader {
-        &self.header
-    }
-
-    /// Records in the batch.
-    pub fn len(&self) -> usize {
-        self.header.record_count() as usize
-    }
-
-    /// Nothing was appended: a broker refuses such a batch.
-    pub fn is_empty(&self) -> bool {
-        self.header.count == 0
-    }
-
-    /// Bytes, header included.
-    pub fn size(&self) -> usize {
-        self.header.size()
-    }
-
-    /// The greatest timestamp.
-    pub fn max_timestamp(&self) -> i64 {
-        self.header.max_timestamp
-    }
-
-    /// Writes who sends it and the CRC, and hands out the bytes to send. Under the same identity as before these are
-    /// the identical bytes, and nothing is computed again.
-    pub fn stamp(&mut self, identity: Identity) -> Bytes {
-        let taken = std::mem::replace(&mut self.bytes, Batch::Stamped(Bytes::new()));
-        let buffer = match taken {
-            Batch::Stamped(bytes) if self.header.identity() == identity => {
-                self.bytes = Batch::Stamped(bytes.clone());
-                return bytes;
-            }
-            Batch::Stamped(bytes) => bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..])),
-            Batch::Unstamped(buffer) => buffer,
-        };
-        let bytes = self.write_header(buffer, identity).freeze();
-        self.bytes = Batch::Stamped(bytes.clone());
-        bytes
-    }
-
-    /// The bytes of the last stamp: what was sent, and what a retry sends.
-    pub fn bytes(&self) -> Option<Bytes> {
-        match &self.bytes {
-            Batch::Unstamped(_) => None,
-            Batch::Stamped(bytes) => Some(bytes.clone()),
-        }
-    }
-
-    /// The buffer for another [`BatchWriter`], unless a request still holds the bytes.
-    pub fn recycle(self) -> Option<BytesMut> {
-        match self.bytes {
-            Batch::Unstamped(buffer) => Some(buffer),
-            Batch::Stamped(bytes) => bytes.try_into_mut().ok(),
-        }
-    }
-
-    fn write_header(&mut self, mut buffer: BytesMut, identity: Identity) -> BytesMut {
-        self.header.producer_id = identity.producer_id;
-        self.header.producer_epoch = identity.producer_epoch;
-        self.header.base_sequence = identity.base_sequence;
-        self.header.attributes = self.header.attributes.with_transactional(identity.transactional);
-        if let Some(room) = buffer.first_chunk_mut::<HEADER_SIZE>() {
-            *room = self.header.encode();
-        }
-        self.header.crc = header::checksum(&buffer);
-        if let Some(room) = buffer.get_mut(CRC_AT..).and_then(<[u8]>::first_chunk_mut) {
-            *room = self.header.crc.to_be_bytes();
-        }
-        buffer
-    }
 }
 
 /// Sizes of a record to be: they come before its bytes.
@@ -348,75 +216,119 @@ impl Layout {
     }
 }
 
-/// The few bytes before a field, put together on the stack.
-///
-/// They are copied into the buffer whole, and what is too much is cut off again: a copy of constant size is two moves
-/// of a register, where one of seven bytes is a call.
-struct Scratch {
-    bytes: [u8; Self::SIZE],
-    used: usize,
+fn put_headers<'h, H, K>(buffer: &mut BytesMut, headers: H)
+where
+    H: IntoIterator<Item = (K, Option<&'h [u8]>)>,
+    K: AsRef<[u8]>,
+{
+    for (key, value) in headers {
+        put_field(buffer, Some(key.as_ref()));
+        put_field(buffer, value);
+    }
 }
 
-impl Scratch {
-    /// More than the longest head: length 5, attributes 1, timestamp 10, offset 5, key length 5 (or 1 and value length 5).
-    const SIZE: usize = 32;
-
-    fn new() -> Self {
-        Self { bytes: [0; Self::SIZE], used: 0 }
+/// A nullable byte field with its length.
+#[inline(always)]
+fn put_field(buffer: &mut BytesMut, bytes: Option<&[u8]>) {
+    Few::length(bytes.map(<[u8]>::len)).put(buffer);
+    if let Some(bytes) = bytes {
+        buffer.extend_from_slice(bytes);
     }
+}
 
+/// At most ten bytes, but two unless the timestamps of a batch are far apart.
+#[inline(always)]
+fn put_varlong(buffer: &mut BytesMut, mut value: u64) {
+    while value > Few::MAX {
+        buffer.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    Few::varint(value).put(buffer);
+}
+
+/// Up to eight bytes in a register, the first one lowest.
+///
+/// They go into the buffer as one store of eight, and what is too much is cut off again: put together byte by byte in
+/// memory and copied from there, they would have to wait for each other.
+#[derive(Clone, Copy)]
+struct Few {
+    bytes: u64,
+    count: usize,
+}
+
+impl Few {
+    /// What a store of eight bytes may touch behind a record.
+    const ROOM: usize = 8;
+    /// Seven bytes of seven bits.
+    const MAX: u64 = (1 << 49) - 1;
+
+    /// An unsigned LEB128 of a number up to [`Self::MAX`].
     #[inline(always)]
-    fn byte(&mut self, byte: u8) {
-        if let Some(slot) = self.bytes.get_mut(self.used) {
-            *slot = byte;
+    fn varint(value: u64) -> Self {
+        match value {
+            0..0x80 => Self { bytes: value, count: 1 },
+            0x80..0x4000 => Self { bytes: (value & 0x7f) | 0x80 | (value >> 7) << 8, count: 2 },
+            _ => Self::long_varint(value),
         }
-        self.used = self.used.wrapping_add(1);
     }
 
-    /// An unsigned LEB128.
-    #[inline(always)]
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.byte((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
+    #[inline(never)]
+    fn long_varint(value: u64) -> Self {
+        let mut bytes = [0; 8];
+        let mut rest = value;
+        let mut count = 0usize;
+        for byte in &mut bytes {
+            *byte = (rest & 0x7f) as u8;
+            rest >>= 7;
+            count = count.saturating_add(1);
+            if rest == 0 {
+                break;
+            }
+            *byte |= 0x80;
         }
-        self.byte(value as u8);
+        Self { bytes: u64::from_le_bytes(bytes), count }
     }
 
-    /// A length, or -1 for null.
+    /// A length, or -1 for null. At most a batch's size, so five bytes.
     #[inline(always)]
-    fn length(&mut self, length: Option<usize>) {
-        match length {
-            // At most a batch's size, so nothing is shifted out.
-            Some(length) => self.varint((length as u64) << 1),
-            None => self.byte(0x01),
-        }
+    fn length(length: Option<usize>) -> Self {
+        length.map_or(Self { bytes: 1, count: 1 }, |length| Self::varint((length as u64) << 1))
+    }
+
+    /// One more byte: zero, which the unused ones are already.
+    #[inline(always)]
+    fn then_zero(self) -> Self {
+        Self { count: self.count.saturating_add(1), ..self }
     }
 
     #[inline(always)]
-    fn put(&self, buffer: &mut BytesMut) {
-        let end = buffer.len().saturating_add(self.used);
-        buffer.extend_from_slice(&self.bytes);
+    fn put(self, buffer: &mut BytesMut) {
+        let end = buffer.len().saturating_add(self.count);
+        buffer.extend_from_slice(&self.bytes.to_le_bytes());
         buffer.truncate(end);
     }
 }
 
 /// Small numbers of either sign to small unsigned ones: 0, -1, 1, -2, ...
+#[inline(always)]
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
 /// Bytes of an unsigned LEB128: one for each seven bits begun.
+#[inline(always)]
 fn varint_size(value: u64) -> usize {
     let bits = 64u32.saturating_sub((value | 1).leading_zeros());
     bits.div_ceil(7) as usize
 }
 
+#[inline(always)]
 fn length_size(length: usize) -> usize {
     varint_size((length as u64) << 1)
 }
 
 /// Bytes of a nullable byte field, its length included.
+#[inline(always)]
 fn bytes_size(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| length_size(bytes.len()).saturating_add(bytes.len()))
 }
