@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::Admin;
+use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Tcp};
 
@@ -56,8 +58,18 @@ impl Client {
         }
     }
 
+    /// A handle to administer the cluster: topics, partitions, what there is.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self)
+    }
+
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// Configures a consumer.
+    pub fn consumer(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.core())
     }
 }
 

@@ -164,6 +164,23 @@ impl Error {
         self.edit(|inner| inner.source = Some(Box::new(source)))
     }
 
+    /// The same error with `note` behind its text, whoever else holds it.
+    pub(crate) fn with_note(self, note: &str) -> Self {
+        if note.is_empty() {
+            return self;
+        }
+        let inner = Inner {
+            kind: self.0.kind,
+            message: format!("{}{note}", self.0.message).into(),
+            code: self.0.code,
+            topic_partition: self.0.topic_partition.clone(),
+            is_retriable: self.0.is_retriable,
+            source: None,
+        };
+        let noted = Self(Arc::new(inner));
+        if self.0.source.is_some() { noted.with_source(self) } else { noted }
+    }
+
     /// For the builders above, which hold the only reference.
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
@@ -224,7 +241,9 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Lost { cause, .. } => cause.into(),
-            CallError::NotSentInTime { .. } => Self::new(ErrorKind::Timeout, error.to_string()).with_source(error),
+            CallError::NotSentInTime { .. } | CallError::NotAwaited { .. } => {
+                Self::new(ErrorKind::Timeout, error.to_string()).with_source(error)
+            }
             CallError::Unsupported(_) | CallError::Encode { .. } => {
                 Self::new(ErrorKind::Unsupported, error.to_string()).with_source(error)
             }

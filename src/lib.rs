@@ -22,13 +22,22 @@ mod record;
 #[cfg(not(feature = "__internals"))]
 mod wire;
 
+pub mod admin;
 mod client;
+mod consumer;
 mod error;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod net;
+mod producer;
 
+pub use admin::{Admin, NewTopic};
 pub use client::{Client, ClientBuilder};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
 pub use error::{Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
+pub use producer::{
+    Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError,
+};
+pub use record::{Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

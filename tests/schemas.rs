@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let mut trials = vec![Trial::test("planted_differences_are_found", planted_differences_are_found)];
     match Jars::find() {
         Ok(jars) => trials.extend(comparisons(jars)),
-        Err(missing) if env::var("MILENA_REQUIRE_KAFKA").is_ok_and(|value| value == "1") => {
+        Err(missing) if env::var("MILENA_REQUIRE_JARS").is_ok_and(|value| value == "1") => {
             trials.push(Trial::test("jars_are_there", move || Err(missing.into())));
         }
         Err(missing) => {

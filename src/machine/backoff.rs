@@ -46,9 +46,9 @@ mod tests {
     fn doubles_to_the_maximum_and_starts_again() {
         let ms = Duration::from_millis;
         let mut backoff = Backoff::new(ms(50), ms(1000));
-        let middle = u64::MAX / 2;
+        let middle = 1 << 63;
         let delays: Vec<_> = (0..7).map(|_| backoff.next_delay(middle).as_millis()).collect();
-        assert_eq!(delays, [50, 100, 200, 400, 800, 1000, 1000].map(|d| d - 1 + u128::from(d % 50 == 1)).map(|d| d));
+        assert_eq!(delays, [50, 100, 200, 400, 800, 1000, 1000]);
         backoff.reset();
         assert!(backoff.next_delay(0) == ms(40) && backoff.failures() == 1);
     }

@@ -32,6 +32,11 @@ pub trait Outgoing: Send {
     fn api(&self) -> ApiKey;
     /// The versions in which this very request can be sent.
     fn versions(&self) -> Versions;
+    /// How long the broker may take from when it is written, if that is longer than whoever asked waits: a caller in a
+    /// hurry must not condemn the connection, and its neighbours' answers with it (rule 72).
+    fn answer_within(&self) -> Option<Duration> {
+        None
+    }
     /// Whether the broker answers it at all: a produce request with acks=0 goes unanswered.
     fn is_answered(&self) -> bool {
         true
@@ -39,21 +44,27 @@ pub trait Outgoing: Send {
     fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError>;
 }
 
-/// A request with a ceiling on its version, as topic ids that are not known demand.
+/// A request with a floor and a ceiling on its version: what it asks for may be newer than its API, and topic ids that are
+/// not known forbid the newest.
 #[derive(Debug)]
 pub struct Call<R> {
     pub request: R,
+    pub min_version: i16,
     pub max_version: i16,
     pub is_answered: bool,
 }
 
 impl<R: Request> Call<R> {
     pub fn new(request: R) -> Self {
-        Self { request, max_version: R::VERSIONS.last, is_answered: true }
+        Self { request, min_version: R::VERSIONS.first, max_version: R::VERSIONS.last, is_answered: true }
     }
 
     pub fn up_to(request: R, max_version: i16) -> Self {
         Self { max_version: max_version.min(R::VERSIONS.last), ..Self::new(request) }
+    }
+
+    pub fn at_least(request: R, min_version: i16) -> Self {
+        Self { min_version: min_version.max(R::VERSIONS.first), ..Self::new(request) }
     }
 }
 
@@ -63,7 +74,7 @@ impl<R: Request> Outgoing for Call<R> {
     }
 
     fn versions(&self) -> Versions {
-        Versions { first: R::VERSIONS.first, last: self.max_version }
+        Versions { first: self.min_version, last: self.max_version }
     }
 
     fn is_answered(&self) -> bool {
@@ -134,6 +145,9 @@ pub enum CallError {
     /// Its deadline came before it could be sent.
     #[error("{api} could not be sent in time: no connection was ready")]
     NotSentInTime { api: ApiKey },
+    /// Whoever asked stopped waiting. The request keeps its place on the connection, which may still be a good one.
+    #[error("{api} was not answered in time")]
+    NotAwaited { api: ApiKey },
     #[error("{0}")]
     Unsupported(UnsupportedApi),
     #[error("{api} cannot be written: {error}")]
@@ -143,13 +157,13 @@ pub enum CallError {
 impl CallError {
     /// Whether the broker may have seen the request.
     pub fn maybe_sent(&self) -> bool {
-        matches!(self, Self::Lost { sent: true, .. })
+        matches!(self, Self::Lost { sent: true, .. } | Self::NotAwaited { .. })
     }
 
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Lost { cause, .. } => cause.is_transient(),
-            Self::NotSentInTime { .. } => true,
+            Self::NotSentInTime { .. } | Self::NotAwaited { .. } => true,
             Self::Unsupported(_) | Self::Encode { .. } => false,
         }
     }
@@ -269,8 +283,10 @@ impl Connection {
         self.last_used = now;
         match &self.state {
             State::Dead(cause) => {
-                let error = CallError::Lost { cause: cause.clone(), sent: false };
-                self.events.push_back(Event::Failed { token, error });
+                let failed = Event::Failed { token, error: CallError::Lost { cause: cause.clone(), sent: false } };
+                // `Dead` stays the last event: whoever stops listening there must not miss this one.
+                let before_dead = self.events.len() - usize::from(matches!(self.events.back(), Some(Event::Dead(_))));
+                self.events.insert(before_dead, failed);
             }
             State::Ready(versions) if self.muted_until.is_none() && self.waiting.is_empty() => {
                 let versions = Arc::clone(versions);
@@ -473,7 +489,8 @@ impl Connection {
             self.silent.drain(..=at);
             return;
         }
-        let Some(head) = self.in_flight.front() else {
+        // The broker cannot answer what was not written yet.
+        let Some(head) = self.in_flight.front().filter(|head| head.sent) else {
             return self.die(Cause::Unasked);
         };
         if head.correlation != correlation {
@@ -486,6 +503,9 @@ impl Connection {
 
     fn send_waiting(&mut self, now: Instant) {
         let State::Ready(versions) = &self.state else { return };
+        if self.muted_until.is_some() {
+            return;
+        }
         let versions = Arc::clone(versions);
         for waiting in std::mem::take(&mut self.waiting) {
             self.transmit(now, &versions, waiting);
@@ -495,6 +515,10 @@ impl Connection {
     fn transmit(&mut self, now: Instant, versions: &BrokerVersions, waiting: Waiting) {
         let Waiting { token, request, deadline } = waiting;
         let api = request.api();
+        // In flight it would end the connection at once, for its neighbours too.
+        if deadline <= now {
+            return self.events.push_back(Event::Failed { token, error: CallError::NotSentInTime { api } });
+        }
         let version = match versions.pick(api, request.versions()) {
             Ok(version) => version,
             Err(error) => {
@@ -514,6 +538,7 @@ impl Connection {
         if request.is_answered() {
             self.transmits.push_back((frame, Written::InFlight { correlation }));
             let asked = now;
+            let deadline = request.answer_within().map_or(deadline, |within| deadline.max(now + within));
             self.in_flight.push_back(InFlight { token, correlation, api, version, asked, deadline, sent: false });
         } else {
             self.transmits.push_back((frame, Written::Silent { token, deadline }));
@@ -576,3 +601,6 @@ fn stranger(prefix: [u8; 4]) -> Option<Stranger> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,6 +104,8 @@ pub struct Query {
 struct Open {
     id: u64,
     asked: Instant,
+    /// Whether it names all that is wanted: the answer to another one is news, but ends nothing.
+    is_whole: bool,
 }
 
 /// See the module's documentation, and [`crate::machine`] for the contract.
@@ -115,10 +117,18 @@ pub struct Metadata {
     wanted: BTreeMap<Arc<str>, bool>,
     open: Vec<Open>,
     due: Instant,
+    /// A topic became wanted that no open question names.
+    is_urgent: bool,
     last_asked: Option<Instant>,
+    /// The end of the pause after a whole round of failures; nothing is asked before.
+    paused_until: Option<Instant>,
     next_id: u64,
-    /// Counts questions, so that they go around.
+    /// Whether the last question was one that permits the broker to create topics.
+    was_creating: bool,
+    /// Where a round begins; goes on with each answer.
     rotation: usize,
+    /// Questions since the last answer or pause.
+    asked: usize,
     /// Failures since the last answer; a whole round of them wakes the seeds.
     failures: usize,
     backoff: Backoff,
@@ -134,9 +144,13 @@ impl Metadata {
             wanted: BTreeMap::new(),
             open: Vec::new(),
             due: now,
+            is_urgent: false,
             last_asked: None,
+            paused_until: None,
             next_id: 0,
+            was_creating: false,
             rotation: rotation % (usize::MAX / 2),
+            asked: 0,
             failures: 0,
         }
     }
@@ -158,29 +172,32 @@ impl Metadata {
             }
         };
         if is_new {
-            // An open question does not name the topic: its answer must not count as ours.
-            self.open.clear();
-            self.due = now;
+            self.open.iter_mut().for_each(|open| open.is_whole = false);
+            self.is_urgent = true;
+            self.due = self.not_paused(now);
         } else if !self.cluster.topics.get(topic).is_some_and(|topic| topic.error.is_ok()) {
             self.refresh(now);
         }
     }
 
-    /// Something is stale: asks as soon as the last question is a back-off ago.
+    /// Something is stale: asks as soon as the last question is a back-off ago, and no pause in an outage is under way.
     pub fn refresh(&mut self, now: Instant) {
         let earliest = self.last_asked.map_or(now, |asked| asked + self.config.retry_backoff);
-        self.due = self.due.min(earliest.max(now));
+        self.due = self.due.min(self.not_paused(earliest.max(now)));
     }
 
     pub fn handle_answer(&mut self, now: Instant, id: u64, response: &MetadataResponse, random: u64) {
-        // An answer to a question that named fewer topics is still news of those, but ends nothing.
-        let was_open = self.open.iter().any(|open| open.id == id);
+        let open = self.open.iter().position(|open| open.id == id);
         if response.brokers.is_empty() || !response.error_code.is_ok() {
             return self.handle_failure(now, id, random);
         }
         self.merge(response);
-        self.failures = 0;
-        if !was_open {
+        (self.failures, self.asked, self.paused_until) = (0, 0, None);
+        self.rotation += 1;
+        let Some(open) = open else { return };
+        if !self.open[open].is_whole {
+            self.open.remove(open);
+            self.due = now;
             return;
         }
         self.open.clear();
@@ -202,40 +219,46 @@ impl Metadata {
         if self.open.is_empty() {
             // The rest of the round follows at once; a whole round of failures is followed by a pause.
             let round = self.candidates().len().max(1);
-            self.due = match self.failures % round {
-                0 => now + self.backoff.next_delay(random),
-                _ => now,
-            };
+            self.due = now;
+            if self.asked >= round {
+                self.asked = 0;
+                self.due += self.backoff.next_delay(random);
+                self.paused_until = Some(self.due);
+            }
         }
     }
 
     /// The next question to ask, if one is due.
     pub fn poll_query(&mut self, now: Instant) -> Option<Query> {
-        let candidates = self.candidates();
-        let is_due = match self.open.as_slice() {
-            [] => self.due <= now,
-            [.., last] => last.asked + self.config.hedge_after <= now && self.open.len() < candidates.len().min(3),
-        };
-        if !is_due {
+        if self.next_question()? > now {
             return None;
         }
-        let target = *candidates.get(self.rotation % candidates.len().max(1))?;
-        self.rotation += 1;
+        let candidates = self.candidates();
+        let target = *candidates.get(self.asked % candidates.len().max(1))?;
+        let (request, is_whole) = self.request();
         let id = self.next_id;
         self.next_id += 1;
+        self.asked += 1;
+        self.is_urgent = false;
+        self.was_creating = request.allow_auto_topic_creation;
         self.last_asked = Some(now);
-        self.open.push(Open { id, asked: now });
-        Some(Query { id, target, request: self.request() })
+        self.open.push(Open { id, asked: now, is_whole });
+        Some(Query { id, target, request })
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.open.as_slice() {
-            [] => Some(self.due),
-            [.., last] if self.open.len() < self.candidates().len().min(3) => {
-                Some(last.asked + self.config.hedge_after)
-            }
-            _ => None,
-        }
+        self.next_question()
+    }
+
+    /// When to ask next: when it is due, or while a question is open, when that took too long or names too little.
+    fn next_question(&self) -> Option<Instant> {
+        let Some(last) = self.open.last() else { return Some(self.due) };
+        let may_compete = self.open.len() < self.candidates().len().min(MAX_OPEN);
+        may_compete.then(|| if self.is_urgent { self.due } else { last.asked + self.config.hedge_after })
+    }
+
+    fn not_paused(&self, at: Instant) -> Instant {
+        self.paused_until.map_or(at, |until| until.max(at))
     }
 
     /// Whether every broker that could be asked has failed since the last answer.
@@ -243,25 +266,29 @@ impl Metadata {
         self.failures >= self.candidates().len().max(1)
     }
 
-    /// Known brokers; all seeds while none is known, and again once a whole round of brokers failed.
+    /// Whom to ask, in this round's order: known brokers, then the seeds while no broker is known or once all failed.
     fn candidates(&self) -> Vec<Target> {
-        let brokers = self.cluster.brokers.len();
-        let mut candidates: Vec<_> = self.cluster.brokers.keys().map(|&id| Target::Broker(id)).collect();
-        if self.failures >= brokers {
-            candidates.extend((0..self.config.seeds).map(Target::Seed));
+        let rotated = |count: usize| (0..count).map(move |at| (self.rotation + at) % count);
+        let brokers: Vec<_> = self.cluster.brokers.keys().map(|&id| Target::Broker(id)).collect();
+        let mut candidates: Vec<_> = rotated(brokers.len()).map(|at| brokers[at]).collect();
+        if self.failures >= brokers.len() {
+            candidates.extend(rotated(self.config.seeds).map(Target::Seed));
         }
         candidates
     }
 
-    /// All wanted topics. The permission to create is the whole request's, so while one missing topic has it and another
-    /// has not, they take turns.
-    fn request(&self) -> MetadataRequest {
-        let missing =
-            |may_create| self.wanted.iter().any(|(name, create)| *create == may_create && !self.is_known(name));
-        let create = missing(true) && (!missing(false) || self.next_id % 2 == 0);
-        let named = self.wanted.iter().filter(|(name, may_create)| !create || **may_create || self.is_known(name));
+    /// All wanted topics, and whether these are all. The permission to create is the whole request's, so a request that
+    /// has it names nothing that must not be created, also when that was there before: it may have been deleted. Both
+    /// kinds take turns.
+    fn request(&self) -> (MetadataRequest, bool) {
+        let missing = self.wanted.iter().any(|(name, may_create)| *may_create && !self.is_known(name));
+        let for_all = self.wanted.values().all(|may_create| *may_create);
+        let create = missing && (for_all || !self.was_creating);
+        let named = self.wanted.iter().filter(|(_, may_create)| !create || **may_create);
         let topics = named.map(|(name, _)| MetadataRequestTopic { name: Some(Arc::clone(name)), ..Default::default() });
-        MetadataRequest { topics: Some(topics.collect()), allow_auto_topic_creation: create, ..Default::default() }
+        let topics = Some(topics.collect());
+        let request = MetadataRequest { topics, allow_auto_topic_creation: create, ..Default::default() };
+        (request, !create || for_all)
     }
 
     fn is_known(&self, topic: &str) -> bool {
@@ -302,6 +329,9 @@ impl Metadata {
     }
 }
 
+/// Questions at a time.
+const MAX_OPEN: usize = 3;
+
 /// Accepted after so many repeats: a topic that was re-created on brokers too old for topic ids.
 const BACKWARD_LIMIT: u8 = 5;
 
@@ -325,17 +355,18 @@ fn merge_topic(old: Option<&Topic>, name: Arc<str>, answer: &MetadataResponseTop
     };
     let mut backward = 0;
     if let Some(old) = old {
-        let goes_back = |(new, old): (&Partition, &Partition)| new.leader_epoch < old.leader_epoch;
-        if partitions.iter().zip(&old.partitions).any(goes_back) {
-            backward = old.backward + 1;
-        }
-        if backward < BACKWARD_LIMIT {
-            for (new, old) in partitions.iter_mut().zip(&old.partitions) {
-                if new.leader_epoch < old.leader_epoch {
-                    new.clone_from(old);
-                }
+        for (new, old_partition) in partitions.iter_mut().zip(&old.partitions) {
+            if new.leader_epoch >= old_partition.leader_epoch {
+                continue;
             }
-        } else {
+            // "Unknown" is never news: without an epoch, a truncation would go unseen.
+            let is_unknown = new.leader_epoch < 0;
+            backward = backward.max(if is_unknown { 1 } else { old.backward + 1 });
+            if is_unknown || old.backward + 1 < BACKWARD_LIMIT {
+                new.clone_from(old_partition);
+            }
+        }
+        if backward == BACKWARD_LIMIT {
             backward = 0;
         }
         // Partitions are never removed from a topic: an answer with fewer is a lagging broker's.
@@ -361,3 +392,6 @@ fn in_order(answer: &[MetadataResponsePartition]) -> Option<Vec<Partition>> {
         sorted.iter().map(partition).collect()
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,11 @@
 //! a random number or depends on the order of a hash map, so any history can be replayed.
 #![allow(missing_docs, reason = "private layer: documented where a reader needs it, not item by item")]
 
+pub mod accumulator;
 pub mod backoff;
 pub mod connection;
+pub mod credit;
+pub mod fetch;
 pub mod metadata;
+pub mod offsets;
+pub mod sequence;

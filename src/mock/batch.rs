@@ -1,15 +1,16 @@
 //! Record batches (format v2): their header, what a broker checks before it appends one, and a walk over the records.
 //!
 //! ```text
-//!  0        8       12       16     17    21    23       27        35       43        51     53        57     61
-//!  ├────────┼────────┼────────┼──────┼─────┼─────┼────────┼─────────┼────────┼─────────┼──────┼─────────┼──────┼───────┄
-//!  │ base   │ length │ leader │magic │ CRC │attr.│ last   │ base    │ max    │producer │prod. │ base    │count │records
-//!  │ offset │ from 12│ epoch  │ = 2  │     │     │ delta  │ time    │ time   │id       │epoch │ sequence│      │
-//!  └────────┴────────┴────────┴──────┴─────┴─────┴────────┴─────────┴────────┴─────────┴──────┴─────────┴──────┴───────┄
-//!                                          ╰──────────────── the CRC-32C covers from here to the end ────────────────────
+//!  0        8       12       16     17    21     23       27       35       43         51     53        57     61
+//!  ├────────┼────────┼────────┼──────┼─────┼──────┼────────┼────────┼────────┼──────────┼──────┼─────────┼──────┼──────┄
+//!  │ base   │ length │ leader │magic │ CRC │attri-│ last   │ base   │ max    │ producer │prod. │ base    │count │records
+//!  │ offset │ from 12│ epoch  │ = 2  │     │butes │ delta  │ time   │ time   │ id       │epoch │ sequence│      │
+//!  └────────┴────────┴────────┴──────┴─────┴──────┴────────┴────────┴────────┴──────────┴──────┴─────────┴──────┴──────┄
+//!                                          ╰─────────────── the CRC-32C covers from here to the end
 //! ```
 //!
-//! The order of the checks, and the error of each, are those of Kafka's `ProduceRequest`, `UnifiedLog` and `LogValidator`.
+//! The order of the checks, and the error of each, are those of Kafka's `ProduceRequest`, `UnifiedLog` and
+//! `LogValidator`.
 
 use std::borrow::Cow;
 
@@ -127,7 +128,8 @@ pub(super) struct Rules {
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub(super) header: Header,
-    /// The whole header as it goes into the log: kept apart from the records, which stay a slice of the request's frame.
+    /// The whole header as it goes into the log: kept apart from the records, which stay a slice of the request's
+    /// frame.
     raw: [u8; HEADER],
     records: Bytes,
 }
@@ -142,7 +144,8 @@ impl Batch {
             return Err(Rejection::new(ResponseError::InvalidRecord, message));
         }
         if data.len() > rules.max_bytes {
-            let message = format!("the batch has {} bytes, more than max.message.bytes={}", data.len(), rules.max_bytes);
+            let message =
+                format!("the batch has {} bytes, more than max.message.bytes={}", data.len(), rules.max_bytes);
             return Err(Rejection::new(ResponseError::MessageTooLarge, message));
         }
         let corrupt = |message: &'static str| Rejection::new(ResponseError::CorruptMessage, message);
@@ -196,7 +199,8 @@ impl Batch {
         let (mut late, mut faulty) = (Vec::new(), Vec::new());
         let mut index = 0;
         walk(header, &self.records, |record| {
-            // A real broker stores such a batch, and consumers then see offsets twice or not at all. No client means that.
+            // A real broker stores such a batch, and consumers then see offsets twice or not at all. No client means
+            // that.
             if record.offset_delta != index {
                 return Err("the offset deltas of the records do not count up from 0");
             }
@@ -230,7 +234,8 @@ impl Batch {
 
     /// Sets timestamp type and largest timestamp, which the CRC covers.
     fn set_time(&mut self, log_append_time: bool, max_timestamp: i64) {
-        let attributes = (self.header.attributes & !LOG_APPEND_TIME) | if log_append_time { LOG_APPEND_TIME } else { 0 };
+        let attributes =
+            (self.header.attributes & !LOG_APPEND_TIME) | if log_append_time { LOG_APPEND_TIME } else { 0 };
         if (attributes, max_timestamp) == (self.header.attributes, self.header.max_timestamp) {
             return;
         }

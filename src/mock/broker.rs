@@ -325,7 +325,9 @@ impl Connection {
                     let frame = Frame::new(0, received.correlation_id, body);
                     Ok(self.send(frame, stream).await)
                 }
-                Some(range) => Err(Refused(format!("{api} v{version} is not offered, but {}-{}", range.min, range.max))),
+                Some(range) => {
+                    Err(Refused(format!("{api} v{version} is not offered, but {}-{}", range.min, range.max)))
+                }
                 None => Err(Refused(format!("{api} is not offered"))),
             };
         }
@@ -350,12 +352,20 @@ impl Connection {
     }
 
     /// Decodes a request, handles it and sends the answer, with what faults make of it.
-    async fn run_one<R: Handle>(&mut self, mut received: Received, stream: &mut impl Transport) -> Result<After, Refused>
+    async fn run_one<R: Handle>(
+        &mut self,
+        mut received: Received,
+        stream: &mut impl Transport,
+    ) -> Result<After, Refused>
     where
         R::Response: HeaderVersion,
     {
         let request = received.decode::<R>().map_err(Refused)?;
-        let Received { api, version, correlation_id, .. } = received;
+        let Received { api, version, correlation_id, body, .. } = received;
+        if !body.is_empty() {
+            // Real brokers do not mind, and librdkafka does it, so it is served.
+            self.violation(format!("a {api} v{version} request has {} bytes too many", body.len()));
+        }
         let (shared, waker) = (self.shared.clone(), self.waker.clone());
         let mut call =
             Call { shared: &shared, broker: self.broker, version, waker: &waker, effects: Effects::default() };

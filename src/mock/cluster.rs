@@ -12,9 +12,9 @@ use crate::Address;
 
 /// An in-process Kafka cluster. See the [module](super) for a guide.
 ///
-/// It runs on the runtime that starts it, and stops when it is dropped: ports are closed and tasks ended soon after, or, with
-/// [`close`](Self::close), when that returns. If one of its tasks has panicked, dropping or closing it panics too, so that a
-/// test does not pass on a broken broker.
+/// It runs on the runtime that starts it, and stops when it is dropped: ports are closed and tasks ended soon after,
+/// or, with [`close`](Self::close), when that returns. If one of its tasks has panicked, dropping or closing it panics
+/// too, so that a test does not pass on a broken broker.
 ///
 /// Methods that name a broker, a topic or a partition panic when there is none: a test that asks for it is wrong.
 #[derive(Debug)]
@@ -184,8 +184,8 @@ impl MockClusterBuilder {
         self
     }
 
-    /// Whether a Metadata request that allows it creates the topics it names (`auto.create.topics.enable`). The default is
-    /// `false`, unlike Kafka's, so that a misspelt topic fails.
+    /// Whether a Metadata request that allows it creates the topics it names (`auto.create.topics.enable`). The default
+    /// is `false`, unlike Kafka's, so that a misspelt topic fails.
     pub fn auto_create_topics(mut self, auto_create: bool) -> Self {
         self.settings.auto_create_topics = auto_create;
         self
@@ -201,8 +201,8 @@ impl MockClusterBuilder {
         self
     }
 
-    /// Fetch sessions that each broker remembers (`max.incremental.fetch.session.cache.slots`). The default is 1000. Consumers
-    /// beyond that fetch without a session.
+    /// Fetch sessions that each broker remembers (`max.incremental.fetch.session.cache.slots`). The default is 1000.
+    /// Consumers beyond that fetch without a session.
     pub fn fetch_sessions(mut self, slots: usize) -> Self {
         self.settings.fetch_sessions = slots;
         self
@@ -220,14 +220,15 @@ impl MockClusterBuilder {
         self
     }
 
-    /// Offers an API up to this version at most. Below the lowest version that the release offers, this takes the API away.
+    /// Offers an API up to this version at most. Below the lowest version that the release offers, this takes the API
+    /// away.
     pub fn max_version(mut self, api: Api, version: i16) -> Self {
         self.settings.capped.push((api, version));
         self
     }
 
-    /// Seeds what is random: topic ids, fetch session ids, the probabilities of faults, corrupted bits. The default is 0, and
-    /// the same seed gives the same choices for the same requests.
+    /// Seeds what is random: topic ids, fetch session ids, the probabilities of faults, corrupted bits. The default is
+    /// 0, and the same seed gives the same choices for the same requests.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self

@@ -107,8 +107,8 @@ enum Kind {
 }
 
 impl Fault {
-    /// Nothing is done, and the answer says this error code: for each partition or topic that the condition names, or all of
-    /// them, or for the request as a whole where it has no parts.
+    /// Nothing is done, and the answer says this error code: for each partition or topic that the condition names, or
+    /// all of them, or for the request as a whole where it has no parts.
     ///
     /// ```
     /// use milena::mock::{Api, Fault, MockCluster, When};
@@ -125,7 +125,8 @@ impl Fault {
         Self(Kind::Error(code))
     }
 
-    /// The request is handled this much later. Whatever comes after it on the connection waits too, as at a real broker.
+    /// The request is handled this much later. Whatever comes after it on the connection waits too, as at a real
+    /// broker.
     pub fn delay(delay: Duration) -> Self {
         Self(Kind::Delay(delay))
     }
@@ -145,18 +146,20 @@ impl Fault {
         Self(Kind::LoseAnswer)
     }
 
-    /// The request is handled, and not answered; nor is anything after it on this connection, which stays open. Later requests
-    /// on it are still handled, as behind a network that only loses what the broker sends.
+    /// The request is handled, and not answered; nor is anything after it on this connection, which stays open. Later
+    /// requests on it are still handled, as behind a network that only loses what the broker sends.
     pub fn swallow_answer() -> Self {
         Self(Kind::Swallow)
     }
 
-    /// The request is neither handled nor answered while the fault is in place. After [`FaultHandle::remove`] it is both.
+    /// The request is neither handled nor answered while the fault is in place. After [`FaultHandle::remove`] it is
+    /// both.
     pub fn stall() -> Self {
         Self(Kind::Stall)
     }
 
-    /// The request is handled, and the connection closed after so many bytes of the answer, the four of the length included.
+    /// The request is handled, and the connection closed after so many bytes of the answer, the four of the length
+    /// included.
     pub fn cut(bytes: usize) -> Self {
         Self(Kind::Cut(bytes))
     }
@@ -166,13 +169,14 @@ impl Fault {
         Self(Kind::WrongCorrelationId)
     }
 
-    /// One bit of the answer is flipped, drawn from the cluster's seed: anywhere after its length and its correlation id.
+    /// One bit of the answer is flipped, drawn from the cluster's seed: anywhere after its length and its correlation
+    /// id.
     pub fn corrupt() -> Self {
         Self(Kind::Corrupt)
     }
 
-    /// The answer says that the client was throttled for this long, and the broker reads nothing more from the connection in
-    /// that time (KIP-219). In whole milliseconds.
+    /// The answer says that the client was throttled for this long, and the broker reads nothing more from the
+    /// connection in that time (KIP-219). In whole milliseconds.
     pub fn throttle(time: Duration) -> Self {
         Self(Kind::Throttle(time))
     }
@@ -193,7 +197,8 @@ impl FaultHandle {
         *self.0.struck.borrow()
     }
 
-    /// Waits until it has struck `times` requests. (If it never does, this waits forever, as does a cluster that is gone.)
+    /// Waits until it has struck `times` requests. (If it never does, this waits forever, as does a cluster that is
+    /// gone.)
     pub async fn wait_struck(&self, times: u64) {
         // The rule holds its own sender, so this cannot fail.
         let _ = self.0.struck.subscribe().wait_for(|struck| *struck >= times).await;

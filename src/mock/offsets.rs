@@ -214,9 +214,9 @@ impl Handle for OffsetFetchRequest {
             });
             return call.answer(&response.with_groups(groups.collect()));
         }
-        let asked: Option<Vec<_>> = self.topics.map(|topics| {
-            topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
-        });
+        let asked: Option<Vec<_>> = self
+            .topics
+            .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
         let loaded = load(call, &self.group_id, asked.clone());
         // Before version 2 an error has no place of its own, so it is said of every partition.
         let (error, topics) = match loaded {
@@ -234,7 +234,9 @@ impl Handle for OffsetFetchRequest {
     }
 }
 
-fn grouped_topic((topic, partitions): (String, Vec<(i32, Result<Option<Committed>, i16>)>)) -> OffsetFetchResponseTopics {
+fn grouped_topic(
+    (topic, partitions): (String, Vec<(i32, Result<Option<Committed>, i16>)>),
+) -> OffsetFetchResponseTopics {
     let partitions = partitions.into_iter().map(|(index, found)| {
         let (offset, epoch, metadata, error) = described(found, true);
         OffsetFetchResponsePartitions::default()
@@ -244,9 +246,7 @@ fn grouped_topic((topic, partitions): (String, Vec<(i32, Result<Option<Committed
             .with_metadata(Some(metadata))
             .with_error_code(error)
     });
-    OffsetFetchResponseTopics::default()
-        .with_name(StrBytes::from(topic).into())
-        .with_partitions(partitions.collect())
+    OffsetFetchResponseTopics::default().with_name(StrBytes::from(topic).into()).with_partitions(partitions.collect())
 }
 
 fn single_topic(

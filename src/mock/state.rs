@@ -137,7 +137,9 @@ impl State {
     pub(super) fn spread(&self, first: usize, count: usize, replication: usize, shift: usize) -> Vec<Vec<i32>> {
         let live: Vec<i32> = self.live().collect();
         let broker = |partition: usize, replica: usize| live[(shift + partition + replica) % live.len()];
-        (first..first + count).map(|partition| (0..replication).map(|replica| broker(partition, replica)).collect()).collect()
+        (first..first + count)
+            .map(|partition| (0..replication).map(|replica| broker(partition, replica)).collect())
+            .collect()
     }
 
     /// Replicas of a topic that is made now, each broker's share in turn.

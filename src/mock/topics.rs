@@ -109,15 +109,15 @@ fn create(call: &Call<'_>, state: &mut State, topic: &CreatableTopic, validate_o
         state.spread_new(partitions, replication)
     } else {
         if topic.num_partitions != DEFAULT || i32::from(topic.replication_factor) != DEFAULT {
-            let message = "A manual partition assignment was specified, but partitions or replication factor were not -1.";
+            let message =
+                "A manual partition assignment was specified, but partitions or replication factor were not -1.";
             return Err(Refusal::new(ResponseError::InvalidRequest, message));
         }
         assigned(state, &topic.assignments)?
     };
     let partitions = i32::try_from(replicas.len()).unwrap_or(i32::MAX);
     let count = replicas.first().map_or(0, Vec::len);
-    let id =
-        if validate_only { TopicId::default() } else { state.create(&topic.name, replicas, config.clone()) };
+    let id = if validate_only { TopicId::default() } else { state.create(&topic.name, replicas, config.clone()) };
     Ok(Created { id, partitions, replicas: i16::try_from(count).unwrap_or(i16::MAX), config })
 }
 
@@ -130,7 +130,8 @@ fn replication(state: &State, asked: i16) -> Result<usize, Refusal> {
     let replication = replication.ok_or_else(|| refuse("Replication factor must be larger than 0, or -1.".into()))?;
     let live = state.live().count();
     if replication > live {
-        let message = format!("Unable to replicate the partition {replication} time(s): only {live} broker(s) are registered.");
+        let message =
+            format!("Unable to replicate the partition {replication} time(s): only {live} broker(s) are registered.");
         return Err(refuse(message));
     }
     Ok(replication)
@@ -147,15 +148,14 @@ fn assigned(state: &State, assignments: &[CreatableReplicaAssignment]) -> Result
 }
 
 /// Lists of replicas that a client has chosen: known brokers, each once, as many everywhere.
-fn replica_lists<'a>(
-    state: &State,
-    lists: impl Iterator<Item = &'a [BrokerId]>,
-) -> Result<Vec<Vec<i32>>, Refusal> {
+fn replica_lists<'a>(state: &State, lists: impl Iterator<Item = &'a [BrokerId]>) -> Result<Vec<Vec<i32>>, Refusal> {
     let refuse = |message: &str| Refusal::new(ResponseError::InvalidReplicaAssignment, message);
     let lists: Vec<Vec<i32>> = lists.map(|brokers| brokers.iter().map(|broker| broker.0).collect()).collect();
     for brokers in &lists {
         if brokers.is_empty() || lists.first().is_some_and(|first| first.len() != brokers.len()) {
-            return Err(refuse("The manual partition assignment has partitions with no or with different numbers of replicas."));
+            return Err(refuse(
+                "The manual partition assignment has partitions with no or with different numbers of replicas.",
+            ));
         }
         if brokers.iter().collect::<BTreeSet<_>>().len() < brokers.len() {
             return Err(refuse("The manual partition assignment includes a broker more than once."));
@@ -191,11 +191,12 @@ impl Handle for DeleteTopicsRequest {
         let by_name = self.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name)));
         let responses = by_name.chain(self.topics).map(|topic| {
             let by_id = call.version >= 6 && !TopicId::from_wire(topic.topic_id).is_zero();
+            let id = topic.name.as_ref().and_then(|name| Some(call.state().topic(name)?.id.to_wire()));
             let (name, deleted) = delete(call, &topic, by_id);
             let (error, text) = deleted.err().unwrap_or_default();
             DeletableTopicResult::default()
                 .with_name(name.map(|name| StrBytes::from(name).into()))
-                .with_topic_id(topic.topic_id)
+                .with_topic_id(id.unwrap_or(topic.topic_id))
                 .with_error_code(error)
                 .with_error_message(message(text))
         });
@@ -264,14 +265,17 @@ fn grow(state: &mut State, asked: &CreatePartitionsTopic, validate_only: bool) -
     let now = topic.partitions.len();
     let wanted = usize::try_from(asked.count).unwrap_or(0);
     if wanted <= now {
-        let message = format!("Topic currently has {now} partitions, which is not less than the requested {}.", asked.count);
+        let message =
+            format!("Topic currently has {now} partitions, which is not less than the requested {}.", asked.count);
         return Err(Refusal::new(ResponseError::InvalidPartitions, message));
     }
     let new = wanted - now;
     let replicas = match &asked.assignments {
         Some(assignments) if assignments.len() != new => {
-            let message =
-                format!("Attempted to add {new} additional partition(s), but {} assignment(s) were specified.", assignments.len());
+            let message = format!(
+                "Attempted to add {new} additional partition(s), but {} assignment(s) were specified.",
+                assignments.len()
+            );
             return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message));
         }
         Some(assignments) => replica_lists(state, assignments.iter().map(|one| one.broker_ids.as_slice()))?,

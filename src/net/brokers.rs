@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -13,14 +13,18 @@ use tokio::sync::{mpsc, oneshot};
 use super::connector::Address;
 use super::lane::{Lane, LaneEvent, Network};
 use crate::machine::connection::{Call, CallError, Cause, Outgoing};
-use crate::wire::frame;
-use crate::wire::message::Request;
+use crate::wire::api::ApiKey;
+use crate::wire::cursor::{EncodeError, Frame};
+use crate::wire::frame::{self, RequestHeader};
+use crate::wire::message::{Request, Versions};
 
 /// Requests of one class may wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Metadata, admin, list offsets: short.
+    /// Metadata, list offsets: short.
     General,
+    /// What a controller may take long to do.
+    Admin,
     /// Commits and whatever else goes to a group's coordinator.
     Group,
 }
@@ -48,7 +52,8 @@ impl Brokers {
         Self { network, lanes: Mutex::default() }
     }
 
-    /// Sends one request and waits for its answer until `deadline`.
+    /// Sends one request and waits for its answer until `deadline`. The connection is given up only if the broker then
+    /// leaves the request unanswered for the rest of `request_timeout`.
     ///
     /// Cancel-safe in this sense: dropping the future drops the answer alone. The request stays in its place on the
     /// connection, so its neighbours are not disturbed (rule 72).
@@ -60,10 +65,13 @@ impl Brokers {
         deadline: Instant,
     ) -> Result<R::Response, CallError> {
         let (reply, answer) = oneshot::channel();
-        self.enqueue(to, class, Job { request: Box::new(call), deadline, reply });
+        let request = Box::new(Patient { call, within: self.network.request_timeout });
+        self.enqueue(to, class, Job { request, deadline, reply });
+        let answer = self.network.runtime.until(deadline, answer).await;
+        let answer = answer.ok_or(CallError::NotAwaited { api: R::API })?;
         // The task is gone only if the runtime is.
         let closed = CallError::Lost { cause: Cause::Closed, sent: true };
-        let (version, frame) = answer.await.unwrap_or(Err(closed))?;
+        let (version, frame) = answer.unwrap_or(Err(closed))?;
         frame::decode_response::<R>(&frame, version)
             .map_err(|error| CallError::Lost { cause: Cause::Decode { api: R::API, error }, sent: true })
     }
@@ -92,9 +100,37 @@ impl Brokers {
     }
 }
 
+/// A call whose connection outlives the patience of its caller.
+struct Patient<R> {
+    call: Call<R>,
+    within: Duration,
+}
+
+impl<R: Request> Outgoing for Patient<R> {
+    fn api(&self) -> ApiKey {
+        self.call.api()
+    }
+
+    fn versions(&self) -> Versions {
+        self.call.versions()
+    }
+
+    fn answer_within(&self) -> Option<Duration> {
+        Some(self.within)
+    }
+
+    fn is_answered(&self) -> bool {
+        self.call.is_answered()
+    }
+
+    fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError> {
+        self.call.encode(header)
+    }
+}
+
 /// Owns one lane: passes jobs in and answers out, until nobody can send jobs and none is open.
 async fn serve(mut lane: Lane, mut inbox: mpsc::UnboundedReceiver<Job>) {
-    let mut open = HashMap::new();
+    let mut open: HashMap<_, oneshot::Sender<_>> = HashMap::new();
     let mut next_token = 0;
     let mut is_closing = false;
     loop {
@@ -107,7 +143,6 @@ async fn serve(mut lane: Lane, mut inbox: mpsc::UnboundedReceiver<Job>) {
                     LaneEvent::Ready(_) | LaneEvent::Sent { .. } | LaneEvent::Down(_) => continue,
                 };
                 if let Some(reply) = open.remove(&token) {
-                    let reply: oneshot::Sender<_> = reply;
                     // Nobody waits any more if its future was dropped.
                     let _ = reply.send(outcome);
                 }
@@ -121,7 +156,8 @@ async fn serve(mut lane: Lane, mut inbox: mpsc::UnboundedReceiver<Job>) {
                 None => is_closing = true,
             },
         }
-        if is_closing && open.is_empty() {
+        // Only answers that somebody still waits for are worth staying for.
+        if is_closing && open.values().all(oneshot::Sender::is_closed) {
             return;
         }
     }

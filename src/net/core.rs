@@ -76,7 +76,7 @@ impl Core {
         self.network.runtime.sleep_until(self.now() + duration).await;
     }
 
-    /// One attempt, at whom `route` means now.
+    /// One attempt, at whom `route` means now. Waits until `deadline`, and no longer than `request_timeout`.
     pub async fn try_call<R: Request>(
         &self,
         route: Route,
@@ -103,6 +103,7 @@ impl Core {
         what: &str,
     ) -> Result<R::Response, Error> {
         let mut backoff = self.backoff();
+        self.metadata.known(&self.network, deadline, "default_api_timeout").await?;
         loop {
             let outcome = self.try_call(route, class, Call::new(request.clone()), deadline).await;
             let last = match outcome {

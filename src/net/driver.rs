@@ -95,7 +95,7 @@ impl Driver {
         }
     }
 
-    /// Writes until the stream pushes back or nothing is left: `Pending` either way, an error at its end.
+    /// Writes until the stream pushes back (`Pending`), nothing is left, or it broke.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         loop {
             // A frame is taken from the machine only when its turn has come: until then it counts as not sent.
@@ -104,10 +104,7 @@ impl Driver {
                 self.outbox.extend(frame.segments);
             }
             if self.outbox.is_empty() {
-                return Pin::new(&mut self.io).poll_flush(cx).map(|flushed| match flushed {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(error),
-                });
+                return Pin::new(&mut self.io).poll_flush(cx);
             }
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
@@ -138,8 +135,7 @@ impl Driver {
         };
         self.inbox.reserve(wanted);
         let mut limited = (&mut self.inbox).limit(wanted);
-        let read = pin!(self.io.read_buf(&mut limited)).poll(cx);
-        read
+        pin!(self.io.read_buf(&mut limited)).poll(cx)
     }
 
     /// Hands every whole frame of the inbox to the machine.

@@ -26,6 +26,8 @@ pub struct Picture {
     pub cluster: Arc<Cluster>,
     /// Set once every broker that could be asked has failed, until one answers.
     pub failure: Option<Error>,
+    /// All of them failed for what no waiting mends, as another protocol's server on the port.
+    pub is_hopeless: bool,
 }
 
 /// The picture of the cluster, and the ways to influence when it is renewed. The task ends with the last handle.
@@ -65,6 +67,15 @@ impl MetadataHandle {
         let _ = self.commands.send(Command::Want { topic: Arc::clone(topic), auto_create });
     }
 
+    /// The next picture that a broker answers with, asked for now.
+    pub async fn fresh(&self) -> Result<Arc<Cluster>, Error> {
+        let mut picture = self.picture.clone();
+        let answers = picture.borrow_and_update().cluster.answers;
+        self.refresh();
+        let newer = picture.wait_for(|picture| picture.cluster.answers > answers).await;
+        newer.map(|picture| Arc::clone(&picture.cluster)).map_err(|_| Error::closed("client"))
+    }
+
     /// Waits for the first answer of any broker, or for every seed to have failed.
     pub async fn first_answer(&self) -> Result<(), Error> {
         let mut picture = self.picture.clone();
@@ -73,6 +84,26 @@ impl MetadataHandle {
             Some(failure) => Err(failure),
             None => Ok(()),
         }
+    }
+
+    /// Waits until there is a picture at all, through failures that may pass. `limit` names the setting behind `deadline`.
+    pub async fn known(&self, network: &Network, deadline: Instant, limit: &str) -> Result<(), Error> {
+        let mut picture = self.picture.clone();
+        let is_settled = |picture: &Picture| picture.cluster.answers > 0 || picture.is_hopeless;
+        let settled = network.runtime.until(deadline, picture.wait_for(is_settled)).await;
+        match settled {
+            Some(Ok(picture)) if picture.cluster.answers > 0 => return Ok(()),
+            Some(Ok(picture)) => return picture.failure.clone().map_or(Ok(()), Err),
+            Some(Err(_)) => return Err(Error::closed("client")),
+            None => {}
+        }
+        let failure = self.picture.borrow().failure.clone();
+        Err(match failure {
+            Some(failure) => {
+                Error::new(ErrorKind::Timeout, format!("not within {limit}: {failure}")).with_source(failure)
+            }
+            None => Error::new(ErrorKind::Timeout, format!("no broker answered within {limit}")),
+        })
     }
 
     /// A topic that exists and has partitions; waits for it until `deadline`. `limit` names the setting behind it.
@@ -156,12 +187,19 @@ async fn run(
         }
         tokio::select! {
             biased;
-            command = inbox.recv() => match command {
-                Some(Command::Want { topic, auto_create }) => machine.want(runtime.now(), &topic, auto_create),
-                Some(Command::Refresh) => machine.refresh(runtime.now()),
+            command = inbox.recv() => {
                 // The last handle is gone.
-                None => return,
-            },
+                let Some(command) = command else { return };
+                // All that have come: many topics wanted at once are one question.
+                let mut next = Some(command);
+                while let Some(command) = next {
+                    match command {
+                        Command::Want { topic, auto_create } => machine.want(runtime.now(), &topic, auto_create),
+                        Command::Refresh => machine.refresh(runtime.now()),
+                    }
+                    next = inbox.try_recv().ok();
+                }
+            }
             answer = answers.recv() => {
                 let Some((id, endpoint, answer)): Option<Answer> = answer else { return };
                 let (now, random) = (runtime.now(), runtime.random());
@@ -178,7 +216,7 @@ async fn run(
                             Some(node) => cluster.brokers.get(&node).map(address_of).as_ref() == Some(&endpoint.address),
                             None => true,
                         });
-                        watched.send_replace(Picture { cluster, failure: None });
+                        watched.send_replace(Picture { cluster, ..Picture::default() });
                     }
                     Err(error) => {
                         machine.handle_failure(now, id, random);
@@ -186,7 +224,10 @@ async fn run(
                         failures.push((endpoint.address, error));
                         if machine.is_lost() {
                             let failure = Some(unreachable(&failures));
-                            watched.send_modify(|picture| picture.failure = failure);
+                            watched.send_modify(|picture| {
+                                picture.failure = failure;
+                                picture.is_hopeless = failures.iter().all(|(_, error)| !error.is_transient());
+                            });
                         }
                     }
                 }
@@ -207,8 +248,14 @@ async fn ask(
 ) {
     let deadline = network.runtime.now() + network.request_timeout;
     let call: Call<MetadataRequest> = Call::new(query.request);
-    let answer = brokers.call(&endpoint, Class::General, call, deadline).await;
-    let _ = answered.send((query.id, endpoint, answer));
+    tokio::select! {
+        biased;
+        answer = brokers.call(&endpoint, Class::General, call, deadline) => {
+            let _ = answered.send((query.id, endpoint, answer));
+        }
+        // The client is gone.
+        () = answered.closed() => {}
+    }
 }
 
 fn endpoint(machine: &Metadata, seeds: &[Address], target: Target) -> Option<Endpoint> {

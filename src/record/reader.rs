@@ -149,6 +149,10 @@ impl RecordCursor {
         if header.is_compressed() {
             return Err(RecordError::Compressed(header.attributes.compression()?));
         }
+        // Whatever they were unpacked from: a record's fields are noted as 32-bit places in these bytes.
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(RecordError::TooLarge(bytes.len()));
+        }
         let mut reader = Reader::new(bytes);
         reader.take(at)?;
         let left = header.record_count();
@@ -165,11 +169,6 @@ impl RecordCursor {
             self.ended = true;
             return self.check_end(bytes).err().map(Err);
         };
-        if self.at >= bytes.len() {
-            self.ended = true;
-            let claimed = header.record_count();
-            return Some(Err(RecordError::MissingRecords { claimed, missing: self.left }));
-        }
         match RecordAt::decode(bytes, self.at, header) {
             Ok((record, next)) => {
                 self.at = next;
@@ -178,7 +177,8 @@ impl RecordCursor {
             }
             Err(error) => {
                 self.ended = true;
-                Some(Err(error))
+                let missing = RecordError::MissingRecords { claimed: header.record_count(), missing: self.left };
+                Some(Err(if self.at < bytes.len() { error } else { missing }))
             }
         }
     }

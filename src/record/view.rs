@@ -38,24 +38,24 @@ impl RecordAt {
     pub(super) fn decode(batch: &Bytes, at: usize, header: &BatchHeader) -> Result<(Self, usize), RecordError> {
         let mut reader = Reader::new(batch);
         reader.take(at)?;
-        let length = reader.varint()?;
+        let length = varint(&mut reader)?;
         let length = usize::try_from(length).map_err(|_| DecodeError::NegativeLength(length.into()))?;
         let mut record = reader.sub(length)?;
         let end = batch.len().saturating_sub(reader.remaining());
 
         record.take(1)?; // attributes: none are defined
-        let timestamp_delta = record.varlong()?;
-        let delta = record.varint()?;
+        let timestamp_delta = varlong(&mut record)?;
+        let delta = varint(&mut record)?;
         if delta < 0 || delta > header.last_offset_delta {
             return Err(RecordError::BadOffsetDelta { delta, last: header.last_offset_delta });
         }
         let key = Span::decode(&mut record, end)?;
         let value = Span::decode(&mut record, end)?;
-        let header_count = record.varint()?;
+        let header_count = varint(&mut record)?;
         let header_count = u32::try_from(header_count).map_err(|_| DecodeError::NegativeLength(header_count.into()))?;
-        let headers_at = position(&record, end)?;
+        let headers_at = position(&record, end);
         if header_count > 0 {
-            check_headers(&mut record, header_count)?;
+            record = check_headers(record, header_count)?;
         }
         record.finish()?;
 
@@ -91,20 +91,66 @@ impl RecordAt {
     }
 }
 
-/// How far a record's sub-reader, which ends at `end`, has come.
-fn position(record: &Reader<'_>, end: usize) -> Result<u32, RecordError> {
-    let at = end.saturating_sub(record.remaining());
-    u32::try_from(at).map_err(|_| RecordError::TooLarge(at))
+/// How far a record's sub-reader, which ends at `end`, has come. `end` fits, as `RecordCursor::new` makes sure.
+#[inline(always)]
+fn position(record: &Reader<'_>, end: usize) -> u32 {
+    end.wrapping_sub(record.remaining()) as u32
 }
 
 /// Headers are read again when somebody asks for them; here they are only proven to be whole.
 #[inline(never)]
-fn check_headers(record: &mut Reader<'_>, count: u32) -> Result<(), RecordError> {
+fn check_headers(mut record: Reader<'_>, count: u32) -> Result<Reader<'_>, DecodeError> {
     record.check_count(count as usize, MIN_HEADER_SIZE)?;
     for _ in 0..count {
-        header(record)?;
+        header(&mut record)?;
     }
-    Ok(())
+    Ok(record)
+}
+
+/// [`Reader::varint`] with its first two bytes in line: lengths, offset deltas and counts hardly ever take more, and
+/// a record has five of them.
+#[inline(always)]
+fn varint(reader: &mut Reader<'_>) -> Result<i32, DecodeError> {
+    match short_varint(reader) {
+        Some(value) => Ok(value),
+        None => {
+            // A copy goes out of line, so that the reader itself can stay in registers.
+            let mut long = reader.clone();
+            let value = long.varint();
+            *reader = long;
+            value
+        }
+    }
+}
+
+#[inline(always)]
+fn varlong(reader: &mut Reader<'_>) -> Result<i64, DecodeError> {
+    match short_varint(reader) {
+        Some(value) => Ok(value.into()),
+        None => {
+            let mut long = reader.clone();
+            let value = long.varlong();
+            *reader = long;
+            value
+        }
+    }
+}
+
+/// A zigzag varint of one or two bytes. Whatever else there is, or is wrong, is left to the cursor.
+#[inline(always)]
+fn short_varint(reader: &mut Reader<'_>) -> Option<i32> {
+    let mut ahead = reader.clone();
+    let [low] = ahead.array().ok()?;
+    let mut raw = i32::from(low);
+    if low >= 0x80 {
+        let [high] = ahead.array().ok()?;
+        if high >= 0x80 {
+            return None;
+        }
+        raw = i32::from(low & 0x7f) | i32::from(high) << 7;
+    }
+    *reader = ahead;
+    Some((raw >> 1) ^ (raw & 1).wrapping_neg())
 }
 
 fn header<'a>(reader: &mut Reader<'a>) -> Result<Header<'a>, DecodeError> {
@@ -113,7 +159,7 @@ fn header<'a>(reader: &mut Reader<'a>) -> Result<Header<'a>, DecodeError> {
 }
 
 fn nullable<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
-    match reader.varint()? {
+    match varint(reader)? {
         -1 => Ok(None),
         length => {
             let length = usize::try_from(length).map_err(|_| DecodeError::NegativeLength(length.into()))?;
@@ -131,15 +177,16 @@ struct Span {
 }
 
 impl Span {
-    fn decode(record: &mut Reader<'_>, end: usize) -> Result<Self, RecordError> {
-        let length = record.varint()?;
-        let at = position(record, end)?;
+    #[inline(always)]
+    fn decode(record: &mut Reader<'_>, end: usize) -> Result<Self, DecodeError> {
+        let length = varint(record)?;
+        let at = position(record, end);
         match usize::try_from(length) {
             Ok(length) => {
                 record.take(length)?;
             }
             Err(_) if length == -1 => {}
-            Err(_) => return Err(DecodeError::NegativeLength(length.into()).into()),
+            Err(_) => return Err(DecodeError::NegativeLength(length.into())),
         }
         Ok(Self { at, length })
     }
