@@ -19,6 +19,9 @@ use milena::wire::message::{Context, Request, Wire};
 
 type Target = (&'static str, fn(&[u8]) -> bool);
 
+/// Timestamp, key, value, headers.
+type TestRecord<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>, &'a [(&'a str, Option<&'a [u8]>)]);
+
 const TARGETS: &[Target] = &[
     ("address", fuzzing::address),
     ("record_batch", fuzzing::record_batch),
@@ -103,7 +106,7 @@ fn write_seeds() {
         write("address", name, &[text.as_bytes()]);
     }
 
-    let batch = |records: &[(i64, Option<&[u8]>, Option<&[u8]>, &[(&str, Option<&[u8]>)])], transactional| {
+    let batch = |records: &[TestRecord], transactional| {
         let mut writer = BatchWriter::new(256);
         for (timestamp, key, value, headers) in records {
             writer.append(*timestamp, *key, *value, headers.iter().copied()).unwrap();

@@ -438,7 +438,9 @@ impl Jars {
         };
         let read = |version: &str| {
             let jar = format!("kafka-clients-{version}.jar");
-            let places = [folder.join(version).join(&jar), folder.join(&jar)];
+            // As `scripts/kafka` keeps them, as Maven does, or side by side.
+            let version_folder = folder.join(version);
+            let places = [version_folder.join("jars").join(&jar), version_folder.join(&jar), folder.join(&jar)];
             let found = places.iter().find(|place| place.is_file()).ok_or_else(|| {
                 format!(
                     "No {jar} in {}. To run it: scripts/kafka fetch --version {NEWEST} --version {OLDER} && \
