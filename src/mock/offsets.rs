@@ -187,6 +187,9 @@ type Asked = Option<Vec<(String, Vec<i32>)>>;
 
 /// The offsets of a group.
 fn load(call: &Call<'_>, group: &str, asked: Asked) -> Result<Vec<FetchedTopic>, i16> {
+    if let Some(error) = call.effects.error() {
+        return Err(error);
+    }
     check_coordinator(call, group)?;
     let state = call.state();
     let stored = state.groups.get(group).map(|group| &group.offsets);

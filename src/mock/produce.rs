@@ -159,7 +159,9 @@ fn respond(
     if call.version >= LEADER_HINTS && rejection.error == ResponseError::NotLeaderOrFollower {
         let state = call.state();
         let partition = topic.and_then(|topic| state.partition(topic, index));
-        if let Some((leader, epoch)) = partition.and_then(|found| Some((found.leader?, found.leader_epoch))) {
+        let leader = partition.and_then(|found| Some((found.leader?, found.leader_epoch)));
+        // Only an injected error comes from the leader itself: no hint then.
+        if let Some((leader, epoch)) = leader.filter(|(leader, _)| *leader != call.broker) {
             new_leaders.insert(leader);
             response.current_leader =
                 LeaderIdAndEpoch::default().with_leader_id(leader.into()).with_leader_epoch(epoch);
