@@ -108,7 +108,8 @@ impl fmt::Display for Api {
 
 /// A Kafka release to stand for: it decides which versions of which APIs the brokers offer.
 ///
-/// The default is the newest. Versions that `kafka-protocol` cannot encode are left out: OffsetCommit and OffsetFetch v10.
+/// The default is the newest. Versions that `kafka-protocol` cannot encode are left out: OffsetCommit and OffsetFetch
+/// v10.
 ///
 /// ```
 /// use milena::mock::{KafkaRelease, MockCluster};
@@ -195,8 +196,8 @@ impl Versions {
     /// What an ApiVersions response lists.
     pub(super) fn advertised(&self) -> impl Iterator<Item = (Api, VersionRange)> {
         self.offered.iter().map(|(&api, &range)| {
-            // Every release, 4.x included, lists Produce from 0 and refuses 0 to 2: without it librdkafka takes the broker
-            // for one that cannot do compression (KAFKA-18659).
+            // Every release, 4.x included, lists Produce from 0 and refuses 0 to 2: without it librdkafka takes the
+            // broker for one that cannot do compression (KAFKA-18659).
             let min = if api == Api::Produce { 0 } else { range.min };
             (api, VersionRange { min, max: range.max })
         })

@@ -1,11 +1,12 @@
 //! A Fetch response around batches that are not copied.
 //!
-//! `kafka-protocol` encodes a message into one buffer, records included. Here it encodes every part with an empty list or empty
-//! records in it, which are then replaced by the real ones:
+//! `kafka-protocol` encodes a message into one buffer, records included. Here it encodes every part with an empty list
+//! or empty records in it, which are then replaced by the real ones:
 //!
 //! ```text
-//!  encoded   head ┊ 0 topics ┊ tags                    name ┊ 0 partitions ┊ tags          fields ┊ 0 bytes ┊ tags
-//!  sent      head ┊ n topics ┊ topic … topic ┊ tags    name ┊ n partitions ┊ … ┊ tags      fields ┊ n bytes ┊ batch … ┊ tags
+//!             response              topic                   partition
+//!  encoded    head ┊ 0     ┊ tags   name ┊ 0     ┊ tags    fields ┊ 0         ┊ tags
+//!  sent       head ┊ n ┊ … ┊ tags   name ┊ n ┊ … ┊ tags    fields ┊ n ┊ batch ┊ tags
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -22,7 +23,8 @@ const SESSIONS: i16 = 7;
 /// A shorter segment costs less to copy than to send on its own.
 const WORTH_A_SEGMENT: usize = 1024;
 
-/// Encodes `response`, whose partitions have no records, with `records` in their place: one list for each partition, in order.
+/// Encodes `response`, whose partitions have no records, with `records` in their place: one list for each partition, in
+/// order.
 pub(super) fn assemble(response: FetchResponse, records: Vec<Vec<Bytes>>, version: i16) -> Body {
     let mut records = records.into_iter();
     let mut out = Assembly { version, done: Vec::new(), open: BytesMut::new() };

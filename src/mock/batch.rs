@@ -1,15 +1,16 @@
 //! Record batches (format v2): their header, what a broker checks before it appends one, and a walk over the records.
 //!
 //! ```text
-//!  0        8       12       16     17    21    23       27        35       43        51     53        57     61
-//!  ├────────┼────────┼────────┼──────┼─────┼─────┼────────┼─────────┼────────┼─────────┼──────┼─────────┼──────┼───────┄
-//!  │ base   │ length │ leader │magic │ CRC │attr.│ last   │ base    │ max    │producer │prod. │ base    │count │records
-//!  │ offset │ from 12│ epoch  │ = 2  │     │     │ delta  │ time    │ time   │id       │epoch │ sequence│      │
-//!  └────────┴────────┴────────┴──────┴─────┴─────┴────────┴─────────┴────────┴─────────┴──────┴─────────┴──────┴───────┄
-//!                                          ╰──────────────── the CRC-32C covers from here to the end ────────────────────
+//!  0        8       12       16     17    21     23       27       35       43         51     53        57     61
+//!  ├────────┼────────┼────────┼──────┼─────┼──────┼────────┼────────┼────────┼──────────┼──────┼─────────┼──────┼──────┄
+//!  │ base   │ length │ leader │magic │ CRC │attri-│ last   │ base   │ max    │ producer │prod. │ base    │count │records
+//!  │ offset │ from 12│ epoch  │ = 2  │     │butes │ delta  │ time   │ time   │ id       │epoch │ sequence│      │
+//!  └────────┴────────┴────────┴──────┴─────┴──────┴────────┴────────┴────────┴──────────┴──────┴─────────┴──────┴──────┄
+//!                                          ╰─────────────── the CRC-32C covers from here to the end
 //! ```
 //!
-//! The order of the checks, and the error of each, are those of Kafka's `ProduceRequest`, `UnifiedLog` and `LogValidator`.
+//! The order of the checks, and the error of each, are those of Kafka's `ProduceRequest`, `UnifiedLog` and
+//! `LogValidator`.
 
 use std::borrow::Cow;
 
@@ -101,11 +102,17 @@ pub(super) struct Rejection {
     pub(super) message: Cow<'static, str>,
     /// Records at fault, by their index in the batch (KIP-467).
     pub(super) records: Vec<(i32, String)>,
+    /// Refused by the log itself: the answer then says where the log starts.
+    pub(super) by_log: bool,
 }
 
 impl Rejection {
     pub(super) fn new(error: ResponseError, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { error, message: message.into(), records: Vec::new() }
+        Self { error, message: message.into(), records: Vec::new(), by_log: false }
+    }
+
+    pub(super) fn by_log(error: ResponseError, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { by_log: true, ..Self::new(error, message) }
     }
 }
 
@@ -127,7 +134,8 @@ pub(super) struct Rules {
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub(super) header: Header,
-    /// The whole header as it goes into the log: kept apart from the records, which stay a slice of the request's frame.
+    /// The whole header as it goes into the log: kept apart from the records, which stay a slice of the request's
+    /// frame.
     raw: [u8; HEADER],
     records: Bytes,
 }
@@ -139,7 +147,7 @@ impl Batch {
         // `single` has seen the magic; the rest of a header may still be missing.
         if data.first_chunk::<8>() != Some(&[0; 8]) {
             let message = "the base offset of a produced batch should be 0";
-            return Err(Rejection::new(ResponseError::InvalidRecord, message));
+            return Err(Rejection::by_log(ResponseError::InvalidRecord, message));
         }
         if data.len() > rules.max_bytes {
             let message =
@@ -162,10 +170,10 @@ impl Batch {
 
     fn check_header(&self) -> Result<(), Rejection> {
         let header = &self.header;
-        let invalid = |message: String| Err(Rejection::new(ResponseError::InvalidRecord, message));
+        let invalid = |message: String| Err(Rejection::by_log(ResponseError::InvalidRecord, message));
         if let Err(id) = header.codec() {
             let message = format!("there is no compression codec {id}");
-            return Err(Rejection::new(ResponseError::UnknownServerError, message)); // as a real broker answers
+            return Err(Rejection::by_log(ResponseError::UnknownServerError, message)); // as a real broker answers
         }
         if header.last_offset_delta < 0 {
             return invalid(format!("the last offset delta is {}", header.last_offset_delta));
@@ -197,7 +205,8 @@ impl Batch {
         let (mut late, mut faulty) = (Vec::new(), Vec::new());
         let mut index = 0;
         walk(header, &self.records, |record| {
-            // A real broker stores such a batch, and consumers then see offsets twice or not at all. No client means that.
+            // A real broker stores such a batch, and consumers then see offsets twice or not at all. No client means
+            // that.
             if record.offset_delta != index {
                 return Err("the offset deltas of the records do not count up from 0");
             }
@@ -215,7 +224,7 @@ impl Batch {
             index += 1;
             Ok(())
         })
-        .map_err(|message| Rejection::new(ResponseError::InvalidRecord, message))?;
+        .map_err(|message| Rejection::by_log(ResponseError::InvalidRecord, message))?;
         let (error, message) = if late.is_empty() {
             (ResponseError::InvalidRecord, "one or more records have been rejected")
         } else {
@@ -226,7 +235,7 @@ impl Batch {
             return Ok(max_timestamp);
         }
         faulty.sort();
-        Err(Rejection { records: faulty, ..Rejection::new(error, message) })
+        Err(Rejection { records: faulty, ..Rejection::by_log(error, message) })
     }
 
     /// Sets timestamp type and largest timestamp, which the CRC covers.

@@ -361,7 +361,11 @@ impl Connection {
         R::Response: HeaderVersion,
     {
         let request = received.decode::<R>().map_err(Refused)?;
-        let Received { api, version, correlation_id, .. } = received;
+        let Received { api, version, correlation_id, body, .. } = received;
+        if !body.is_empty() {
+            // Real brokers do not mind, and librdkafka does it, so it is served.
+            self.violation(format!("a {api} v{version} request has {} bytes too many", body.len()));
+        }
         let (shared, waker) = (self.shared.clone(), self.waker.clone());
         let mut call =
             Call { shared: &shared, broker: self.broker, version, waker: &waker, effects: Effects::default() };

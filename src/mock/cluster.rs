@@ -12,9 +12,9 @@ use crate::Address;
 
 /// An in-process Kafka cluster. See the [module](super) for a guide.
 ///
-/// It runs on the runtime that starts it, and stops when it is dropped: ports are closed and tasks ended soon after, or, with
-/// [`close`](Self::close), when that returns. If one of its tasks has panicked, dropping or closing it panics too, so that a
-/// test does not pass on a broken broker.
+/// It runs on the runtime that starts it, and stops when it is dropped: ports are closed and tasks ended soon after,
+/// or, with [`close`](Self::close), when that returns. If one of its tasks has panicked, dropping or closing it panics
+/// too, so that a test does not pass on a broken broker.
 ///
 /// Methods that name a broker, a topic or a partition panic when there is none: a test that asks for it is wrong.
 #[derive(Debug)]
@@ -184,8 +184,8 @@ impl MockClusterBuilder {
         self
     }
 
-    /// Whether a Metadata request that allows it creates the topics it names (`auto.create.topics.enable`). The default is
-    /// `false`, unlike Kafka's, so that a misspelt topic fails.
+    /// Whether a Metadata request that allows it creates the topics it names (`auto.create.topics.enable`). The default
+    /// is `false`, unlike Kafka's, so that a misspelt topic fails.
     pub fn auto_create_topics(mut self, auto_create: bool) -> Self {
         self.settings.auto_create_topics = auto_create;
         self
@@ -201,8 +201,8 @@ impl MockClusterBuilder {
         self
     }
 
-    /// Fetch sessions that each broker remembers (`max.incremental.fetch.session.cache.slots`). The default is 1000. Consumers
-    /// beyond that fetch without a session.
+    /// Fetch sessions that each broker remembers (`max.incremental.fetch.session.cache.slots`). The default is 1000.
+    /// Consumers beyond that fetch without a session.
     pub fn fetch_sessions(mut self, slots: usize) -> Self {
         self.settings.fetch_sessions = slots;
         self
@@ -220,14 +220,15 @@ impl MockClusterBuilder {
         self
     }
 
-    /// Offers an API up to this version at most. Below the lowest version that the release offers, this takes the API away.
+    /// Offers an API up to this version at most. Below the lowest version that the release offers, this takes the API
+    /// away.
     pub fn max_version(mut self, api: Api, version: i16) -> Self {
         self.settings.capped.push((api, version));
         self
     }
 
-    /// Seeds what is random: topic ids, fetch session ids, the probabilities of faults, corrupted bits. The default is 0, and
-    /// the same seed gives the same choices for the same requests.
+    /// Seeds what is random: topic ids, fetch session ids, the probabilities of faults, corrupted bits. The default is
+    /// 0, and the same seed gives the same choices for the same requests.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self
@@ -259,5 +260,73 @@ impl MockClusterBuilder {
             shared.listen(id, listener);
         }
         MockCluster { shared, tcp }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+
+    /// Stands for a bug in a broker: whoever reads from it panics.
+    struct Bug;
+
+    impl AsyncRead for Bug {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            panic!("a bug in a broker");
+        }
+    }
+
+    impl AsyncWrite for Bug {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    async fn with_bug() -> MockCluster {
+        let cluster = MockCluster::builder().in_memory().start().await;
+        assert!(cluster.shared.serve(1, Box::new(Bug)));
+        tokio::task::yield_now().await;
+        cluster
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a task of the mock cluster panicked: a bug in a broker")]
+    async fn closing_surfaces_a_panic() {
+        with_bug().await.close().await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a task of the mock cluster panicked: a bug in a broker")]
+    async fn dropping_surfaces_a_panic() {
+        drop(with_bug().await);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the test's own")]
+    async fn a_panic_of_the_test_comes_first() {
+        let _cluster = with_bug().await;
+        panic!("the test's own");
+    }
+
+    #[test]
+    fn a_cluster_can_be_shared() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<MockCluster>();
+        shared::<MockConnector>();
+        shared::<super::super::FaultHandle>();
     }
 }

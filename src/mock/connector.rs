@@ -11,8 +11,8 @@ const BUFFER: usize = 256 << 10;
 
 /// Connects to the brokers of a [`MockCluster`](super::MockCluster) in memory, by the addresses that they advertise.
 ///
-/// From [`MockCluster::connector`](super::MockCluster::connector). No socket is opened, so it works on paused time. A stopped
-/// broker, an unknown address and a cluster that is gone refuse connections.
+/// From [`MockCluster::connector`](super::MockCluster::connector). No socket is opened, so it works on paused time. A
+/// stopped broker, an unknown address and a cluster that is gone refuse connections.
 #[derive(Clone)]
 pub struct MockConnector {
     pub(super) shared: Weak<Shared>,

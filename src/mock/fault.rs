@@ -107,8 +107,12 @@ enum Kind {
 }
 
 impl Fault {
-    /// Nothing is done, and the answer says this error code: for each partition or topic that the condition names, or all of
-    /// them, or for the request as a whole where it has no parts.
+    /// Nothing is done, and the answer says this error code: for each partition or topic that the condition names, or
+    /// all of them, or for the request as a whole where it has no parts.
+    ///
+    /// Some errors have their place in the answer: those of fetch sessions (70, 71, 106) concern the whole Fetch,
+    /// REBOOTSTRAP_REQUIRED (129) the whole Metadata, and any error of an OffsetFetch the whole group, unless the
+    /// condition names a topic.
     ///
     /// ```
     /// use milena::mock::{Api, Fault, MockCluster, When};
@@ -125,7 +129,8 @@ impl Fault {
         Self(Kind::Error(code))
     }
 
-    /// The request is handled this much later. Whatever comes after it on the connection waits too, as at a real broker.
+    /// The request is handled this much later. Whatever comes after it on the connection waits too, as at a real
+    /// broker.
     pub fn delay(delay: Duration) -> Self {
         Self(Kind::Delay(delay))
     }
@@ -145,18 +150,20 @@ impl Fault {
         Self(Kind::LoseAnswer)
     }
 
-    /// The request is handled, and not answered; nor is anything after it on this connection, which stays open. Later requests
-    /// on it are still handled, as behind a network that only loses what the broker sends.
+    /// The request is handled, and not answered; nor is anything after it on this connection, which stays open. Later
+    /// requests on it are still handled, as behind a network that only loses what the broker sends.
     pub fn swallow_answer() -> Self {
         Self(Kind::Swallow)
     }
 
-    /// The request is neither handled nor answered while the fault is in place. After [`FaultHandle::remove`] it is both.
+    /// The request is neither handled nor answered while the fault is in place. After [`FaultHandle::remove`] it is
+    /// both.
     pub fn stall() -> Self {
         Self(Kind::Stall)
     }
 
-    /// The request is handled, and the connection closed after so many bytes of the answer, the four of the length included.
+    /// The request is handled, and the connection closed after so many bytes of the answer, the four of the length
+    /// included.
     pub fn cut(bytes: usize) -> Self {
         Self(Kind::Cut(bytes))
     }
@@ -166,13 +173,14 @@ impl Fault {
         Self(Kind::WrongCorrelationId)
     }
 
-    /// One bit of the answer is flipped, drawn from the cluster's seed: anywhere after its length and its correlation id.
+    /// One bit of the answer is flipped, drawn from the cluster's seed: anywhere after its length and its correlation
+    /// id.
     pub fn corrupt() -> Self {
         Self(Kind::Corrupt)
     }
 
-    /// The answer says that the client was throttled for this long, and the broker reads nothing more from the connection in
-    /// that time (KIP-219). In whole milliseconds.
+    /// The answer says that the client was throttled for this long, and the broker reads nothing more from the
+    /// connection in that time (KIP-219). In whole milliseconds.
     pub fn throttle(time: Duration) -> Self {
         Self(Kind::Throttle(time))
     }
@@ -193,7 +201,7 @@ impl FaultHandle {
         *self.0.struck.borrow()
     }
 
-    /// Waits until it has struck `times` requests. (If it never does, this waits forever, as does a cluster that is gone.)
+    /// Waits until it has struck `times` requests: forever, if it never does.
     pub async fn wait_struck(&self, times: u64) {
         // The rule holds its own sender, so this cannot fail.
         let _ = self.0.struck.subscribe().wait_for(|struck| *struck >= times).await;
@@ -332,9 +340,9 @@ impl Effects {
         }
     }
 
-    /// The error code for the request as a whole.
+    /// The error code for the request as a whole: of a rule that is not about a topic.
     pub(super) fn error(&self) -> Option<i16> {
-        self.errors.iter().find_map(|rule| rule.error_code())
+        self.errors.iter().filter(|rule| rule.when.topic.is_none()).find_map(|rule| rule.error_code())
     }
 
     /// The error code for a topic, or a partition of it.

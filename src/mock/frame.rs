@@ -1,4 +1,5 @@
-//! Frames: four bytes of length, a header, a message. Answers are lists of segments, so that fetched batches are not copied.
+//! Frames: four bytes of length, a header, a message. Answers are lists of segments, so that fetched batches are not
+//! copied.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -17,7 +18,8 @@ const LARGEST_REQUEST: usize = 100 << 20;
 const READ_AHEAD: usize = 16 << 10;
 const LENGTH: usize = 4;
 
-/// Reads the next frame, without its length. `None` when the peer has closed the connection between two frames or in one.
+/// Reads the next frame, without its length. `None` when the peer has closed the connection between two frames or in
+/// one.
 pub(super) async fn read(stream: &mut impl Transport, buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
     while buffer.len() < LENGTH {
         buffer.reserve(READ_AHEAD);
@@ -66,15 +68,10 @@ impl Received {
         })
     }
 
-    /// Decodes the body, which must be all there is.
+    /// Decodes the body. Afterwards `body` has what was too much.
     pub(super) fn decode<R: Request>(&mut self) -> Result<R, String> {
-        let (api, version) = (self.api, self.version);
-        let request = R::decode(&mut self.body, version)
-            .map_err(|error| format!("a {api} v{version} request cannot be decoded: {error}"))?;
-        match self.body.len() {
-            0 => Ok(request),
-            more => Err(format!("a {api} v{version} request has {more} bytes too many")),
-        }
+        R::decode(&mut self.body, self.version)
+            .map_err(|error| format!("a {} v{} request cannot be decoded: {error}", self.api, self.version))
     }
 }
 

@@ -34,7 +34,8 @@ pub struct SeenRequest {
     pub at: Duration,
 }
 
-/// Something a client sent that a broker cannot serve, so that it closed the connection.
+/// Something a client sent that is wrong. Real brokers do not say so: they close the connection, as the mock does, or,
+/// for bytes too many after a request, ignore it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {

@@ -92,8 +92,8 @@ impl Log {
         self.batches.partition_point(|batch| batch.header.last_offset() < offset)
     }
 
-    /// Reads from `offset` on, as many bytes as allowed, so the last batch may be cut short. A first batch that is larger than
-    /// `max_bytes` is given whole with `at_least_one`, and not at all otherwise.
+    /// Reads from `offset` on, as many bytes as allowed, so the last batch may be cut short. A first batch that is
+    /// larger than `max_bytes` is given whole with `at_least_one`, and not at all otherwise.
     pub(super) fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Vec<Bytes> {
         let mut batches = self.batches.range(self.index_of(offset)..);
         let Some(first) = batches.next() else { return Vec::new() };
@@ -140,13 +140,17 @@ impl Log {
         self.epochs.iter().rfind(|(_, start)| **start <= self.start).map(|(epoch, _)| *epoch)
     }
 
-    /// Where `epoch` ended: the largest epoch that is not above it, and the offset at which the next one began.
+    /// Where `epoch` ended: the largest epoch that is not above it, and the offset at which the next one began. `None`
+    /// for an epoch above the latest, and for "no epoch" (-1).
     pub(super) fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
         let latest = *self.epochs.last_key_value()?.0;
+        if epoch < 0 || epoch > latest {
+            return None;
+        }
         if epoch == latest {
             return Some((epoch, self.end));
         }
-        let next = *self.epochs.range(epoch + 1..).next()?.1; // above the latest: unknown
+        let next = *self.epochs.range(epoch + 1..).next()?.1;
         let at_or_below = self.epochs.range(..=epoch).next_back().map_or(epoch, |(epoch, _)| *epoch);
         Some((at_or_below, next))
     }

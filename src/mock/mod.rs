@@ -1,4 +1,77 @@
 //! An in-process Kafka cluster for tests and examples.
+//!
+//! [`MockCluster`] runs brokers that real clients of any language can talk to: they check what is produced as strictly
+//! as real ones, wait for data as real ones do, and fail when and how a test wants. Nothing is written to disk, and
+//! nothing outlives the cluster.
+//!
+//! ```
+//! use milena::mock::MockCluster;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let cluster = MockCluster::builder().brokers(3).start().await;
+//! cluster.create_topic("orders", 6);
+//! let bootstrap = cluster.bootstrap().join(",");
+//! // … run the code under test against `bootstrap`, and then look at what really happened …
+//! assert_eq!(cluster.offsets("orders", 0), (0, 0));
+//! assert!(cluster.log("orders", 0).is_empty());
+//! assert!(cluster.violations().is_empty(), "{:?}", cluster.violations());
+//! cluster.close().await;
+//! # }
+//! ```
+//!
+//! # Sockets or memory
+//!
+//! By default brokers listen on free ports of the loopback interface, and [`bootstrap`](MockCluster::bootstrap) has
+//! their addresses. [`in_memory`](MockClusterBuilder::in_memory) clusters have no sockets: give
+//! [`connector`](MockCluster::connector) to a client. They are for tests on tokio's paused time
+//! (`#[tokio::test(start_paused = true)]`), in which an hour of time-outs and retries takes milliseconds and gives the
+//! same result each time.
+//!
+//! # Making things fail
+//!
+//! [`inject`](MockCluster::inject) takes [`When`] and [`Fault`]: which requests, and what happens to them. The handle
+//! that it returns counts, and takes the fault away again.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use milena::mock::{Api, Fault, MockCluster, When};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let cluster = MockCluster::start().await;
+//! // The second produce is applied, but its acknowledgement lost.
+//! let lost = cluster.inject(When::api(Api::Produce).nth(2), Fault::lose_answer());
+//! // One fetch in a hundred takes a second.
+//! cluster.inject(When::api(Api::Fetch).probability(0.01), Fault::delay(Duration::from_secs(1)));
+//! // Partition 3 of `orders` answers NOT_LEADER_OR_FOLLOWER five times.
+//! cluster.inject(When::api(Api::Produce).partition("orders", 3).times(5), Fault::error(6));
+//! // … run the code under test …
+//! assert_eq!(lost.struck(), 0);
+//! cluster.clear_faults();
+//! # cluster.close().await;
+//! # }
+//! ```
+//!
+//! Brokers [stop](MockCluster::stop_broker), [start](MockCluster::start_broker) and [hang](MockCluster::hang_broker);
+//! leaders, coordinators and the controller [move](MockCluster::move_leader); logs are
+//! [truncated](MockCluster::truncate) and [trimmed](MockCluster::delete_records); topics are deleted and created again
+//! under another id.
+//!
+//! # What is real, and what is not
+//!
+//! - Versions are those of a [`KafkaRelease`], less what a test takes away. A request that a broker does not know closes the
+//!   connection, as at a real one, and is listed in [`violations`](MockCluster::violations).
+//! - A connection is served one request at a time: a fetch that waits, or a produce that is delayed, holds all that comes
+//!   after it.
+//! - Produced batches pass the checks of a real broker in its order, with its error codes. Stricter than a real one: the
+//!   offset deltas of uncompressed records must count up from 0.
+//! - Idempotent producers are deduplicated by their last five batches. There are no transactions yet.
+//! - A partition has one log, which all its replicas share. So the high watermark is the end of the log, a new leader has
+//!   everything, and records survive whatever broker stops.
+//! - Groups have offsets, but no members yet: clients commit for partitions that they have assigned to themselves.
+//! - The records of compressed batches are taken at their header's word.
 
 mod api;
 mod assembly;

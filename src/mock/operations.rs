@@ -13,7 +13,9 @@ impl MockCluster {
     /// # Panics
     /// If there is one of this name, Kafka does not allow the name, or no broker runs.
     pub fn create_topic(&self, name: &str, partitions: usize) {
+        assert!(partitions >= 1, "a topic has at least one partition");
         let mut state = self.shared.state();
+        assert!(state.live().next().is_some(), "no broker runs");
         if let Err(refusal) = state.check_new(name) {
             drop(state);
             panic!("the topic {name} cannot be created: {}", refusal.message);
@@ -31,9 +33,10 @@ impl MockCluster {
     /// Gives a topic more partitions, up to `count`.
     ///
     /// # Panics
-    /// If it has as many already.
+    /// If it has as many already, or no broker runs.
     pub fn grow_topic(&self, name: &str, count: usize) {
         let mut state = self.shared.state();
+        assert!(state.live().next().is_some(), "no broker runs");
         let now = topic_mut(&mut state, name).partitions.len();
         assert!(now < count, "the topic {name} has {now} partitions");
         let replicas = state.spread(now, count - now, state.replication_default(), 0);
@@ -41,8 +44,8 @@ impl MockCluster {
     }
 
     /// Sets a topic's configuration, by Kafka's names. The mock acts on `max.message.bytes`, `message.timestamp.type`,
-    /// `message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`, `min.insync.replicas`, `retention.bytes` (at once, in
-    /// whole batches) and `cleanup.policy` (a compacted topic takes no record without a key).
+    /// `message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`, `min.insync.replicas`, `retention.bytes`
+    /// (at once, in whole batches) and `cleanup.policy` (a compacted topic takes no record without a key).
     ///
     /// # Panics
     /// If Kafka has no such setting, or not with such a value.
@@ -64,8 +67,8 @@ impl MockCluster {
         }
     }
 
-    /// Drops the records of a partition from `offset` on, in whole batches, under a new leader epoch: what happens when a
-    /// replica that lags behind becomes the leader. Sequences of idempotent producers go back with them.
+    /// Drops the records of a partition from `offset` on, in whole batches, under a new leader epoch: what happens when
+    /// a replica that lags behind becomes the leader. Sequences of idempotent producers go back with them.
     pub fn truncate(&self, topic: &str, partition: i32, offset: i64) {
         self.with_partition(topic, partition, |partition| {
             partition.log.truncate(offset);
@@ -87,9 +90,9 @@ impl MockCluster {
 
 /// Brokers.
 impl MockCluster {
-    /// Stops a broker as `kill -9` does: its port and its connections are closed when this returns, wherever its requests were.
-    /// Its partitions get other leaders among the replicas that live, and its groups another coordinator. Nothing if it is
-    /// stopped.
+    /// Stops a broker as `kill -9` does: its port and its connections are closed when this returns, wherever its
+    /// requests were. Its partitions get other leaders among the replicas that live, and its groups another
+    /// coordinator. Nothing if it is stopped.
     pub async fn stop_broker(&self, broker: i32) {
         let broker = self.broker(broker);
         broker.stop().await;
@@ -109,8 +112,8 @@ impl MockCluster {
         }
     }
 
-    /// Makes a broker accept and read, but neither handle nor answer, as a process that is stopped by SIGSTOP. It keeps its
-    /// leaderships.
+    /// Makes a broker accept and read, but neither handle nor answer, as a process that is stopped by SIGSTOP. It keeps
+    /// its leaderships.
     pub fn hang_broker(&self, broker: i32) {
         self.broker(broker).set_hung(true);
     }
@@ -120,8 +123,8 @@ impl MockCluster {
         self.broker(broker).set_hung(false);
     }
 
-    /// Makes a broker the leader of a partition, in a new leader epoch, and a replica if it was none. The brokers answer
-    /// according to it at once.
+    /// Makes a broker the leader of a partition, in a new leader epoch, and a replica if it was none. The brokers
+    /// answer according to it at once.
     ///
     /// # Panics
     /// If the broker is stopped.

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 /// The runtime that started the cluster, and the cluster's clock.
 ///
-/// The clock is tokio's, so that a paused one stands still and jumps. Wall-clock time is the one at the start plus what the
-/// clock has moved since: in a test on paused time, brokers that append "an hour later" stamp an hour more.
+/// The clock is tokio's, so that a paused one stands still and jumps. Wall-clock time is the one at the start plus what
+/// the clock has moved since: in a test on paused time, brokers that append "an hour later" stamp an hour more.
 pub(super) struct Runtime {
     handle: Handle,
     started: Instant,
@@ -56,7 +56,6 @@ impl Runtime {
     }
 
     /// Waits for `event`, or until the cluster is this old.
-    #[expect(clippy::disallowed_methods, reason = "the mock has its own clock: this file is its only door to it")]
     pub(super) async fn wait_until(&self, age: Duration, event: impl Future<Output = ()>) {
         match self.started.checked_add(age) {
             Some(deadline) => tokio::time::timeout_at(deadline, event).await.unwrap_or_default(),

@@ -149,7 +149,7 @@ impl Sessions {
         for (wanted, found) in answered {
             let key = (wanted.topic.clone(), wanted.partition);
             session.want(wanted);
-            session.answer(&key, found);
+            session.answer(&key, Found { has_records: false, ..found }); // keeps the order of the request
         }
         self.sessions.insert(id, session);
         id

@@ -235,9 +235,8 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("Topic name is invalid: the length of '{name}' is longer than the max allowed length 249"));
     }
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        return Err(format!(
-            "Topic name is invalid: '{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-        ));
+        let allowed = "ASCII alphanumerics, '.', '_' and '-'";
+        return Err(format!("Topic name is invalid: '{name}' contains one or more characters other than {allowed}"));
     }
     Ok(())
 }

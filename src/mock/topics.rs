@@ -191,11 +191,12 @@ impl Handle for DeleteTopicsRequest {
         let by_name = self.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name)));
         let responses = by_name.chain(self.topics).map(|topic| {
             let by_id = call.version >= 6 && !TopicId::from_wire(topic.topic_id).is_zero();
+            let id = topic.name.as_ref().and_then(|name| Some(call.state().topic(name)?.id.to_wire()));
             let (name, deleted) = delete(call, &topic, by_id);
             let (error, text) = deleted.err().unwrap_or_default();
             DeletableTopicResult::default()
                 .with_name(name.map(|name| StrBytes::from(name).into()))
-                .with_topic_id(topic.topic_id)
+                .with_topic_id(id.unwrap_or(topic.topic_id))
                 .with_error_code(error)
                 .with_error_message(message(text))
         });

@@ -28,7 +28,8 @@ impl Handle for ApiVersionsRequest {
     }
 }
 
-/// The answer to a version that the broker does not know: in the layout of version 0, with the range of this API (KIP-511).
+/// The answer to a version that the broker does not know: in the layout of version 0, with the range of this API
+/// (KIP-511).
 pub(super) fn unsupported(versions: &Versions) -> Body {
     let own = versions.advertised().filter(|(api, _)| *api == Api::ApiVersions).map(entry).collect();
     let error = ResponseError::UnsupportedVersion.code();

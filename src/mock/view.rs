@@ -127,8 +127,9 @@ impl MockCluster {
         self.shared.history.clear_requests();
     }
 
-    /// What clients have sent that no broker can serve: frames that cannot be decoded, or that have bytes too many, APIs and
-    /// versions that are not offered. The connections were closed. A client that is tested should leave none of them.
+    /// What clients have sent that is wrong: frames that cannot be decoded, APIs and versions that are not offered (the
+    /// connection was closed), and requests with bytes too many (which were served). A client that is tested should
+    /// leave none of them.
     pub fn violations(&self) -> Vec<Violation> {
         self.shared.history.violations()
     }

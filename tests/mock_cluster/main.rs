@@ -1,0 +1,13 @@
+//! The mock cluster, driven by raw requests. Every rule of a real broker that it claims to have is tested here; most of
+//! these tests could be run against a real one.
+
+#![allow(clippy::disallowed_methods, reason = "tests have clocks")]
+
+mod brokers;
+mod faults;
+mod fetch;
+mod harness;
+mod offsets;
+mod produce;
+mod protocol;
+mod topics;
