@@ -349,7 +349,13 @@ impl Connection {
 
     /// The stream ended or broke.
     pub fn handle_lost(&mut self, error: Option<&std::io::Error>) {
+        // A peer that closes with our bytes unread resets the stream, and whether we hear of it by read or write is chance.
+        let is_end = |error: &std::io::Error| {
+            use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+            matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+        };
         self.die(match error {
+            Some(error) if !self.heard && is_end(error) => Cause::EofAtStart,
             Some(error) => Cause::Io { kind: error.kind(), message: error.to_string().into() },
             None if self.heard => Cause::Eof,
             None => Cause::EofAtStart,

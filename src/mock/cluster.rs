@@ -262,3 +262,71 @@ impl MockClusterBuilder {
         MockCluster { shared, tcp }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+
+    /// Stands for a bug in a broker: whoever reads from it panics.
+    struct Bug;
+
+    impl AsyncRead for Bug {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            panic!("a bug in a broker");
+        }
+    }
+
+    impl AsyncWrite for Bug {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    async fn with_bug() -> MockCluster {
+        let cluster = MockCluster::builder().in_memory().start().await;
+        assert!(cluster.shared.serve(1, Box::new(Bug)));
+        tokio::task::yield_now().await;
+        cluster
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a task of the mock cluster panicked: a bug in a broker")]
+    async fn closing_surfaces_a_panic() {
+        with_bug().await.close().await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a task of the mock cluster panicked: a bug in a broker")]
+    async fn dropping_surfaces_a_panic() {
+        drop(with_bug().await);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the test's own")]
+    async fn a_panic_of_the_test_comes_first() {
+        let _cluster = with_bug().await;
+        panic!("the test's own");
+    }
+
+    #[test]
+    fn a_cluster_can_be_shared() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<MockCluster>();
+        shared::<MockConnector>();
+        shared::<super::super::FaultHandle>();
+    }
+}

@@ -110,6 +110,10 @@ impl Fault {
     /// Nothing is done, and the answer says this error code: for each partition or topic that the condition names, or
     /// all of them, or for the request as a whole where it has no parts.
     ///
+    /// Some errors have their place in the answer: those of fetch sessions (70, 71, 106) concern the whole Fetch,
+    /// REBOOTSTRAP_REQUIRED (129) the whole Metadata, and any error of an OffsetFetch the whole group, unless the
+    /// condition names a topic.
+    ///
     /// ```
     /// use milena::mock::{Api, Fault, MockCluster, When};
     ///
@@ -197,8 +201,7 @@ impl FaultHandle {
         *self.0.struck.borrow()
     }
 
-    /// Waits until it has struck `times` requests. (If it never does, this waits forever, as does a cluster that is
-    /// gone.)
+    /// Waits until it has struck `times` requests: forever, if it never does.
     pub async fn wait_struck(&self, times: u64) {
         // The rule holds its own sender, so this cannot fail.
         let _ = self.0.struck.subscribe().wait_for(|struck| *struck >= times).await;
@@ -337,9 +340,9 @@ impl Effects {
         }
     }
 
-    /// The error code for the request as a whole.
+    /// The error code for the request as a whole: of a rule that is not about a topic.
     pub(super) fn error(&self) -> Option<i16> {
-        self.errors.iter().find_map(|rule| rule.error_code())
+        self.errors.iter().filter(|rule| rule.when.topic.is_none()).find_map(|rule| rule.error_code())
     }
 
     /// The error code for a topic, or a partition of it.

@@ -28,6 +28,12 @@ const SESSIONS: i16 = 7;
 /// The first version whose answers name the new leader (KIP-951).
 const LEADER_HINTS: i16 = 16;
 const READ_COMMITTED: i8 = 1;
+/// Errors that are about a session, and so about the whole fetch.
+const SESSION_ERRORS: [i16; 3] = [
+    ResponseError::FetchSessionIdNotFound.code(),
+    ResponseError::InvalidFetchSessionEpoch.code(),
+    ResponseError::FetchSessionTopicIdError.code(),
+];
 /// A broker's own limit, `fetch.max.bytes`.
 const LARGEST_FETCH: usize = 55 << 20;
 
@@ -41,7 +47,7 @@ impl Handle for FetchRequest {
             topic.partitions.iter().map(move |partition| (key.clone(), partition.partition))
         });
         let named = remembered.chain(asked).filter_map(|(topic, partition)| {
-            Some(Target { topic: name_of(&state, &topic)?.to_string(), partition: Some(partition) })
+            Some(Target { topic: state.name_of_key(&topic)?.to_owned(), partition: Some(partition) })
         });
         named.collect()
     }
@@ -54,14 +60,18 @@ impl Handle for FetchRequest {
         };
         let ask = Ask { id: self.session_id, epoch: self.session_epoch, by_topic_id: call.version >= BY_TOPIC_ID };
         let max_wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
-        let opened = open(call, ask, self);
+        let injected = call.effects.error().filter(|code| SESSION_ERRORS.contains(code) && call.version >= SESSIONS);
+        let opened = match injected {
+            Some(error) => Err(error),
+            None => open(call, ask, self).map_err(|error| error.code()),
+        };
         let (relation, wanted) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 let response = FetchResponse::default()
                     .with_throttle_time_ms(call.throttle_ms())
-                    .with_error_code(error.code())
-                    .with_session_id(if call.version >= SESSIONS { ask.id } else { 0 });
+                    .with_error_code(error)
+                    .with_session_id(0);
                 return call.answer(&response);
             }
         };
@@ -87,13 +97,6 @@ struct Limits {
 
 fn topic_key(version: i16, name: &str, id: impl AsRef<[u8]>) -> TopicKey {
     if version >= BY_TOPIC_ID { TopicKey::Id(TopicId::from_wire(id)) } else { TopicKey::Name(Arc::from(name)) }
-}
-
-fn name_of<'a>(state: &'a State, topic: &'a TopicKey) -> Option<&'a str> {
-    match topic {
-        TopicKey::Name(name) => Some(name),
-        TopicKey::Id(id) => state.name_of(*id),
-    }
 }
 
 /// Everything the request wants, with what its session remembers.
@@ -129,6 +132,8 @@ struct Read {
     high_watermark: i64,
     log_start: i64,
     diverging: Option<(i32, i64)>,
+    /// There is no such partition; real brokers then have a list of no aborted transactions, whatever the isolation.
+    unknown: bool,
     /// Leader and epoch, for a client that asked the wrong broker.
     leader: Option<(i32, i32)>,
     segments: Vec<Bytes>,
@@ -167,8 +172,7 @@ fn read_all(call: &Call<'_>, wanted: &[Wanted], limits: &Limits) -> (Vec<Read>, 
     let enough = urgent || wanted.is_empty() || bytes >= limits.min_bytes.min(limits.max_bytes);
     if !enough {
         for wanted in wanted {
-            let name = name_of(&state, &wanted.topic).map(str::to_owned);
-            if let Some(partition) = name.and_then(|name| state.partition_mut(&name, wanted.partition)) {
+            if let Some(partition) = state.partition_of_key(&wanted.topic, wanted.partition) {
                 partition.wait(call.waker);
             }
         }
@@ -177,14 +181,14 @@ fn read_all(call: &Call<'_>, wanted: &[Wanted], limits: &Limits) -> (Vec<Read>, 
 }
 
 fn read(call: &Call<'_>, state: &State, wanted: &Wanted, left: usize, first: bool) -> Read {
-    let Some(topic) = name_of(state, &wanted.topic) else {
-        return Read::failed(ResponseError::UnknownTopicId.code());
+    let Some(topic) = state.name_of_key(&wanted.topic) else {
+        return Read { unknown: true, ..Read::failed(ResponseError::UnknownTopicId.code()) };
     };
     if let Some(error) = call.effects.error_for(topic, Some(wanted.partition)) {
         return Read::failed(error);
     }
     let Some(partition) = state.partition(topic, wanted.partition) else {
-        return Read::failed(ResponseError::UnknownTopicOrPartition.code());
+        return Read { unknown: true, ..Read::failed(ResponseError::UnknownTopicOrPartition.code()) };
     };
     let may_follow = call.version >= FROM_FOLLOWERS && partition.replicas.contains(&call.broker);
     let allowed = if may_follow && partition.leader.is_some() {
@@ -235,7 +239,7 @@ fn respond(
             .with_high_watermark(read.high_watermark)
             .with_last_stable_offset(read.high_watermark)
             .with_log_start_offset(read.log_start)
-            .with_aborted_transactions((read_committed && read.error == 0).then(Vec::new));
+            .with_aborted_transactions((read.unknown || read_committed && read.error == 0).then(Vec::new));
         if let Some((epoch, end_offset)) = read.diverging {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
         }

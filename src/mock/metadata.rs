@@ -35,6 +35,10 @@ impl Handle for MetadataRequest {
     }
 
     async fn handle(self, call: &Call<'_>) -> Handled {
+        let rebootstrap = ResponseError::RebootstrapRequired.code();
+        if call.version >= 13 && call.effects.error() == Some(rebootstrap) {
+            return call.answer(&MetadataResponse::default().with_error_code(rebootstrap));
+        }
         let mut state = call.state();
         // Version 0 has no null, and asks for all topics with an empty list.
         let asked = self.topics.filter(|topics| call.version > 0 || !topics.is_empty());

@@ -108,18 +108,16 @@ impl Handle for OffsetCommitRequest {
 
     async fn handle(self, call: &Call<'_>) -> Handled {
         let group_id = self.group_id.to_string();
-        let outsider = self.generation_id_or_member_epoch < 0 && self.member_id.is_empty();
-        let allowed = if group_id.is_empty() {
-            Err(ResponseError::InvalidGroupId.code())
-        } else if let Err(error) = check_coordinator(call, &group_id) {
-            Err(error)
-        } else if outsider && self.group_instance_id.is_none() {
-            Ok(())
-        } else if call.state().groups.contains_key(&group_id) {
-            Err(ResponseError::UnknownMemberId.code())
-        } else {
-            Err(ResponseError::IllegalGeneration.code())
-        };
+        // Whoever has no generation may commit while the group has no members, which it never has here.
+        let allowed = check_coordinator(call, &group_id).and_then(|()| {
+            if self.generation_id_or_member_epoch < 0 {
+                Ok(())
+            } else if call.state().groups.contains_key(&group_id) {
+                Err(ResponseError::UnknownMemberId.code())
+            } else {
+                Err(ResponseError::IllegalGeneration.code())
+            }
+        });
         let topics = self.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.into_iter().map(|partition| {
                 let index = partition.partition_index;
@@ -153,11 +151,43 @@ fn store(call: &Call<'_>, group: &str, topic: &str, commit: OffsetCommitRequestP
     Ok(())
 }
 
-/// What a fetch of offsets finds: topics, and for each partition the offset or an error.
-type Fetched = Vec<(String, Vec<(i32, Result<Option<Committed>, i16>)>)>;
+/// A topic in an answer to OffsetFetch, whichever of the two layouts it has.
+struct FetchedTopic {
+    name: String,
+    partitions: Vec<Fetched>,
+}
 
-/// The offsets of a group: those asked for, or all that there are.
-fn load(call: &Call<'_>, group: &str, asked: Option<Vec<(String, Vec<i32>)>>) -> Result<Fetched, i16> {
+/// A partition in an answer to OffsetFetch.
+struct Fetched {
+    index: i32,
+    /// -1 if none was committed.
+    offset: i64,
+    leader_epoch: i32,
+    metadata: StrBytes,
+    error: i16,
+}
+
+impl Fetched {
+    fn new(index: i32, found: Result<Option<&Committed>, i16>) -> Self {
+        let nothing = Self { index, offset: -1, leader_epoch: -1, metadata: StrBytes::default(), error: 0 };
+        match found {
+            Ok(Some(Committed { offset, leader_epoch, metadata })) => {
+                Self { offset: *offset, leader_epoch: *leader_epoch, metadata: metadata.clone(), ..nothing }
+            }
+            Ok(None) => nothing,
+            Err(error) => Self { error, ..nothing },
+        }
+    }
+}
+
+/// Topics and partitions as an OffsetFetch names them; `None` is all that have an offset.
+type Asked = Option<Vec<(String, Vec<i32>)>>;
+
+/// The offsets of a group.
+fn load(call: &Call<'_>, group: &str, asked: Asked) -> Result<Vec<FetchedTopic>, i16> {
+    if let Some(error) = call.effects.error() {
+        return Err(error);
+    }
     check_coordinator(call, group)?;
     let state = call.state();
     let stored = state.groups.get(group).map(|group| &group.offsets);
@@ -165,27 +195,16 @@ fn load(call: &Call<'_>, group: &str, asked: Option<Vec<(String, Vec<i32>)>>) ->
         let topics = stored.into_iter().flatten();
         topics.map(|(topic, partitions)| (topic.clone(), partitions.keys().copied().collect())).collect()
     });
-    let topics = asked.into_iter().map(|(topic, partitions)| {
-        let stored = stored.and_then(|stored| stored.get(&topic));
-        let partitions = partitions.into_iter().map(|index| {
-            let injected = call.effects.error_for(&topic, Some(index)).map_or(Ok(()), Err);
-            (index, injected.map(|()| stored.and_then(|stored| stored.get(&index).cloned())))
+    let topics = asked.into_iter().map(|(name, indexes)| {
+        let stored = stored.and_then(|stored| stored.get(&name));
+        let partitions = indexes.into_iter().map(|index| {
+            let injected = call.effects.error_for(&name, Some(index)).map_or(Ok(()), Err);
+            Fetched::new(index, injected.map(|()| stored.and_then(|stored| stored.get(&index))))
         });
         let partitions = partitions.collect();
-        (topic, partitions)
+        FetchedTopic { name, partitions }
     });
     Ok(topics.collect())
-}
-
-/// Offset, leader epoch, metadata and error of a partition in an answer.
-fn described(found: Result<Option<Committed>, i16>, epochs: bool) -> (i64, i32, StrBytes, i16) {
-    match found {
-        Ok(Some(committed)) => {
-            (committed.offset, if epochs { committed.leader_epoch } else { -1 }, committed.metadata, 0)
-        }
-        Ok(None) => (-1, -1, StrBytes::default(), 0),
-        Err(error) => (-1, -1, StrBytes::default(), error),
-    }
 }
 
 impl Handle for OffsetFetchRequest {
@@ -214,53 +233,50 @@ impl Handle for OffsetFetchRequest {
             });
             return call.answer(&response.with_groups(groups.collect()));
         }
-        let asked: Option<Vec<_>> = self
+        let asked: Asked = self
             .topics
             .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
-        let loaded = load(call, &self.group_id, asked.clone());
         // Before version 2 an error has no place of its own, so it is said of every partition.
-        let (error, topics) = match loaded {
+        let (error, topics) = match load(call, &self.group_id, asked.clone()) {
             Ok(topics) => (0, topics),
             Err(error) if call.version >= 2 => (error, Vec::new()),
             Err(error) => {
-                let failed = |(topic, indexes): (String, Vec<i32>)| {
-                    (topic, indexes.into_iter().map(|index| (index, Err(error))).collect())
+                let failed = |(name, indexes): (String, Vec<i32>)| {
+                    let partitions = indexes.into_iter().map(|index| Fetched::new(index, Err(error)));
+                    FetchedTopic { name, partitions: partitions.collect() }
                 };
                 (0, asked.unwrap_or_default().into_iter().map(failed).collect())
             }
         };
-        let topics = topics.into_iter().map(|topic| single_topic(topic, call.version >= 5)).collect();
+        let topics = topics.into_iter().map(|topic| single_topic(topic, call.version)).collect();
         call.answer(&response.with_error_code(error).with_topics(topics))
     }
 }
 
-fn grouped_topic(
-    (topic, partitions): (String, Vec<(i32, Result<Option<Committed>, i16>)>),
-) -> OffsetFetchResponseTopics {
-    let partitions = partitions.into_iter().map(|(index, found)| {
-        let (offset, epoch, metadata, error) = described(found, true);
+fn grouped_topic(topic: FetchedTopic) -> OffsetFetchResponseTopics {
+    let partitions = topic.partitions.into_iter().map(|fetched| {
         OffsetFetchResponsePartitions::default()
-            .with_partition_index(index)
-            .with_committed_offset(offset)
-            .with_committed_leader_epoch(epoch)
-            .with_metadata(Some(metadata))
-            .with_error_code(error)
+            .with_partition_index(fetched.index)
+            .with_committed_offset(fetched.offset)
+            .with_committed_leader_epoch(fetched.leader_epoch)
+            .with_metadata(Some(fetched.metadata))
+            .with_error_code(fetched.error)
     });
-    OffsetFetchResponseTopics::default().with_name(StrBytes::from(topic).into()).with_partitions(partitions.collect())
+    OffsetFetchResponseTopics::default()
+        .with_name(StrBytes::from(topic.name).into())
+        .with_partitions(partitions.collect())
 }
 
-fn single_topic(
-    (topic, partitions): (String, Vec<(i32, Result<Option<Committed>, i16>)>),
-    epochs: bool,
-) -> OffsetFetchResponseTopic {
-    let partitions = partitions.into_iter().map(|(index, found)| {
-        let (offset, epoch, metadata, error) = described(found, epochs);
+fn single_topic(topic: FetchedTopic, version: i16) -> OffsetFetchResponseTopic {
+    let partitions = topic.partitions.into_iter().map(|fetched| {
         OffsetFetchResponsePartition::default()
-            .with_partition_index(index)
-            .with_committed_offset(offset)
-            .with_committed_leader_epoch(epoch)
-            .with_metadata(Some(metadata))
-            .with_error_code(error)
+            .with_partition_index(fetched.index)
+            .with_committed_offset(fetched.offset)
+            .with_committed_leader_epoch(if version >= 5 { fetched.leader_epoch } else { -1 })
+            .with_metadata(Some(fetched.metadata))
+            .with_error_code(fetched.error)
     });
-    OffsetFetchResponseTopic::default().with_name(StrBytes::from(topic).into()).with_partitions(partitions.collect())
+    OffsetFetchResponseTopic::default()
+        .with_name(StrBytes::from(topic.name).into())
+        .with_partitions(partitions.collect())
 }

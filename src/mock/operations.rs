@@ -13,7 +13,9 @@ impl MockCluster {
     /// # Panics
     /// If there is one of this name, Kafka does not allow the name, or no broker runs.
     pub fn create_topic(&self, name: &str, partitions: usize) {
+        assert!(partitions >= 1, "a topic has at least one partition");
         let mut state = self.shared.state();
+        assert!(state.live().next().is_some(), "no broker runs");
         if let Err(refusal) = state.check_new(name) {
             drop(state);
             panic!("the topic {name} cannot be created: {}", refusal.message);
@@ -31,9 +33,10 @@ impl MockCluster {
     /// Gives a topic more partitions, up to `count`.
     ///
     /// # Panics
-    /// If it has as many already.
+    /// If it has as many already, or no broker runs.
     pub fn grow_topic(&self, name: &str, count: usize) {
         let mut state = self.shared.state();
+        assert!(state.live().next().is_some(), "no broker runs");
         let now = topic_mut(&mut state, name).partitions.len();
         assert!(now < count, "the topic {name} has {now} partitions");
         let replicas = state.spread(now, count - now, state.replication_default(), 0);

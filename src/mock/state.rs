@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_protocol::error::ResponseError;
 
 use super::offsets::Group;
-use super::session::Sessions;
+use super::session::{Sessions, TopicKey};
 use super::topic::{Partition, Topic, TopicConfig, TopicId, check_name};
 
 /// The cluster's state. Brokers share it: what a controller decides is known to all at once.
@@ -102,6 +102,22 @@ impl State {
 
     pub(super) fn name_of(&self, id: TopicId) -> Option<&str> {
         self.names.get(&id).map(String::as_str)
+    }
+
+    /// The name by which a fetch means a topic, which exists if it was named by id.
+    pub(super) fn name_of_key<'a>(&'a self, topic: &'a TopicKey) -> Option<&'a str> {
+        match topic {
+            TopicKey::Name(name) => Some(name),
+            TopicKey::Id(id) => self.name_of(*id),
+        }
+    }
+
+    pub(super) fn partition_of_key(&mut self, topic: &TopicKey, partition: i32) -> Option<&mut Partition> {
+        let topic = match topic {
+            TopicKey::Name(name) => self.topics.get_mut(&**name),
+            TopicKey::Id(id) => self.topics.get_mut(self.names.get(id)?),
+        };
+        topic?.partition_mut(partition)
     }
 
     pub(super) fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {

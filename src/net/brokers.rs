@@ -84,7 +84,11 @@ impl Brokers {
     fn enqueue(&self, to: &Endpoint, class: Class, job: Job) {
         let mut lanes = self.lock();
         let lane = lanes.entry((to.clone(), class)).or_insert_with(|| self.start(to));
-        // A task ends when its sender is dropped, and the map holds the only one.
+        // A task ends when its sender is dropped, and the map holds the only one; or when a user's connector panicked.
+        if lane.is_closed() {
+            *lane = self.start(to);
+        }
+        // Fails only if the runtime is gone, and the job's caller hears of that.
         let _ = lane.send(job);
     }
 

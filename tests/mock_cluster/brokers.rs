@@ -1,15 +1,16 @@
 //! Brokers that stop, start, hang and hand over; and the cluster's own end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::MetadataRequest;
-use milena::mock::{Fault, MockCluster, When};
+use milena::mock::{Api, Fault, MockCluster, When};
 use milena::{Address, Connector};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::fetch::{fetch, partition};
-use crate::harness::{Batch, Peer, in_memory, values};
+use crate::harness::{Batch, Peer, in_memory, produce_request, values};
 
 async fn dial(cluster: &MockCluster, broker: usize) -> std::io::Result<Peer> {
     let stream = TcpStream::connect(&cluster.bootstrap()[broker - 1]).await?;
@@ -227,6 +228,73 @@ async fn a_cluster_can_be_used_from_another_runtime() {
     }
     assert_eq!(other.join().unwrap(), 0);
     cluster.close().await;
+}
+
+/// Idempotent producers that only retry, against brokers that come and go, on several threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_acknowledged_is_in_the_log_once() {
+    const PRODUCERS: i32 = 6;
+    const BATCHES: i32 = 60;
+    let cluster = Arc::new(MockCluster::builder().brokers(3).in_memory().seed(7).start().await);
+    cluster.create_topic("t", 3);
+    cluster.inject(When::api(Api::Produce).probability(0.1), Fault::lose_answer());
+    cluster.inject(When::api(Api::Produce).probability(0.1), Fault::close());
+    let producers: Vec<_> = (0..PRODUCERS)
+        .map(|id| {
+            let cluster = cluster.clone();
+            tokio::spawn(async move {
+                let index = id % 3;
+                let mut acknowledged = Vec::new();
+                let mut peer = None;
+                for sequence in 0..BATCHES {
+                    let value = format!("{id}-{sequence}");
+                    let request = produce_request("t", index, Batch::of(&[&value]).by(id.into(), 0, sequence));
+                    loop {
+                        let leader = cluster.leader("t", index);
+                        let address = leader.map(|leader| cluster.bootstrap()[leader as usize - 1].parse().unwrap());
+                        if peer.is_none()
+                            && let Some(address) = address
+                        {
+                            peer = cluster.connector().connect(&address).await.ok().map(Peer::over);
+                        }
+                        let Some(connected) = &mut peer else {
+                            tokio::task::yield_now().await;
+                            continue;
+                        };
+                        let answer = connected.try_ask(9, &request).await;
+                        let answer = answer.map(|answer| answer.responses[0].partition_responses[0].clone());
+                        match answer.map(|answer| (answer.error_code, answer.base_offset)) {
+                            Some((0, offset)) => {
+                                acknowledged.push((offset, value));
+                                break;
+                            }
+                            Some((6, _)) | None => peer = None,
+                            Some(other) => panic!("{other:?}"),
+                        }
+                    }
+                }
+                (index, acknowledged)
+            })
+        })
+        .collect();
+    let mut round = 0;
+    while !producers.iter().all(|producer| producer.is_finished()) {
+        let broker = round % 3 + 1;
+        cluster.stop_broker(broker).await;
+        cluster.start_broker(broker).await;
+        cluster.move_leader("t", round % 3, (round + 1) % 3 + 1);
+        round += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for producer in producers {
+        let (index, acknowledged) = producer.await.unwrap();
+        let log = values(&cluster, "t", index);
+        assert_eq!(log.len(), 2 * BATCHES as usize, "two producers write to each partition");
+        assert!(acknowledged.iter().map(|(offset, _)| offset).is_sorted());
+        assert!(acknowledged.iter().all(|(offset, value)| log[*offset as usize] == *value));
+    }
+    assert!(cluster.violations().is_empty());
+    Arc::into_inner(cluster).unwrap().close().await;
 }
 
 #[tokio::test(start_paused = true)]

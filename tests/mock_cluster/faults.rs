@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    MetadataRequest, ProduceRequest,
+    MetadataRequest, OffsetFetchRequest, ProduceRequest,
 };
+use kafka_protocol::protocol::StrBytes;
 use milena::mock::{Api, Fault, MockCluster, When};
 use tokio::time::Instant;
 
@@ -48,6 +50,29 @@ async fn errors_are_answered_and_nothing_is_done() {
     );
     cluster.clear_faults();
     assert_eq!(peer.metadata(&["t"]).await.topics[0].error_code, 0);
+    cluster.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn some_errors_concern_the_whole_answer() {
+    let (cluster, mut peer) = cluster_and_peer().await;
+    let strike = |api: Api, code: i16| cluster.inject(When::api(api).times(1), Fault::error(code));
+    strike(Api::Fetch, 71);
+    let answer = peer.ask(12, &fetch("t", vec![partition(0, 0)])).await;
+    assert_eq!((answer.error_code, answer.responses.len()), (71, 0));
+    strike(Api::Metadata, 129);
+    let answer = peer.ask(13, &MetadataRequest::default()).await;
+    assert_eq!((answer.error_code, answer.topics.len()), (129, 0));
+    strike(Api::OffsetFetch, 14);
+    let group = OffsetFetchRequestGroup::default().with_group_id(StrBytes::from("g").into()).with_topics(None);
+    let answer = peer.ask(9, &OffsetFetchRequest::default().with_groups(vec![group])).await;
+    assert_eq!(answer.groups[0].error_code, 14);
+    // An injected NOT_LEADER_OR_FOLLOWER comes from the leader, and names nobody else.
+    strike(Api::Produce, NOT_LEADER_OR_FOLLOWER);
+    let answer = peer.ask(10, &produce_request("t", 0, Batch::of(&["x"]))).await;
+    let data = &answer.responses[0].partition_responses[0];
+    assert_eq!((data.error_code, data.current_leader.leader_id.0), (NOT_LEADER_OR_FOLLOWER, -1));
+    assert!(answer.node_endpoints.is_empty());
     cluster.close().await;
 }
 

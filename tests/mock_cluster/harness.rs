@@ -41,6 +41,10 @@ impl Peer {
     }
 
     pub async fn send<R: Request>(&mut self, version: i16, request: &R) {
+        self.try_send(version, request).await.unwrap();
+    }
+
+    async fn try_send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<()> {
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
             .with_request_api_version(version)
@@ -50,15 +54,29 @@ impl Peer {
         let mut bytes = BytesMut::new();
         header.encode(&mut bytes, R::header_version(version)).unwrap();
         request.encode(&mut bytes, version).unwrap();
-        self.send_bytes(&bytes).await;
+        self.try_send_bytes(&bytes).await
+    }
+
+    /// As [`ask`](Self::ask); `None` when the connection is closed instead.
+    pub async fn try_ask<R: Request>(&mut self, version: i16, request: &R) -> Option<R::Response>
+    where
+        R::Response: HeaderVersion,
+    {
+        self.try_send(version, request).await.ok()?;
+        let frame = self.frame().await?;
+        Some(self.decode::<R>(version, frame))
     }
 
     /// Sends a frame of these bytes.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.try_send_bytes(bytes).await.unwrap();
+    }
+
+    async fn try_send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut frame = BytesMut::new();
         frame.put_u32(bytes.len() as u32);
         frame.put_slice(bytes);
-        self.stream.write_all_buf(&mut frame).await.unwrap();
+        self.stream.write_all_buf(&mut frame).await
     }
 
     /// Takes the answer to the oldest request that has none; checks its correlation id.
@@ -66,7 +84,14 @@ impl Peer {
     where
         R::Response: HeaderVersion,
     {
-        let mut frame = self.frame().await.expect("the connection was closed");
+        let frame = self.frame().await.expect("the connection was closed");
+        self.decode::<R>(version, frame)
+    }
+
+    fn decode<R: Request>(&mut self, version: i16, mut frame: Bytes) -> R::Response
+    where
+        R::Response: HeaderVersion,
+    {
         let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
         self.answered += 1;
         assert_eq!(header.correlation_id, self.answered, "answers come in the order of requests");

@@ -570,6 +570,12 @@ fn the_end_of_the_stream_tells_whether_anything_was_heard() {
     let mut rig = Rig::ready();
     rig.connection.handle_lost(None);
     assert_eq!(rig.events(), ["dead Eof"]);
+    // A stranger that closes with our request unread resets the stream.
+    for kind in [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::BrokenPipe] {
+        let mut rig = Rig::new();
+        rig.connection.handle_lost(Some(&kind.into()));
+        assert_eq!(rig.events(), ["dead EofAtStart"]);
+    }
 }
 
 #[test]
