@@ -102,11 +102,17 @@ pub(super) struct Rejection {
     pub(super) message: Cow<'static, str>,
     /// Records at fault, by their index in the batch (KIP-467).
     pub(super) records: Vec<(i32, String)>,
+    /// Refused by the log itself: the answer then says where the log starts.
+    pub(super) by_log: bool,
 }
 
 impl Rejection {
     pub(super) fn new(error: ResponseError, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { error, message: message.into(), records: Vec::new() }
+        Self { error, message: message.into(), records: Vec::new(), by_log: false }
+    }
+
+    pub(super) fn by_log(error: ResponseError, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { by_log: true, ..Self::new(error, message) }
     }
 }
 
@@ -141,7 +147,7 @@ impl Batch {
         // `single` has seen the magic; the rest of a header may still be missing.
         if data.first_chunk::<8>() != Some(&[0; 8]) {
             let message = "the base offset of a produced batch should be 0";
-            return Err(Rejection::new(ResponseError::InvalidRecord, message));
+            return Err(Rejection::by_log(ResponseError::InvalidRecord, message));
         }
         if data.len() > rules.max_bytes {
             let message =
@@ -164,10 +170,10 @@ impl Batch {
 
     fn check_header(&self) -> Result<(), Rejection> {
         let header = &self.header;
-        let invalid = |message: String| Err(Rejection::new(ResponseError::InvalidRecord, message));
+        let invalid = |message: String| Err(Rejection::by_log(ResponseError::InvalidRecord, message));
         if let Err(id) = header.codec() {
             let message = format!("there is no compression codec {id}");
-            return Err(Rejection::new(ResponseError::UnknownServerError, message)); // as a real broker answers
+            return Err(Rejection::by_log(ResponseError::UnknownServerError, message)); // as a real broker answers
         }
         if header.last_offset_delta < 0 {
             return invalid(format!("the last offset delta is {}", header.last_offset_delta));
@@ -218,7 +224,7 @@ impl Batch {
             index += 1;
             Ok(())
         })
-        .map_err(|message| Rejection::new(ResponseError::InvalidRecord, message))?;
+        .map_err(|message| Rejection::by_log(ResponseError::InvalidRecord, message))?;
         let (error, message) = if late.is_empty() {
             (ResponseError::InvalidRecord, "one or more records have been rejected")
         } else {
@@ -229,7 +235,7 @@ impl Batch {
             return Ok(max_timestamp);
         }
         faulty.sort();
-        Err(Rejection { records: faulty, ..Rejection::new(error, message) })
+        Err(Rejection { records: faulty, ..Rejection::by_log(error, message) })
     }
 
     /// Sets timestamp type and largest timestamp, which the CRC covers.

@@ -71,7 +71,7 @@ impl Handle for FetchRequest {
                 let response = FetchResponse::default()
                     .with_throttle_time_ms(call.throttle_ms())
                     .with_error_code(error)
-                    .with_session_id(if call.version >= SESSIONS { ask.id } else { 0 });
+                    .with_session_id(0);
                 return call.answer(&response);
             }
         };
@@ -132,6 +132,8 @@ struct Read {
     high_watermark: i64,
     log_start: i64,
     diverging: Option<(i32, i64)>,
+    /// There is no such partition; real brokers then have a list of no aborted transactions, whatever the isolation.
+    unknown: bool,
     /// Leader and epoch, for a client that asked the wrong broker.
     leader: Option<(i32, i32)>,
     segments: Vec<Bytes>,
@@ -180,13 +182,13 @@ fn read_all(call: &Call<'_>, wanted: &[Wanted], limits: &Limits) -> (Vec<Read>, 
 
 fn read(call: &Call<'_>, state: &State, wanted: &Wanted, left: usize, first: bool) -> Read {
     let Some(topic) = state.name_of_key(&wanted.topic) else {
-        return Read::failed(ResponseError::UnknownTopicId.code());
+        return Read { unknown: true, ..Read::failed(ResponseError::UnknownTopicId.code()) };
     };
     if let Some(error) = call.effects.error_for(topic, Some(wanted.partition)) {
         return Read::failed(error);
     }
     let Some(partition) = state.partition(topic, wanted.partition) else {
-        return Read::failed(ResponseError::UnknownTopicOrPartition.code());
+        return Read { unknown: true, ..Read::failed(ResponseError::UnknownTopicOrPartition.code()) };
     };
     let may_follow = call.version >= FROM_FOLLOWERS && partition.replicas.contains(&call.broker);
     let allowed = if may_follow && partition.leader.is_some() {
@@ -237,7 +239,7 @@ fn respond(
             .with_high_watermark(read.high_watermark)
             .with_last_stable_offset(read.high_watermark)
             .with_log_start_offset(read.log_start)
-            .with_aborted_transactions((read_committed && read.error == 0).then(Vec::new));
+            .with_aborted_transactions((read.unknown || read_committed && read.error == 0).then(Vec::new));
         if let Some((epoch, end_offset)) = read.diverging {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
         }

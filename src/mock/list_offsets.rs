@@ -1,5 +1,7 @@
 //! ListOffsets and OffsetForLeaderEpoch: questions about where things are in a log.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
@@ -28,16 +30,21 @@ impl Handle for ListOffsetsRequest {
 
     async fn handle(self, call: &Call<'_>) -> Handled {
         let topics = self.topics.into_iter().map(|topic| {
-            let asked: Vec<i32> = topic.partitions.iter().map(|partition| partition.partition_index).collect();
-            let partitions = topic.partitions.into_iter().map(|partition| {
+            let mut asked = BTreeMap::new();
+            topic.partitions.iter().for_each(|p| *asked.entry(p.partition_index).or_insert(0) += 1);
+            let mut done = BTreeSet::new();
+            let once = topic.partitions.into_iter().filter(|partition| done.insert(partition.partition_index));
+            let partitions = once.map(|partition| {
                 let index = partition.partition_index;
-                let twice = asked.iter().filter(|other| **other == index).count() > 1;
+                let twice = asked.get(&index).is_some_and(|times| *times > 1);
                 let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
                 let found = if twice {
                     Err(ResponseError::InvalidRequest.code())
+                } else if !is_understood(partition.timestamp, call.version) {
+                    Err(ResponseError::UnsupportedVersion.code())
                 } else {
-                    with_leader(call, &topic.name, index, partition.current_leader_epoch, |partition_| {
-                        look_up(partition_, partition.timestamp, call.version)
+                    with_leader(call, &topic.name, index, partition.current_leader_epoch, |found| {
+                        look_up(found, partition.timestamp)
                     })
                 };
                 match found {
@@ -63,7 +70,7 @@ fn with_leader<T>(
     topic: &str,
     index: i32,
     epoch: i32,
-    ask: impl FnOnce(&Partition) -> Result<T, ResponseError>,
+    ask: impl FnOnce(&Partition) -> T,
 ) -> Result<T, i16> {
     if let Some(error) = call.effects.error_for(topic, Some(index)) {
         return Err(error);
@@ -72,33 +79,31 @@ fn with_leader<T>(
     let partition = state.partition(topic, index).ok_or(ResponseError::UnknownTopicOrPartition);
     let answer = partition.and_then(|partition| {
         partition.check_leader(call.broker, epoch)?;
-        ask(partition)
+        Ok(ask(partition))
     });
     answer.map_err(|error| error.code())
 }
 
+/// Whether a timestamp means something in this version of the request.
+fn is_understood(timestamp: i64, version: i16) -> bool {
+    match timestamp {
+        MAX_TIMESTAMP => version >= 7,
+        EARLIEST_LOCAL => version >= 8,
+        LATEST_TIERED => version >= 9,
+        timestamp => timestamp >= EARLIEST,
+    }
+}
+
 /// Timestamp, offset and leader epoch; `None` when no record is as late.
-fn look_up(partition: &Partition, timestamp: i64, version: i16) -> Result<Option<(i64, i64, i32)>, ResponseError> {
+fn look_up(partition: &Partition, timestamp: i64) -> Option<(i64, i64, i32)> {
     let log = &partition.log;
-    let since = |first: i16| if version >= first { Ok(()) } else { Err(ResponseError::UnsupportedVersion) };
-    Ok(match timestamp {
+    match timestamp {
         LATEST => Some((-1, log.end(), partition.leader_epoch)),
-        EARLIEST => Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1))),
-        MAX_TIMESTAMP => {
-            since(7)?;
-            log.latest_time()
-        }
-        EARLIEST_LOCAL => {
-            since(8)?;
-            Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1)))
-        }
-        LATEST_TIERED => {
-            since(9)?;
-            None // nothing is in remote storage
-        }
-        other if other < 0 => return Err(ResponseError::UnsupportedVersion),
+        EARLIEST | EARLIEST_LOCAL => Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1))),
+        MAX_TIMESTAMP => log.latest_time(),
+        LATEST_TIERED => None, // nothing is in remote storage
         timestamp => log.find_time(timestamp),
-    })
+    }
 }
 
 impl Handle for OffsetForLeaderEpochRequest {
@@ -115,7 +120,7 @@ impl Handle for OffsetForLeaderEpochRequest {
             let partitions = topic.partitions.into_iter().map(|asked| {
                 let response = EpochEndOffset::default().with_partition(asked.partition);
                 let end = with_leader(call, &topic.topic, asked.partition, asked.current_leader_epoch, |partition| {
-                    Ok(partition.log.end_of_epoch(asked.leader_epoch))
+                    partition.log.end_of_epoch(asked.leader_epoch)
                 });
                 match end {
                     Err(error) => response.with_error_code(error),

@@ -108,18 +108,16 @@ impl Handle for OffsetCommitRequest {
 
     async fn handle(self, call: &Call<'_>) -> Handled {
         let group_id = self.group_id.to_string();
-        let outsider = self.generation_id_or_member_epoch < 0 && self.member_id.is_empty();
-        let allowed = if group_id.is_empty() {
-            Err(ResponseError::InvalidGroupId.code())
-        } else if let Err(error) = check_coordinator(call, &group_id) {
-            Err(error)
-        } else if outsider && self.group_instance_id.is_none() {
-            Ok(())
-        } else if call.state().groups.contains_key(&group_id) {
-            Err(ResponseError::UnknownMemberId.code())
-        } else {
-            Err(ResponseError::IllegalGeneration.code())
-        };
+        // Whoever has no generation may commit while the group has no members, which it never has here.
+        let allowed = check_coordinator(call, &group_id).and_then(|()| {
+            if self.generation_id_or_member_epoch < 0 {
+                Ok(())
+            } else if call.state().groups.contains_key(&group_id) {
+                Err(ResponseError::UnknownMemberId.code())
+            } else {
+                Err(ResponseError::IllegalGeneration.code())
+            }
+        });
         let topics = self.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.into_iter().map(|partition| {
                 let index = partition.partition_index;

@@ -116,12 +116,14 @@ fn append(
     let partition = state.partition_mut(topic, index).ok_or_else(|| reject(ResponseError::UnknownTopicOrPartition))?;
     partition.check_leader(call.broker, -1).map_err(reject)?;
     if acks == ACKS_ALL && partition.replicas.iter().filter(|replica| live.contains(replica)).count() < min_insync {
-        return Err(reject(ResponseError::NotEnoughReplicas));
+        return Err(Rejection::by_log(ResponseError::NotEnoughReplicas, ""));
     }
     let batch = batch?;
-    if batch.header.is_transactional() || transactional.is_some() {
-        // No transaction can have begun: the mock has no transaction coordinator yet.
-        return Err(Rejection::new(ResponseError::InvalidTxnState, "there is no transaction"));
+    if batch.header.is_transactional() {
+        // With an id, no transaction can have begun: the mock has no transaction coordinator yet.
+        let error =
+            transactional.map_or(ResponseError::TransactionalIdAuthorizationFailed, |_| ResponseError::InvalidTxnState);
+        return Err(reject(error));
     }
     let epoch = partition.leader_epoch;
     let placed = partition.log.append(batch, epoch, rules.log_append_time)?;
@@ -152,6 +154,11 @@ fn respond(
         Err(rejection) => rejection,
     };
     let mut response = response.with_error_code(rejection.error.code()).with_base_offset(-1);
+    if rejection.by_log {
+        let state = call.state();
+        let partition = topic.and_then(|topic| state.partition(topic, index));
+        response.log_start_offset = partition.map_or(-1, |partition| partition.log.start());
+    }
     if call.version >= 8 {
         response.record_errors = rejection.records.into_iter().map(record_error).collect();
         response.error_message = Some(StrBytes::from(rejection.message.into_owned())).filter(|text| !text.is_empty());

@@ -51,7 +51,7 @@ impl Producers {
         }
         if header.producer_epoch < producer.epoch {
             let message = format!("the producer epoch {} is below {}", header.producer_epoch, producer.epoch);
-            return Err(Rejection::new(ResponseError::InvalidProducerEpoch, message));
+            return Err(Rejection::by_log(ResponseError::InvalidProducerEpoch, message));
         }
         let expected = if header.producer_epoch == producer.epoch {
             producer.batches.back().map_or(0, |batch| add(batch.last_sequence, 1))
@@ -60,7 +60,7 @@ impl Producers {
         };
         if first != expected {
             let message = format!("the sequence number is {first}, expected was {expected}");
-            return Err(Rejection::new(ResponseError::OutOfOrderSequenceNumber, message));
+            return Err(Rejection::by_log(ResponseError::OutOfOrderSequenceNumber, message));
         }
         Ok(Verdict::New)
     }
