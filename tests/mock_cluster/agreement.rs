@@ -382,6 +382,10 @@ impl Interview {
             ("with a wrong largest time", Batch { max_timestamp: 5, ..Batch::of(&["a"]) }.bytes()),
             ("of append time", Batch { attributes: 8, ..Batch::of(&["a"]) }.bytes()),
         ] {
+            // Brokers of 2.8 refused what newer ones forgive and put right, as the mock does.
+            if what == "of append time" && self.newest::<ApiVersionsRequest>() < 4 {
+                continue;
+            }
             for topic in ["produced", "stamped"] {
                 let answer = self.peer.ask(version, &produce_request(topic, 0, batch.clone())).await;
                 let said = &answer.responses[0].partition_responses[0];
