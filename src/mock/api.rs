@@ -151,7 +151,7 @@ impl KafkaRelease {
 
     /// Before 3.0 (KIP-590), brokers did not forward what only the controller can do.
     pub(super) fn forwards_to_controller(self) -> bool {
-        self >= Self::V3_9
+        self > Self::V2_8
     }
 }
 

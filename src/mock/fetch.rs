@@ -12,6 +12,7 @@ use kafka_protocol::messages::fetch_response::{
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::api::KafkaRelease;
 use super::assembly::assemble;
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
@@ -132,7 +133,7 @@ struct Read {
     high_watermark: i64,
     log_start: i64,
     diverging: Option<(i32, i64)>,
-    /// There is no such partition; real brokers then have a list of no aborted transactions, whatever the isolation.
+    /// There is no such partition.
     unknown: bool,
     /// Leader and epoch, for a client that asked the wrong broker.
     leader: Option<(i32, i32)>,
@@ -230,6 +231,8 @@ fn respond(
 ) -> Handled {
     let (session_id, answered) = settle(call, relation, ask, wanted, reads);
     let with_hints = call.version >= LEADER_HINTS;
+    // Newer brokers then give a list of no aborted transactions, whatever the isolation.
+    let lists_for_unknown = call.shared.release >= KafkaRelease::V3_9;
     let (mut topics, mut records) = (Vec::<(TopicKey, FetchableTopicResponse)>::new(), Vec::new());
     let mut new_leaders = BTreeSet::new();
     for (wanted, read) in answered {
@@ -239,7 +242,9 @@ fn respond(
             .with_high_watermark(read.high_watermark)
             .with_last_stable_offset(read.high_watermark)
             .with_log_start_offset(read.log_start)
-            .with_aborted_transactions((read.unknown || read_committed && read.error == 0).then(Vec::new));
+            .with_aborted_transactions(
+                (read.unknown && lists_for_unknown || read_committed && read.error == 0).then(Vec::new),
+            );
         if let Some((epoch, end_offset)) = read.diverging {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
         }

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
+use super::api::KafkaRelease;
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
 use super::topic::Partition;
@@ -33,18 +34,19 @@ impl Handle for ListOffsetsRequest {
             let mut asked = BTreeMap::new();
             topic.partitions.iter().for_each(|p| *asked.entry(p.partition_index).or_insert(0) += 1);
             let mut done = BTreeSet::new();
-            let once = topic.partitions.into_iter().filter(|partition| done.insert(partition.partition_index));
-            let partitions = once.map(|partition| {
+            let once = call.shared.release >= KafkaRelease::V4_0;
+            let answered = topic.partitions.into_iter().filter(|p| done.insert(p.partition_index) || !once);
+            let partitions = answered.map(|partition| {
                 let index = partition.partition_index;
                 let twice = asked.get(&index).is_some_and(|times| *times > 1);
                 let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
                 let found = if twice {
                     Err(ResponseError::InvalidRequest.code())
-                } else if !is_understood(partition.timestamp, call.version) {
+                } else if !is_understood(partition.timestamp, call) {
                     Err(ResponseError::UnsupportedVersion.code())
                 } else {
                     with_leader(call, &topic.name, index, partition.current_leader_epoch, |found| {
-                        look_up(found, partition.timestamp)
+                        look_up(found, partition.timestamp, call.shared.release)
                     })
                 };
                 match found {
@@ -84,9 +86,11 @@ fn with_leader<T>(
     answer.map_err(|error| error.code())
 }
 
-/// Whether a timestamp means something in this version of the request.
-fn is_understood(timestamp: i64, version: i16) -> bool {
+/// Whether a timestamp means something in this version of the request. To old brokers, every one does.
+fn is_understood(timestamp: i64, call: &Call<'_>) -> bool {
+    let version = call.version;
     match timestamp {
+        _ if call.shared.release < KafkaRelease::V3_9 => true,
         MAX_TIMESTAMP => version >= 7,
         EARLIEST_LOCAL => version >= 8,
         LATEST_TIERED => version >= 9,
@@ -95,11 +99,13 @@ fn is_understood(timestamp: i64, version: i16) -> bool {
 }
 
 /// Timestamp, offset and leader epoch; `None` when no record is as late.
-fn look_up(partition: &Partition, timestamp: i64) -> Option<(i64, i64, i32)> {
+fn look_up(partition: &Partition, timestamp: i64, release: KafkaRelease) -> Option<(i64, i64, i32)> {
     let log = &partition.log;
     match timestamp {
         LATEST => Some((-1, log.end(), partition.leader_epoch)),
-        EARLIEST | EARLIEST_LOCAL => Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1))),
+        EARLIEST => Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1))),
+        timestamp if release < KafkaRelease::V3_9 => log.find_time(timestamp),
+        EARLIEST_LOCAL => Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1))),
         MAX_TIMESTAMP => log.latest_time(),
         LATEST_TIERED => None, // nothing is in remote storage
         timestamp => log.find_time(timestamp),

@@ -93,7 +93,7 @@ fn one(call: &Call<'_>, state: &mut State, asked: &MetadataRequestTopic, may_cre
         ResponseError::InvalidTopicException
     } else if may_create && state.check_new(&name).is_ok() {
         let replicas = state.spread_new(call.shared.default_partitions, state.replication_default());
-        state.create(&name, replicas, TopicConfig::default());
+        state.create(&name, replicas, TopicConfig::new(call.shared.release));
         // As a real broker: the topic is there the next time one asks.
         if call.shared.release.forwards_to_controller() {
             ResponseError::UnknownTopicOrPartition

@@ -21,7 +21,7 @@ impl MockCluster {
             panic!("the topic {name} cannot be created: {}", refusal.message);
         }
         let replicas = state.spread_new(partitions, state.replication_default());
-        state.create(name, replicas, TopicConfig::default());
+        state.create(name, replicas, TopicConfig::new(self.shared.release));
     }
 
     /// Deletes a topic with its records and the offsets committed for it. A topic that is created again has another id.

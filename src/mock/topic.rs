@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use kafka_protocol::error::ResponseError;
 use tokio::sync::Notify;
 
+use super::api::KafkaRelease;
 use super::batch::Rules;
 use super::log::Log;
 
@@ -125,10 +126,16 @@ impl Partition {
 }
 
 /// What a test or a client has set on a topic, over Kafka's defaults.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TopicConfig(BTreeMap<String, String>);
+#[derive(Clone, Debug)]
+pub(super) struct TopicConfig {
+    release: KafkaRelease,
+    own: BTreeMap<String, String>,
+}
 
-/// Kafka's topic settings, with their defaults.
+const TIMESTAMP_AFTER_MAX: &str = "message.timestamp.after.max.ms";
+const NO_LIMIT: &str = "9223372036854775807";
+
+/// Kafka's topic settings, with their defaults in 4.x.
 const SETTINGS: &[(&str, &str)] = &[
     ("cleanup.policy", "delete"),
     ("compression.gzip.level", "-1"),
@@ -146,7 +153,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("local.retention.ms", "-2"),
     ("max.compaction.lag.ms", "9223372036854775807"),
     ("max.message.bytes", "1048588"),
-    ("message.timestamp.after.max.ms", "3600000"),
+    (TIMESTAMP_AFTER_MAX, "3600000"),
     ("message.timestamp.before.max.ms", "9223372036854775807"),
     ("message.timestamp.type", "CreateTime"),
     ("min.cleanable.dirty.ratio", "0.5"),
@@ -164,6 +171,10 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 impl TopicConfig {
+    pub(super) fn new(release: KafkaRelease) -> Self {
+        Self { release, own: BTreeMap::new() }
+    }
+
     /// Sets one value; the error says why it is not possible.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let Some((_, default)) = SETTINGS.iter().find(|(known, _)| *known == name) else {
@@ -183,14 +194,16 @@ impl TopicConfig {
         if !valid {
             return Err(format!("Invalid value {value} for configuration {name}"));
         }
-        self.0.insert(name.to_owned(), value.to_owned());
+        self.own.insert(name.to_owned(), value.to_owned());
         Ok(())
     }
 
     /// Every setting: name, value, and whether it was set on the topic.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str, bool)> {
-        SETTINGS.iter().map(|&(name, default)| match self.0.get(name) {
+        SETTINGS.iter().map(|&(name, default)| match self.own.get(name) {
             Some(value) => (name, value.as_str(), true),
+            // KIP-1030 has set the limit of an hour.
+            None if name == TIMESTAMP_AFTER_MAX && self.release < KafkaRelease::V4_0 => (name, NO_LIMIT, false),
             None => (name, default, false),
         })
     }
@@ -208,7 +221,7 @@ impl TopicConfig {
             max_bytes: usize::try_from(self.number("max.message.bytes")).unwrap_or_default(),
             log_append_time: self.get("message.timestamp.type") == "LogAppendTime",
             timestamp_before_max: self.number("message.timestamp.before.max.ms"),
-            timestamp_after_max: self.number("message.timestamp.after.max.ms"),
+            timestamp_after_max: self.number(TIMESTAMP_AFTER_MAX),
             compacted: self.get("cleanup.policy").contains("compact"),
         }
     }
@@ -257,13 +270,15 @@ mod tests {
 
     #[test]
     fn settings_are_checked() {
-        let mut config = TopicConfig::default();
+        let mut config = TopicConfig::new(KafkaRelease::default());
         assert_eq!(config.rules().max_bytes, 1_048_588);
         config.set("max.message.bytes", "100").unwrap();
         config.set("message.timestamp.type", "LogAppendTime").unwrap();
         config.set("cleanup.policy", "compact, delete").unwrap();
         assert!(config.rules().log_append_time && config.rules().compacted && config.rules().max_bytes == 100);
         assert_eq!(config.retention_bytes(), None);
+        assert_eq!(config.rules().timestamp_after_max, 3_600_000);
+        assert_eq!(TopicConfig::new(KafkaRelease::V3_9).rules().timestamp_after_max, i64::MAX);
         for (name, value) in [
             ("no.such.setting", "1"),
             ("max.message.bytes", "many"),

@@ -15,6 +15,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::api::KafkaRelease;
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
 use super::state::{Refusal, State};
@@ -55,7 +56,8 @@ impl Handle for CreateTopicsRequest {
     async fn handle(self, call: &Call<'_>) -> Handled {
         let repeated = repeated(self.topics.iter().map(|topic| &topic.name));
         let mut done = BTreeSet::new();
-        let topics = self.topics.into_iter().filter(|topic| done.insert(topic.name.clone())).map(|topic| {
+        let once = call.shared.release >= KafkaRelease::V3_9;
+        let topics = self.topics.into_iter().filter(|topic| done.insert(topic.name.clone()) || !once).map(|topic| {
             let result = CreatableTopicResult::default().with_name(topic.name.clone()).with_error_message(None);
             if let Some(error) = refused(call, &topic.name) {
                 return result.with_error_code(error).with_configs(None);
@@ -92,7 +94,7 @@ struct Created {
 
 fn create(call: &Call<'_>, state: &mut State, topic: &CreatableTopic, validate_only: bool) -> Result<Created, Refusal> {
     state.check_new(&topic.name)?;
-    let mut config = TopicConfig::default();
+    let mut config = TopicConfig::new(call.shared.release);
     for setting in &topic.configs {
         let value = setting.value.as_ref().map_or("", |value| value);
         config.set(&setting.name, value).map_err(|message| Refusal::new(ResponseError::InvalidConfig, message))?;
@@ -191,7 +193,9 @@ impl Handle for DeleteTopicsRequest {
         let by_name = self.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name)));
         let responses = by_name.chain(self.topics).map(|topic| {
             let by_id = call.version >= 6 && !TopicId::from_wire(topic.topic_id).is_zero();
-            let id = topic.name.as_ref().and_then(|name| Some(call.state().topic(name)?.id.to_wire()));
+            let with_ids = call.shared.release >= KafkaRelease::V3_9;
+            let name = topic.name.as_ref().filter(|_| with_ids);
+            let id = name.and_then(|name| Some(call.state().topic(name)?.id.to_wire()));
             let (name, deleted) = delete(call, &topic, by_id);
             let (error, text) = deleted.err().unwrap_or_default();
             DeletableTopicResult::default()

@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have clocks")]
 
+mod agreement;
 mod brokers;
 mod faults;
 mod fetch;

@@ -17,7 +17,7 @@ const INVALID_REQUIRED_ACKS: i16 = 21;
 const INVALID_TIMESTAMP: i16 = 32;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
-const INVALID_TXN_STATE: i16 = 48;
+const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 const INVALID_RECORD: i16 = 87;
 
@@ -99,10 +99,8 @@ async fn kafka_protocol_agrees_on_batches() {
     cluster.close().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn batches_that_a_broker_refuses() {
-    let cluster = in_memory(1).await;
-    cluster.create_topic("t", 1);
+/// Produced data that a broker refuses, and the error that says so.
+pub fn refused() -> Vec<(&'static str, i16, Vec<u8>)> {
     let good = || Batch::of(&["a", "b"]);
     let flipped = |at: usize| {
         let mut bytes = good().bytes();
@@ -126,7 +124,7 @@ async fn batches_that_a_broker_refuses() {
     *negative_headers.last_mut().unwrap() = 1;
     let null_header_name = [&[18, 0, 0, 2, 1, 1, 2, 1, 1, 0][..]].concat();
 
-    for (what, error, bytes) in [
+    vec![
         ("nothing", INVALID_RECORD, vec![]),
         ("a batch that ends early", INVALID_RECORD, good().bytes()[..70].to_vec()),
         ("two batches", INVALID_RECORD, doubled()),
@@ -156,15 +154,27 @@ async fn batches_that_a_broker_refuses() {
         ("a control batch", INVALID_RECORD, Batch { attributes: 0x20, ..good() }.bytes()),
         ("a producer id without a sequence", INVALID_RECORD, good().by(1, 0, -1).bytes()),
         ("a codec that does not exist", -1, Batch { attributes: 5, ..good() }.bytes()),
-        ("a transactional batch", INVALID_TXN_STATE, Batch { attributes: 0x10, ..good().by(1, 0, 0) }.bytes()),
+        (
+            "a transactional batch",
+            TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            Batch { attributes: 0x10, ..good().by(1, 0, 0) }.bytes(),
+        ),
         ("a time in two hours", INVALID_TIMESTAMP, good().at(now_ms() + 7_200_000).bytes()),
-    ] {
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_a_broker_refuses() {
+    let cluster = in_memory(1).await;
+    cluster.create_topic("t", 1);
+    for (what, error, bytes) in refused() {
         let answer = Peer::connect(&cluster, 1).await.produce("t", 0, bytes).await;
         assert_eq!((answer.error_code, answer.base_offset), (error, -1), "{what}: {:?}", answer.error_message);
         assert_eq!(cluster.offsets("t", 0), (0, 0), "{what}");
     }
     // Half an hour ahead is allowed, and so is whatever happened long ago; what follows a batch and is none is ignored.
     let mut peer = Peer::connect(&cluster, 1).await;
+    let good = || Batch::of(&["a", "b"]);
     let followed = [good().bytes(), vec![0; 11]].concat();
     for bytes in [good().at(now_ms() + 1_800_000).bytes(), good().at(0).bytes(), good().at(-1).bytes(), followed] {
         let answer = peer.produce("t", 0, bytes).await;

@@ -276,7 +276,7 @@ async fn topics_are_deleted_by_name_and_by_id() {
     cluster.close().await;
 }
 
-fn growth(topic: &str, count: i32) -> CreatePartitionsTopic {
+pub fn growth(topic: &str, count: i32) -> CreatePartitionsTopic {
     CreatePartitionsTopic::default().with_name(topic_name(topic)).with_count(count).with_assignments(None)
 }
 

@@ -1,0 +1,228 @@
+//! The mock against a real broker: both are asked the same questions, and the answers compared line by line.
+//!
+//! Without a real broker only the mock is asked, which shows that the questions make sense. With one:
+//!
+//! ```text
+//! scripts/kafka run --version 4.3.1 -- cargo test --test mock_cluster agreement
+//! scripts/kafka run --version 3.9.2 -- cargo test --test mock_cluster agreement
+//! scripts/kafka run --version 2.8.2 -- cargo test --test mock_cluster agreement
+//! ```
+
+mod groups;
+mod reading;
+mod records;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
+use milena::mock::{KafkaRelease, MockCluster};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::{Batch, Peer, produce_request, topic_name};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mock_answers_as_a_real_broker() {
+    let real = std::env::var("KAFKA_BOOTSTRAP").ok();
+    let version = std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "4".to_owned());
+    let release = match version.split('.').next() {
+        Some("2") => KafkaRelease::V2_8,
+        Some("3") => KafkaRelease::V3_9,
+        _ => KafkaRelease::V4_1,
+    };
+    let mock = MockCluster::builder().release(release).start().await;
+    let answers = interview(&mock.bootstrap()[0]).await;
+    mock.close().await;
+    let Some(real) = real else { return };
+    let expected = interview(real.split(',').next().unwrap()).await;
+    let mut differences = Vec::new();
+    for (answer, expected) in answers.iter().zip(&expected).filter(|(answer, expected)| answer != expected) {
+        differences.push(format!("real: {expected}\nmock: {answer}"));
+    }
+    let count = differences.len();
+    assert!(differences.is_empty(), "{count} of {} answers differ:\n{}", expected.len(), differences.join("\n"));
+    assert_eq!(answers.len(), expected.len());
+}
+
+/// A conversation with one broker, in lines.
+struct Interview {
+    peer: Peer,
+    address: String,
+    newest: BTreeMap<i16, i16>,
+    lines: Vec<String>,
+}
+
+async fn dial(address: &str) -> Peer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    Peer::over(Box::new(stream))
+}
+
+async fn interview(address: &str) -> Vec<String> {
+    let mut interview = Interview {
+        peer: dial(address).await,
+        address: address.to_owned(),
+        newest: BTreeMap::new(),
+        lines: Vec::new(),
+    };
+    interview.api_versions().await;
+    interview.topics().await;
+    interview.refused_batches().await;
+    interview.produced_batches().await;
+    interview.sequences().await;
+    interview.fetches().await;
+    interview.sessions().await;
+    interview.offsets_and_epochs().await;
+    interview.groups().await;
+    interview.metadata().await;
+    interview.closed_connections().await;
+    interview.lines
+}
+
+impl Interview {
+    fn say(&mut self, what: impl Debug, answer: impl Debug) {
+        self.lines.push(format!("{what:?}: {answer:?}"));
+    }
+
+    /// Versions of a request that both sides can speak.
+    fn versions<R: Request>(&self) -> impl Iterator<Item = i16> + use<R> {
+        R::VERSIONS.min..=self.newest::<R>()
+    }
+
+    fn newest<R: Request>(&self) -> i16 {
+        self.newest.get(&R::KEY).map_or(-1, |newest| R::VERSIONS.max.min(*newest))
+    }
+
+    /// The newest version up to `max`.
+    fn up_to<R: Request>(&self, max: i16) -> i16 {
+        self.newest::<R>().min(max)
+    }
+
+    async fn api_versions(&mut self) {
+        let software = |version: i16| {
+            let request = ApiVersionsRequest::default();
+            if version < 3 {
+                return request;
+            }
+            request.with_client_software_name("harness".into()).with_client_software_version("1".into())
+        };
+        let answer = self.peer.ask(0, &software(0)).await;
+        self.newest = answer.api_keys.iter().map(|entry| (entry.api_key, entry.max_version)).collect();
+        let served = [
+            self.newest::<ProduceRequest>(),
+            self.newest::<FetchRequest>(),
+            self.newest::<ListOffsetsRequest>(),
+            self.newest::<MetadataRequest>(),
+            self.newest::<OffsetCommitRequest>(),
+            self.newest::<OffsetFetchRequest>(),
+            self.newest::<FindCoordinatorRequest>(),
+            self.newest::<ApiVersionsRequest>(),
+            self.newest::<CreateTopicsRequest>(),
+            self.newest::<DeleteTopicsRequest>(),
+            self.newest::<InitProducerIdRequest>(),
+            self.newest::<OffsetForLeaderEpochRequest>(),
+            self.newest::<CreatePartitionsRequest>(),
+            self.newest::<DescribeClusterRequest>(),
+        ];
+        self.say("newest versions", served);
+        for version in self.versions::<ApiVersionsRequest>() {
+            let answer = self.peer.ask(version, &software(version)).await;
+            let produce = answer.api_keys.iter().find(|entry| entry.api_key == 0).map(|entry| entry.min_version);
+            self.say(("api versions", version), (answer.error_code, answer.throttle_time_ms, produce));
+        }
+        if self.newest::<ApiVersionsRequest>() >= 3 {
+            for (name, version) in [("", "1"), ("a", ""), ("-", "1"), ("a b", "1"), ("a.-b", "1")] {
+                let request = ApiVersionsRequest::default().with_client_software_name(name.into());
+                let answer = self.peer.ask(3, &request.with_client_software_version(version.into())).await;
+                self.say(("software", name, version), (answer.error_code, answer.api_keys.is_empty()));
+            }
+        }
+    }
+
+    /// Makes a topic, and waits for its leaders.
+    async fn create(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        let config = |(name, value): &(&str, &str)| {
+            let (name, value) = (StrBytes::from((*name).to_owned()), StrBytes::from((*value).to_owned()));
+            CreatableTopicConfig::default().with_name(name).with_value(Some(value))
+        };
+        let topic = CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(partitions);
+        let topic = topic.with_replication_factor(1).with_configs(configs.iter().map(config).collect());
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+        let answer = self.peer.ask(self.up_to::<CreateTopicsRequest>(5), &request).await;
+        assert_eq!(answer.topics[0].error_code, 0, "{:?}", answer.topics[0].error_message);
+        self.until_led(name).await;
+    }
+
+    async fn until_led(&mut self, name: &str) {
+        for _ in 0..100 {
+            let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+            let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+            let answer = self.peer.ask(self.up_to::<MetadataRequest>(9), &request).await;
+            let led = |topic: &kafka_protocol::messages::metadata_response::MetadataResponseTopic| {
+                topic.error_code == 0 && topic.partitions.iter().all(|p| p.error_code == 0 && p.leader_id.0 >= 0)
+            };
+            if answer.topics.iter().all(led) && self.serves(name, answer.topics[0].partitions.len()).await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{name} got no leader");
+    }
+
+    /// Whether the broker has heard of its leaderships, which is later than the controller's decision.
+    async fn serves(&mut self, name: &str, partitions: usize) -> bool {
+        let partition =
+            |index: usize| ListOffsetsPartition::default().with_partition_index(index as i32).with_timestamp(-1);
+        let topic = ListOffsetsTopic::default().with_name(topic_name(name));
+        let topic = topic.with_partitions((0..partitions).map(partition).collect());
+        let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
+        self.peer.ask(1, &request).await.topics[0].partitions.iter().all(|partition| partition.error_code == 0)
+    }
+
+    /// What makes a broker hang up, or say nothing.
+    async fn closed_connections(&mut self) {
+        let batch = || Batch::of(&["x"]);
+        let version = self.up_to::<ProduceRequest>(9);
+        for (what, request) in [
+            ("acks 0", produce_request("produced", 0, batch()).with_acks(0)),
+            ("acks 0, unknown topic", produce_request("nowhere", 0, batch()).with_acks(0)),
+            ("acks 0, corrupt", produce_request("produced", 0, Batch { magic: 3, ..batch() }).with_acks(0)),
+        ] {
+            let mut peer = dial(&self.address).await;
+            peer.send(version, &request).await;
+            let heard = timeout(Duration::from_millis(300), peer.frame()).await.map(|frame| frame.is_some());
+            self.say(("closed", what), heard);
+        }
+        let newest = self.newest[&MetadataRequest::KEY];
+        let mut bytes: Vec<u8> = Vec::new();
+        bytes.extend(MetadataRequest::KEY.to_be_bytes());
+        bytes.extend((newest + 1).to_be_bytes());
+        bytes.extend([0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+        let mut peer = dial(&self.address).await;
+        peer.send_bytes(&bytes).await;
+        let heard = timeout(Duration::from_secs(5), peer.frame()).await.map(|frame| frame.is_some());
+        self.say(("closed", "a version too new"), heard);
+        let newest = self.newest[&ApiVersionsRequest::KEY];
+        bytes.splice(..4, [ApiVersionsRequest::KEY.to_be_bytes(), (newest + 1).to_be_bytes()].concat());
+        let mut peer = dial(&self.address).await;
+        peer.send_bytes(&bytes).await;
+        let frame = timeout(Duration::from_secs(5), peer.frame()).await.unwrap().unwrap();
+        self.say("ApiVersions too new", (&frame[..10], frame.len()));
+    }
+}
+
+/// An id that no topic has.
+fn topic_id<U: TryFrom<Vec<u8>> + Default>(byte: u8) -> U {
+    U::try_from(vec![byte; 16]).unwrap_or_default()
+}
