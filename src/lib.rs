@@ -1,4 +1,4 @@
-//! A pure-Rust Apache Kafka client.
+#![doc = include_str!("../README.md")]
 
 // The inner layers are private. `__internals` opens them to this repository's own tests, benches and fuzz targets.
 #[cfg(feature = "__internals")]

@@ -1,4 +1,5 @@
 //! The producer's promises, on the mock cluster.
+#![allow(clippy::disallowed_methods, reason = "tests read tokio's paused clock and spawn")]
 
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ async fn keys_choose_partitions_as_java_does() {
 async fn keyless_records_reach_every_partition_in_runs() {
     let (cluster, producer) = producer(1, 4).await;
     for _ in 0..80_000 {
-        let _ = producer.enqueue(Record::to("t").value(&[0; 100])).await.unwrap();
+        producer.enqueue(Record::to("t").value(&[0; 100])).await.unwrap();
     }
     producer.flush().await;
     let counts: Vec<_> = (0..4).map(|p| cluster.log("t", p).len()).collect();
@@ -139,7 +140,7 @@ async fn a_full_buffer_ends_lingering() {
     let patient = patient.buffer_memory(64 << 10).build().unwrap();
     let start = tokio::time::Instant::now();
     for n in 0..1000 {
-        let _ = patient.enqueue(Record::to("t").partition(n % 4).value(&[0; 1000])).await.unwrap();
+        patient.enqueue(Record::to("t").partition(n % 4).value(&[0; 1000])).await.unwrap();
     }
     assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
 }
@@ -367,7 +368,7 @@ async fn bad_input_is_named() {
 
     // The broker's own limit, 1 MiB + 12 bytes.
     let generous = client.producer().max_request_size(4 << 20).build().unwrap();
-    let error = generous.send(Record::to("t").value(&vec![0; 2 << 20])).await.unwrap_err();
+    let error = generous.send(Record::to("t").value(vec![0; 2 << 20])).await.unwrap_err();
     assert_eq!((error.fate, error.error.kind()), (Fate::NotWritten, ErrorKind::RecordTooLarge), "{error}");
 
     let small = client.producer().buffer_memory(4096).build().unwrap();
@@ -507,7 +508,7 @@ async fn a_loop_that_only_enqueues_lets_others_run() {
         }
     });
     for _ in 0..1280 {
-        let _ = producer.enqueue(Record::to("t").value("v")).await.unwrap();
+        producer.enqueue(Record::to("t").value("v")).await.unwrap();
     }
     assert!(ticks.load(std::sync::atomic::Ordering::Relaxed) >= 9);
     ticker.abort();

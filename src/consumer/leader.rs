@@ -163,7 +163,7 @@ impl Task {
                 }
             }
             LaneEvent::Failed { token, error } => self.handle_failed(token, error),
-            LaneEvent::Ready(_) | LaneEvent::Sent { .. } | LaneEvent::Down(_) => {}
+            LaneEvent::Ready | LaneEvent::Sent { .. } | LaneEvent::Down => {}
         }
     }
 

@@ -144,7 +144,7 @@ async fn serve(mut lane: Lane, mut inbox: mpsc::UnboundedReceiver<Job>) {
                 let (token, outcome) = match event {
                     LaneEvent::Answer { token, version, frame } => (token, Ok((version, frame))),
                     LaneEvent::Failed { token, error } => (token, Err(error)),
-                    LaneEvent::Ready(_) | LaneEvent::Sent { .. } | LaneEvent::Down(_) => continue,
+                    LaneEvent::Ready | LaneEvent::Sent { .. } | LaneEvent::Down => continue,
                 };
                 if let Some(reply) = open.remove(&token) {
                     // Nobody waits any more if its future was dropped.

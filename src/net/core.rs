@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::brokers::{Brokers, Class, Endpoint};
 use super::connector::Address;
-use super::lane::{Lane, Network};
+use super::lane::Network;
 use super::metadata::{MetadataHandle, address_of};
-use crate::error::{Error, ErrorKind};
 use crate::machine::backoff::Backoff;
 use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata;
-use crate::wire::error_code::{Action, ErrorCode};
 use crate::wire::message::Request;
 
 /// One client's connections and knowledge. Tasks hold it while they work for a handle; it ends with the last of them.
@@ -65,13 +63,6 @@ impl Core {
         Backoff::new(self.retry_backoff, self.retry_backoff_max)
     }
 
-    /// A connection of its own to a broker that the picture knows.
-    pub fn lane(&self, node: i32) -> Option<Lane> {
-        let cluster = self.metadata.cluster();
-        let broker = cluster.brokers.get(&node)?;
-        Some(Lane::new(Arc::clone(&self.network), address_of(broker)))
-    }
-
     pub async fn sleep(&self, duration: Duration) {
         self.network.runtime.sleep_until(self.now() + duration).await;
     }
@@ -87,44 +78,6 @@ impl Core {
         let endpoint = self.endpoint(route);
         let deadline = deadline.min(self.now() + self.network.request_timeout);
         self.brokers.call(&endpoint, class, call, deadline).await
-    }
-
-    /// Attempts with back-off until one is answered without an error that asks for another, or `deadline` comes.
-    ///
-    /// `refused` finds the first error code of an answer that [`ErrorCode::action`] might retry; all others are the
-    /// caller's to read. `what` and `limit` go into the error: what was tried, and the setting that bounds it.
-    pub async fn call<R: Request + Clone>(
-        &self,
-        route: Route,
-        class: Class,
-        request: R,
-        deadline: Instant,
-        refused: impl Fn(&R::Response) -> ErrorCode,
-        what: &str,
-    ) -> Result<R::Response, Error> {
-        let mut backoff = self.backoff();
-        self.metadata.known(&self.network, deadline, "default_api_timeout").await?;
-        loop {
-            let outcome = self.try_call(route, class, Call::new(request.clone()), deadline).await;
-            let last = match outcome {
-                Ok(response) => {
-                    let code = refused(&response);
-                    match code.action(R::API) {
-                        Action::Retry | Action::Refresh => Error::broker(code, what),
-                        _ => return Ok(response),
-                    }
-                }
-                Err(error) if error.is_transient() => error.into(),
-                Err(error) => return Err(error.into()),
-            };
-            self.metadata.refresh();
-            let delay = backoff.next_delay(self.network.runtime.random());
-            if self.now() + delay >= deadline {
-                let message = format!("{what}: not done within default_api_timeout: {last}");
-                return Err(Error::new(ErrorKind::Timeout, message).with_source(last));
-            }
-            self.sleep(delay).await;
-        }
     }
 
     fn endpoint(&self, route: Route) -> Endpoint {

@@ -60,10 +60,6 @@ impl Driver {
         self.machine.mute(until);
     }
 
-    pub fn in_flight(&self) -> usize {
-        self.machine.in_flight()
-    }
-
     /// The next event; [`Event::Dead`] is the last.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {

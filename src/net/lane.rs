@@ -21,7 +21,6 @@ use super::driver::Driver;
 use super::runtime::{Runtime, Timer};
 use crate::machine::backoff::Backoff;
 use crate::machine::connection::{self, CallError, Cause, Event, Outgoing, Token};
-use crate::wire::api::BrokerVersions;
 
 /// What every connection of a client shares.
 pub struct Network {
@@ -45,7 +44,7 @@ pub type AddressMap = dyn Fn(&Address) -> Address + Send + Sync;
 #[derive(Debug)]
 pub enum LaneEvent {
     /// A connection is ready.
-    Ready(Arc<BrokerVersions>),
+    Ready,
     Answer {
         token: Token,
         version: i16,
@@ -60,7 +59,7 @@ pub enum LaneEvent {
         error: CallError,
     },
     /// The connection, or the attempt to make one, ended. The lane makes a new one when it has something to send.
-    Down(Cause),
+    Down,
 }
 
 type Attempt = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, Cause>> + Send>>;
@@ -123,13 +122,6 @@ impl Lane {
         }
     }
 
-    pub fn in_flight(&self) -> usize {
-        match &self.state {
-            State::Up(driver) => driver.in_flight(),
-            _ => 0,
-        }
-    }
-
     /// The next event. Pending while there is nothing to do; the lane lives as long as it is polled.
     ///
     /// Cancel-safe: everything under way is kept in the lane.
@@ -176,10 +168,10 @@ impl Lane {
                         return Poll::Pending;
                     };
                     match event {
-                        Event::Ready(versions) => {
+                        Event::Ready(_) => {
                             self.backoff.reset();
                             self.setup.reset();
-                            return Poll::Ready(LaneEvent::Ready(versions));
+                            return Poll::Ready(LaneEvent::Ready);
                         }
                         Event::Answer { token, version, frame } => {
                             return Poll::Ready(LaneEvent::Answer { token, version, frame });
@@ -231,7 +223,7 @@ impl Lane {
             let error = CallError::Lost { cause: cause.clone(), sent: false };
             self.events.push_back(LaneEvent::Failed { token, error });
         }
-        self.events.push_back(LaneEvent::Down(cause));
+        self.events.push_back(LaneEvent::Down);
         self.state = if is_idle {
             State::Idle
         } else {

@@ -13,5 +13,5 @@ pub use brokers::{Class, Endpoint};
 pub use connector::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
 pub use core::{Core, Route};
 pub use lane::{AddressMap, Lane, LaneEvent, Network};
-pub use metadata::{MetadataHandle, Picture, address_of};
+pub use metadata::{Picture, address_of};
 pub use runtime::{Runtime, Timer, wall_clock_ms};

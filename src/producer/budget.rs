@@ -47,11 +47,6 @@ impl Budget {
     pub(super) fn close(&self) {
         self.free.close();
     }
-
-    #[cfg(test)]
-    pub(super) fn free(&self) -> usize {
-        self.free.available_permits()
-    }
 }
 
 /// Buffers of settled batches, for the next ones: a fresh one of 128 KiB costs its page faults every time.

@@ -91,11 +91,10 @@ impl From<Error> for DeliveryError {
 /// The receipt of one record: resolves when the record is acknowledged, or when it is certain that it will not be.
 ///
 /// It always resolves, exactly once: within the producer's `delivery_timeout` plus one request timeout, or when the
-/// producer is closed. Dropping it drops the receipt, never the record. Keeping it costs one reference count.
+/// producer is closed. Who does not care drops it: that drops the receipt, never the record. Keeping it costs one reference count.
 ///
 /// # Cancel safety
 /// It may be polled, dropped and kept at will, on any runtime.
-#[must_use = "a record is sent without it, but nobody learns whether it arrived"]
 pub struct Delivery {
     receipts: Arc<Receipts>,
     index: u32,

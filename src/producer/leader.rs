@@ -184,7 +184,7 @@ impl Leader {
             }
             LaneEvent::Sent { token } => self.accumulator.handle_sent(now, token, random),
             LaneEvent::Failed { token, error } => self.accumulator.handle_failed(now, token, &error, random),
-            LaneEvent::Ready(_) | LaneEvent::Down(_) => {}
+            LaneEvent::Ready | LaneEvent::Down => {}
         }
     }
 

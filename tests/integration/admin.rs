@@ -73,7 +73,8 @@ pub async fn the_cluster_is_described(cluster: Cluster) {
     assert!(described.cluster_id.is_some_and(|id| !id.is_empty()));
     let controller = described.controller.unwrap();
     assert!(described.brokers.iter().any(|broker| broker.id == controller), "{controller}");
-    let mut addresses: Vec<_> = described.brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
+    let mut addresses: Vec<_> =
+        described.brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
     let mut bootstrap = cluster.bootstrap.clone();
     addresses.sort();
     bootstrap.sort();

@@ -20,7 +20,6 @@ pub struct Cluster {
 /// What `scripts/kafka run` tells of a real cluster.
 pub struct Real {
     pub name: String,
-    pub version: String,
     pub script: String,
 }
 
@@ -29,11 +28,7 @@ impl Cluster {
         let variable = |name| std::env::var(name).unwrap_or_default();
         match std::env::var("KAFKA_BOOTSTRAP") {
             Ok(bootstrap) => {
-                let real = Real {
-                    name: variable("KAFKA_NAME"),
-                    version: variable("KAFKA_VERSION"),
-                    script: variable("KAFKA_SCRIPT"),
-                };
+                let real = Real { name: variable("KAFKA_NAME"), script: variable("KAFKA_SCRIPT") };
                 let bootstrap: Vec<String> = bootstrap.split(',').map(str::to_owned).collect();
                 Self { brokers: bootstrap.len() as i16, bootstrap, real: Some(real), _mock: None }
             }

@@ -30,10 +30,8 @@ pub async fn console_producer_to_ours(cluster: Cluster) {
     let seen: Vec<_> = records
         .iter()
         .map(|record| {
-            let headers: Vec<_> = record
-                .headers()
-                .map(|header| (text(Some(header.key)).unwrap(), text(header.value).unwrap()))
-                .collect();
+            let headers: Vec<_> =
+                record.headers().map(|header| (text(Some(header.key)).unwrap(), text(header.value).unwrap())).collect();
             (headers, text(record.key()), text(record.value()))
         })
         .collect();

@@ -12,7 +12,7 @@ async fn filled(cluster: &Cluster, client: &Client, count: usize) -> (String, To
     let topic = cluster.topic(client, 1).await;
     let producer = client.producer().build().unwrap();
     for n in 0..count {
-        let _ = producer.enqueue(Record::to(&topic).value(n.to_string())).await.unwrap();
+        producer.enqueue(Record::to(&topic).value(n.to_string())).await.unwrap();
     }
     producer.close(Duration::from_secs(60)).await.unwrap();
     let partition = TopicPartition::new(topic.as_str(), 0);

@@ -27,7 +27,9 @@ const LIMIT: Duration = Duration::from_secs(300);
 fn main() -> ExitCode {
     let is_real = std::env::var_os("KAFKA_BOOTSTRAP").is_some();
     if !is_real && std::env::var_os("MILENA_REQUIRE_KAFKA").is_some_and(|value| value == "1") {
-        println!("MILENA_REQUIRE_KAFKA=1, and KAFKA_BOOTSTRAP is not set: run this by scripts/test or scripts/kafka run");
+        println!(
+            "MILENA_REQUIRE_KAFKA=1, and KAFKA_BOOTSTRAP is not set: run this by scripts/test or scripts/kafka run"
+        );
         return ExitCode::FAILURE;
     }
     let mut arguments = Arguments::from_args();

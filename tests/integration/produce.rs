@@ -32,10 +32,7 @@ pub async fn every_shape_of_record_comes_back(cluster: Cluster) {
     let records = read(&mut from_the_beginning(&client, &topic, [0]), shapes.len()).await;
     let keys: Vec<_> = records.iter().map(|record| record.key()).collect();
     let long = [0u8; 300];
-    assert_eq!(
-        keys,
-        [Some(&b"key"[..]), None, Some(b"tombstone"), Some(b""), None, None, Some(&long[..]), None]
-    );
+    assert_eq!(keys, [Some(&b"key"[..]), None, Some(b"tombstone"), Some(b""), None, None, Some(&long[..]), None]);
     let values: Vec<_> = records.iter().map(|record| record.value()).collect();
     assert_eq!(
         values,
@@ -102,15 +99,15 @@ pub async fn keyed_records_keep_their_order(cluster: Cluster) {
     let producer = client.producer().linger(Duration::from_millis(1)).build().unwrap();
     for n in 0..10_000 {
         let key = format!("key-{}", n % 97);
-        let _ = producer.enqueue(Record::to(&topic).key(&key).value(n.to_string())).await.unwrap();
+        producer.enqueue(Record::to(&topic).key(&key).value(n.to_string())).await.unwrap();
     }
     producer.flush().await;
     let records = read(&mut from_the_beginning(&client, &topic, 0..6), 10_000).await;
     let mut places = BTreeMap::new();
     let mut last = BTreeMap::new();
     for record in records {
-        let key = record.key().unwrap().to_vec();
-        assert_eq!(*places.entry(key.clone()).or_insert(record.partition()), record.partition());
+        let (key, partition) = (record.key().unwrap().to_vec(), record.partition());
+        assert_eq!(*places.entry(key.clone()).or_insert(partition), partition);
         let n: i64 = text(record.value()).unwrap().parse().unwrap();
         assert!(last.insert(key, n).is_none_or(|before| before < n));
     }
@@ -124,7 +121,7 @@ pub async fn records_of_many_sizes(cluster: Cluster) {
     let sizes: Vec<usize> = (0..20).map(|n| 1 << n).map(|size| size - 1).chain([1_000_000, 131_072, 131_011]).collect();
     for (n, size) in sizes.iter().enumerate() {
         let value = vec![n as u8; *size];
-        let _ = producer.enqueue(Record::to(&topic).partition(n as i32 % 2).value(value)).await.unwrap();
+        producer.enqueue(Record::to(&topic).partition(n as i32 % 2).value(value)).await.unwrap();
     }
     producer.flush().await;
     // Fetches smaller than the largest batches make progress all the same.
@@ -155,7 +152,7 @@ pub async fn sixteen_tasks_share_a_producer(cluster: Cluster) {
             tokio::spawn(async move {
                 for n in 0..500 {
                     let key = task.to_string();
-                    let _ = producer.enqueue(Record::to(&topic).key(key).value(n.to_string())).await.unwrap();
+                    producer.enqueue(Record::to(&topic).key(key).value(n.to_string())).await.unwrap();
                 }
             })
         })
