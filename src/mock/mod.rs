@@ -61,6 +61,9 @@
 //!
 //! # What is real, and what is not
 //!
+//! The answers are compared with those of real brokers (4.x, 3.9 and 2.8), question by question; what differs is said
+//! here.
+//!
 //! - Versions are those of a [`KafkaRelease`], less what a test takes away. A request that a broker does not know closes the
 //!   connection, as at a real one, and is listed in [`violations`](MockCluster::violations).
 //! - A connection is served one request at a time: a fetch that waits, or a produce that is delayed, holds all that comes
