@@ -1,7 +1,43 @@
 //! A pure-Rust Apache Kafka client.
 
-mod net;
+// The inner layers are private. `__internals` opens them to this repository's own tests, benches and fuzz targets.
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "for this repository's own tests")]
+pub mod fuzzing;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod machine;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod record;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod wire;
+
+#[cfg(not(feature = "__internals"))]
+mod machine;
+#[cfg(not(feature = "__internals"))]
+mod record;
+#[cfg(not(feature = "__internals"))]
+mod wire;
+
+pub mod admin;
+mod client;
+mod consumer;
+mod error;
 #[cfg(feature = "mock")]
 pub mod mock;
+mod net;
+mod producer;
 
+pub use admin::{Admin, NewTopic};
+pub use client::{Client, ClientBuilder};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
+pub use error::{Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
+pub use producer::{
+    Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError,
+};
+pub use record::{Header, Headers, TimestampType};
+pub use wire::error_code::ErrorCode;

@@ -1,0 +1,205 @@
+//! The settings of a consumer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::commit::Group;
+use super::handle::Consumer;
+use super::manager::Manager;
+use super::shared::Shared;
+use crate::error::Error;
+use crate::machine::credit::Credit;
+use crate::machine::fetch;
+use crate::machine::offsets::{self, Reset};
+use crate::net::Core;
+
+/// Where to begin reading a partition when there is no committed offset, or none that the log still has.
+/// (Java: `auto.offset.reset`.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OffsetReset {
+    /// At the first record that the log has (`earliest`).
+    Earliest,
+    /// At its end: only what is written from then on (`latest`). The default, as in Java.
+    #[default]
+    Latest,
+    /// Nowhere (`none`): [`recv`](Consumer::recv) reports it as
+    /// [`ErrorKind::OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange), and the partition waits for a
+    /// [`seek`](Consumer::seek).
+    None,
+}
+
+/// Makes a [`Consumer`]; from [`Client::consumer`](crate::Client::consumer). Each setting names its default and its
+/// name in Java's client.
+#[must_use = "a builder does nothing until `build`"]
+pub struct ConsumerBuilder {
+    core: Arc<Core>,
+    group: Option<Arc<str>>,
+    reset: OffsetReset,
+    min_bytes: usize,
+    max_wait: Duration,
+    max_bytes: usize,
+    partition_max_bytes: usize,
+    buffer: usize,
+    check_crcs: bool,
+    auto_create: bool,
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(core: &Arc<Core>) -> Self {
+        Self {
+            core: Arc::clone(core),
+            group: None,
+            reset: OffsetReset::default(),
+            min_bytes: 1,
+            max_wait: Duration::from_millis(500),
+            max_bytes: 50 << 20,
+            partition_max_bytes: 1 << 20,
+            buffer: 64 << 20,
+            check_crcs: true,
+            auto_create: true,
+        }
+    }
+
+    /// The group whose committed offsets this consumer starts from, and commits to. It does not become a member, so
+    /// partitions are assigned by hand, and nothing keeps two consumers from committing for the same one. Default: no
+    /// group. (Java: `group.id` with `assign`.)
+    pub fn group(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.group = Some(id.into());
+        self
+    }
+
+    /// Where to begin without a committed offset, or when the log no longer has the offset. Default
+    /// [`OffsetReset::Latest`]. (Java: `auto.offset.reset`.)
+    pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.reset = reset;
+        self
+    }
+
+    /// How many bytes a broker should have before it answers, unless [`fetch_max_wait`](Self::fetch_max_wait) is over.
+    /// Default 1: it answers as soon as there is anything. More saves requests and costs latency.
+    /// (Java: `fetch.min.bytes`.)
+    pub fn fetch_min_bytes(mut self, bytes: usize) -> Self {
+        self.min_bytes = bytes;
+        self
+    }
+
+    /// How long a broker may wait for [`fetch_min_bytes`](Self::fetch_min_bytes). Default 500 ms. It delays no other
+    /// partition: what becomes ready to fetch meanwhile goes out on a second connection. (Java: `fetch.max.wait.ms`.)
+    pub fn fetch_max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = wait;
+        self
+    }
+
+    /// How many bytes one answer may hold; a single larger batch comes all the same. Default 50 MiB. Must be below
+    /// the client's `max_response_size`. (Java: `fetch.max.bytes`.)
+    pub fn fetch_max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How many bytes of one partition one answer may hold; a single larger batch comes all the same. Default 1 MiB.
+    /// (Java: `max.partition.fetch.bytes`.)
+    pub fn max_partition_fetch_bytes(mut self, bytes: usize) -> Self {
+        self.partition_max_bytes = bytes;
+        self
+    }
+
+    /// How many bytes may be fetched ahead of the caller, in flight and buffered together, over all partitions.
+    /// Default 64 MiB. Every partition always has room for one fetch, if a small one, however full the others are; a
+    /// single batch that is larger than that comes all the same. Throughput does not depend on the distance to the
+    /// brokers while this exceeds bandwidth times round trip. (Java has no such setting; librdkafka:
+    /// `queued.max.messages.kbytes`.)
+    pub fn fetch_buffer(mut self, bytes: usize) -> Self {
+        self.buffer = bytes;
+        self
+    }
+
+    /// Whether the checksum of every batch is verified before anything of it is handed out. Default true; it costs a
+    /// fraction of a nanosecond per byte. (Java: `check.crcs`.)
+    pub fn check_crcs(mut self, check: bool) -> Self {
+        self.check_crcs = check;
+        self
+    }
+
+    /// Whether assigning a topic that does not exist may create it, if the brokers allow that
+    /// (`auto.create.topics.enable`). Default true, as in Java. (Java: `allow.auto.create.topics`.)
+    pub fn allow_auto_create_topics(mut self, allow: bool) -> Self {
+        self.auto_create = allow;
+        self
+    }
+
+    /// Makes the consumer. Nothing is assigned yet: see [`Consumer::assign`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting.
+    pub fn build(self) -> Result<Consumer, Error> {
+        let core = self.core;
+        if self.group.as_ref().is_some_and(|group| group.is_empty()) {
+            return Err(Error::config("group is empty: leave it out to consume without one"));
+        }
+        for (setting, bytes) in [
+            ("fetch_max_bytes", self.max_bytes),
+            ("max_partition_fetch_bytes", self.partition_max_bytes),
+            ("fetch_buffer", self.buffer),
+        ] {
+            if bytes == 0 {
+                return Err(Error::config(format!("{setting} is 0: it must be at least 1 byte")));
+            }
+        }
+        for (setting, bytes) in [
+            ("fetch_min_bytes", self.min_bytes),
+            ("fetch_max_bytes", self.max_bytes),
+            ("max_partition_fetch_bytes", self.partition_max_bytes),
+        ] {
+            if i32::try_from(bytes).is_err() {
+                return Err(Error::config(format!("{setting} is {bytes}: it must be below 2 GiB")));
+            }
+        }
+        let response = core.network.max_response_size;
+        if self.max_bytes > response {
+            return Err(Error::config(format!(
+                "fetch_max_bytes is {}, above the client's max_response_size of {response}",
+                self.max_bytes
+            )));
+        }
+        if self.max_wait > MAX_WAIT {
+            return Err(Error::config(format!("fetch_max_wait is {:?}: it must be at most a day", self.max_wait)));
+        }
+        let fetch = fetch::Config {
+            max_wait: self.max_wait,
+            min_bytes: i32::try_from(self.min_bytes).unwrap_or(i32::MAX),
+            max_bytes: self.max_bytes,
+            partition_max_bytes: self.partition_max_bytes,
+            check_crcs: self.check_crcs,
+            retry_backoff: core.retry_backoff,
+            retry_backoff_max: core.retry_backoff_max,
+        };
+        let offsets = offsets::Config {
+            reset: match self.reset {
+                OffsetReset::Earliest => Reset::Earliest,
+                OffsetReset::Latest => Reset::Latest,
+                OffsetReset::None => Reset::None,
+            },
+            retry_backoff: core.retry_backoff,
+            retry_backoff_max: core.retry_backoff_max,
+            patience: core.api_timeout,
+            unknown_patience: UNKNOWN_PATIENCE,
+        };
+        let shared = Arc::new(Shared::new(Credit::new(self.buffer, self.partition_max_bytes)));
+        let group = self.group.map(|id| Arc::new(Group::new(id)));
+        let commands = Manager::start(&core, &shared, group.clone(), fetch, offsets);
+        Ok(Consumer::new(core, shared, commands, group, self.auto_create))
+    }
+}
+
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// Brokers learn of a new topic one by one: so long it may be unknown before that is an error.
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder").field("group", &self.group).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,240 @@
+//! The task of one leader: owns two connections to it, keeps a fetch under way while there is credit.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::shared::Shared;
+use crate::error::Error;
+use crate::machine::connection::{Call, CallError, Cause, Token};
+use crate::machine::credit::PartitionId;
+use crate::machine::fetch::{self, Event, Fetch, LaneKind, Plan, Route, Why};
+use crate::net::{Address, Core, Lane, LaneEvent, Timer};
+use crate::wire::api::ApiKey;
+use crate::wire::frame;
+use crate::wire::leader::fetch::{FetchRequest, FetchResponse};
+
+/// What the manager tells a leader. The task ends when it can tell nothing any more.
+#[derive(Debug)]
+pub enum Command {
+    Add(Route),
+    Update {
+        id: PartitionId,
+        leader_epoch: i32,
+    },
+    Recall {
+        id: PartitionId,
+        generation: u64,
+    },
+    /// The broker is elsewhere now.
+    Move(Address),
+}
+
+/// A partition that comes home.
+#[derive(Debug)]
+pub struct Released {
+    pub id: PartitionId,
+    pub generation: u64,
+    pub next: i64,
+    pub why: Why,
+}
+
+pub struct Task {
+    core: Arc<Core>,
+    shared: Arc<Shared>,
+    leader: i32,
+    machine: Fetch,
+    waiting: Lane,
+    immediate: Lane,
+    home: mpsc::UnboundedSender<Released>,
+    /// Rings when credit was returned.
+    credit: Arc<Notify>,
+    failing: Option<Failing>,
+}
+
+/// Since the last answer.
+struct Failing {
+    since: Instant,
+    garbled: u32,
+    is_reported: bool,
+}
+
+/// Answers in a row that could not be decoded, before that is reported: one may have been damaged on its way.
+const MAX_GARBLED: u32 = 2;
+/// From this version on the broker leaves it to the client to keep quiet (KIP-219).
+const THROTTLED_BY_CLIENT: i16 = 8;
+
+impl Task {
+    pub fn new(
+        core: Arc<Core>,
+        shared: Arc<Shared>,
+        leader: i32,
+        address: Address,
+        config: fetch::Config,
+        home: mpsc::UnboundedSender<Released>,
+    ) -> Self {
+        Self {
+            waiting: Lane::new(Arc::clone(&core.network), address.clone()),
+            immediate: Lane::new(Arc::clone(&core.network), address),
+            core,
+            shared,
+            leader,
+            machine: Fetch::new(config),
+            home,
+            credit: Arc::new(Notify::new()),
+            failing: None,
+        }
+    }
+
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut timer = Timer::new(&self.core.network.runtime);
+        let credit = Arc::clone(&self.credit);
+        loop {
+            self.drain();
+            self.fetch();
+            let deadline = self.machine.poll_timeout();
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
+                    None => return,
+                },
+                event = self.waiting.next() => self.handle_event(event, LaneKind::Waiting),
+                event = self.immediate.next() => self.handle_event(event, LaneKind::Immediate),
+                () = credit.notified() => {}
+                () = poll_fn(|cx| timer.poll(cx, deadline)) => self.machine.handle_timeout(self.core.now()),
+            }
+        }
+    }
+
+    /// Sends whatever can be asked for.
+    fn fetch(&mut self) {
+        let now = self.core.now();
+        loop {
+            let plan = {
+                let mut inbox = self.shared.lock();
+                let plan = self.machine.poll_fetch(now, &mut inbox.credit);
+                if self.machine.is_starved() {
+                    inbox.starve(&self.credit);
+                }
+                plan
+            };
+            let Some(Plan { lane, token, request, max_version, max_wait }) = plan else { return };
+            // The broker may take its time on top (rule 75).
+            let deadline = now + max_wait + self.core.network.request_timeout;
+            self.lane(lane).send(token, Box::new(Call::up_to(request, max_version)), deadline);
+        }
+    }
+
+    fn lane(&mut self, kind: LaneKind) -> &mut Lane {
+        match kind {
+            LaneKind::Waiting => &mut self.waiting,
+            LaneKind::Immediate => &mut self.immediate,
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Add(route) => self.machine.add(route),
+            Command::Update { id, leader_epoch } => self.machine.update(id, leader_epoch),
+            Command::Recall { id, generation } => self.machine.recall(id, generation),
+            Command::Move(address) => {
+                self.waiting = Lane::new(Arc::clone(&self.core.network), address.clone());
+                self.immediate = Lane::new(Arc::clone(&self.core.network), address);
+                self.machine.handle_lanes_lost();
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: LaneEvent, lane: LaneKind) {
+        match event {
+            LaneEvent::Answer { token, version, frame } => {
+                match frame::decode_response::<FetchRequest>(&frame, version) {
+                    Ok(response) => self.handle_answer(token, version, response, lane),
+                    Err(error) => {
+                        // Whatever this connection says next is not to be trusted either.
+                        let address = self.lane(lane).address().clone();
+                        *self.lane(lane) = Lane::new(Arc::clone(&self.core.network), address);
+                        let cause = Cause::Decode { api: ApiKey::FETCH, error };
+                        self.handle_failed(token, CallError::Lost { cause, sent: true });
+                    }
+                }
+            }
+            LaneEvent::Failed { token, error } => self.handle_failed(token, error),
+            LaneEvent::Ready(_) | LaneEvent::Sent { .. } | LaneEvent::Down(_) => {}
+        }
+    }
+
+    fn handle_answer(&mut self, token: Token, version: i16, response: FetchResponse, lane: LaneKind) {
+        let now = self.core.now();
+        if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms)
+            && version >= THROTTLED_BY_CLIENT
+        {
+            self.lane(lane).mute(now + Duration::from_millis(throttle));
+        }
+        if response.error_code.is_ok() {
+            self.failing = None;
+        }
+        self.machine.handle_answer(now, token, response, self.core.network.runtime.random());
+    }
+
+    fn handle_failed(&mut self, token: Token, error: CallError) {
+        let now = self.core.now();
+        self.machine.handle_failed(now, token, self.core.network.runtime.random());
+        let is_garbled = matches!(&error, CallError::Lost { cause: Cause::Decode { .. }, .. });
+        let failing = self.failing.get_or_insert(Failing { since: now, garbled: 0, is_reported: false });
+        failing.garbled += u32::from(is_garbled);
+        let is_hopeless = !error.is_transient() || failing.garbled >= MAX_GARBLED;
+        let is_long = now.saturating_duration_since(failing.since) >= self.core.api_timeout;
+        if (is_hopeless || is_long) && !std::mem::replace(&mut failing.is_reported, true) {
+            let (leader, address) = (self.leader, self.waiting.address());
+            let error = Error::from(error);
+            let limit = if is_hopeless { "" } else { " for default_api_timeout" };
+            let message = format!("nothing could be fetched from broker {leader} at {address}{limit}: {error}");
+            self.shared.fail_all(Error::new(error.kind(), message).with_source(error));
+        }
+    }
+
+    /// Hands on what the machine has to say: fetched data to the caller, partitions to the manager.
+    fn drain(&mut self) {
+        let mut answered = Vec::new();
+        let mut released = Vec::new();
+        let mut is_stale = false;
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                Event::Answered { id, generation, reserved, fetched } => {
+                    answered.push((id, generation, reserved, fetched));
+                }
+                Event::Released { id, generation, next, why } => {
+                    released.push(Released { id, generation, next, why });
+                }
+                Event::Stale => is_stale = true,
+                Event::Refused(code) => {
+                    let failing =
+                        self.failing.get_or_insert(Failing { since: self.core.now(), garbled: 0, is_reported: false });
+                    if !std::mem::replace(&mut failing.is_reported, true) {
+                        let error = Error::broker(code, format_args!("fetching from broker {}", self.leader));
+                        self.shared.fail_all(error);
+                    }
+                }
+            }
+        }
+        if !answered.is_empty() {
+            self.shared.deliver(|inbox| {
+                for (id, generation, reserved, fetched) in answered {
+                    inbox.answer(id, generation, reserved, fetched);
+                }
+            });
+        }
+        // After their data: an error must stand behind it.
+        for partition in released {
+            // The manager ends first only when the consumer does.
+            let _ = self.home.send(partition);
+        }
+        if is_stale {
+            self.core.metadata.refresh();
+        }
+    }
+}

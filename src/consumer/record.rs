@@ -1,0 +1,113 @@
+//! A consumed record.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::TopicPartition;
+use crate::record::{Headers, RecordAt, TimestampType};
+
+/// What the records of one fetched batch share.
+#[derive(Debug)]
+pub struct Source {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub leader_epoch: i32,
+    pub timestamp_type: TimestampType,
+    pub bytes: Bytes,
+}
+
+/// A record that was read from a topic.
+///
+/// It owns a share of the batch that it was fetched with: taking, cloning and sending it costs one reference count and
+/// no copy. So a record that is kept also keeps its batch, and whatever was fetched in the same answer, in memory;
+/// copy the parts that should live for long.
+#[derive(Clone)]
+pub struct ConsumerRecord {
+    source: Arc<Source>,
+    at: RecordAt,
+}
+
+impl ConsumerRecord {
+    pub(super) fn new(source: &Arc<Source>, at: RecordAt) -> Self {
+        Self { source: Arc::clone(source), at }
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.source.topic
+    }
+
+    /// The partition's index.
+    pub fn partition(&self) -> i32 {
+        self.source.partition
+    }
+
+    /// Topic and partition in one.
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition::new(Arc::clone(&self.source.topic), self.source.partition)
+    }
+
+    /// Where the record stands in its partition. To commit that everything up to it has been dealt with, commit this
+    /// plus one.
+    pub fn offset(&self) -> i64 {
+        self.at.offset()
+    }
+
+    /// Milliseconds since 1970, as the producer or the broker set it: see [`timestamp_type`](Self::timestamp_type).
+    /// -1 if nobody did.
+    pub fn timestamp(&self) -> i64 {
+        self.at.timestamp()
+    }
+
+    /// Who set the timestamp.
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.source.timestamp_type
+    }
+
+    /// The epoch of the leader that appended the record, if the broker says so.
+    pub fn leader_epoch(&self) -> Option<i32> {
+        Some(self.source.leader_epoch).filter(|epoch| *epoch >= 0)
+    }
+
+    /// The key. None and empty are different keys.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.at.view(&self.source.bytes).key()
+    }
+
+    /// The value; none is a tombstone.
+    pub fn value(&self) -> Option<&[u8]> {
+        self.at.view(&self.source.bytes).value()
+    }
+
+    /// The headers in the order in which they were written; a key may come more than once.
+    pub fn headers(&self) -> Headers<'_> {
+        self.at.view(&self.source.bytes).headers()
+    }
+
+    /// The key as a share of the batch: one reference count, no copy.
+    pub fn key_bytes(&self) -> Option<Bytes> {
+        self.key().map(|key| self.source.bytes.slice_ref(key))
+    }
+
+    /// The value as a share of the batch: one reference count, no copy.
+    pub fn value_bytes(&self) -> Option<Bytes> {
+        self.value().map(|value| self.source.bytes.slice_ref(value))
+    }
+}
+
+impl fmt::Debug for ConsumerRecord {
+    /// Where it stands and how large it is; never its content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerRecord")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .field("timestamp", &self.timestamp())
+            .field("key_len", &self.key().map(<[u8]>::len))
+            .field("value_len", &self.value().map(<[u8]>::len))
+            .field("headers", &self.headers().len())
+            .finish()
+    }
+}

@@ -1,0 +1,252 @@
+//! The one error of the public API.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::machine::connection::{CallError, Cause};
+use crate::wire::error_code::ErrorCode;
+
+/// A partition of a topic.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's index, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// A partition by topic and index.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl<T: Into<Arc<str>>> From<(T, i32)> for TopicPartition {
+    fn from((topic, partition): (T, i32)) -> Self {
+        Self::new(topic, partition)
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    /// As Kafka's logs write it: `topic-3`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+impl fmt::Debug for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What went wrong, in one word. More will come: match with a wildcard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting or an argument that cannot work; the message names it.
+    Config,
+    /// No broker could be reached, or a connection broke.
+    Connection,
+    /// Not done within a time limit; the message names the setting.
+    Timeout,
+    /// The topic does not exist, or no broker knows it yet.
+    UnknownTopic,
+    /// The topic has no such partition.
+    UnknownPartition,
+    /// The record alone is larger than `max_request_size`, or than the broker takes.
+    RecordTooLarge,
+    /// No buffer space for another record; the message names the setting.
+    BufferFull,
+    /// The broker is too old, or this version of milena cannot do it; the message names both sides' versions.
+    Unsupported,
+    /// The broker refused with an error code: see [`Error::code`].
+    Broker,
+    /// The peer does not speak Kafka's protocol.
+    Protocol,
+    /// Fetched bytes that fail their checksum or are no record batch. The position stays before them.
+    Corrupt,
+    /// No position to read from, and the reset policy is `none`; or the position left the log.
+    OffsetOutOfRange,
+    /// The client, producer or consumer is closed.
+    Closed,
+}
+
+/// Why an operation failed. Cheap to clone: one failed batch fails all of its receipts with the same error.
+///
+/// Its text says what happened, names the setting or the value that matters, and the remedy where there is one; its
+/// cause chain is [`std::error::Error::source`]. Programs ask the predicates, never the text.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let error = milena::Client::builder(["localhost"]).connect().await.unwrap_err();
+/// assert_eq!(error.kind(), milena::ErrorKind::Config);
+/// assert!(!error.is_retriable());
+/// assert!(error.to_string().contains("`localhost` is not a broker address"), "{error}");
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    code: Option<ErrorCode>,
+    topic_partition: Option<TopicPartition>,
+    is_retriable: bool,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// What went wrong, in one word.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The broker's error code, if a broker answered with one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        self.0.code
+    }
+
+    /// The partition that it is about, if it is about one.
+    pub fn topic_partition(&self) -> Option<&TopicPartition> {
+        self.0.topic_partition.as_ref()
+    }
+
+    /// Whether the same call may work later without any change: what failed was the network, a time limit, a full
+    /// buffer, or a broker in transition. The client has retried already within its own limits.
+    pub fn is_retriable(&self) -> bool {
+        self.0.is_retriable
+    }
+
+    /// Whether the client, producer or consumer that returned this is finished and every later call will fail too.
+    pub fn is_fatal(&self) -> bool {
+        self.0.kind == ErrorKind::Closed
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        let is_retriable = matches!(kind, ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::BufferFull);
+        let message = message.into();
+        Self(Arc::new(Inner { kind, message, code: None, topic_partition: None, is_retriable, source: None }))
+    }
+
+    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn closed(what: &'static str) -> Self {
+        Self::new(ErrorKind::Closed, format!("the {what} is closed"))
+    }
+
+    /// A broker's refusal. `context` says of what.
+    pub(crate) fn broker(code: ErrorCode, context: impl fmt::Display) -> Self {
+        let kind = match code {
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => ErrorKind::UnknownTopic,
+            ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ErrorKind::RecordTooLarge,
+            ErrorCode::UNSUPPORTED_VERSION => ErrorKind::Unsupported,
+            ErrorCode::OFFSET_OUT_OF_RANGE => ErrorKind::OffsetOutOfRange,
+            _ => ErrorKind::Broker,
+        };
+        let error = Self::new(kind, format!("{context}: the broker answered {code}"));
+        error.edit(|inner| {
+            inner.code = Some(code);
+            inner.is_retriable = code.is_retriable();
+        })
+    }
+
+    pub(crate) fn with_partition(self, topic_partition: TopicPartition) -> Self {
+        self.edit(|inner| inner.topic_partition = Some(topic_partition))
+    }
+
+    pub(crate) fn with_source(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.edit(|inner| inner.source = Some(Box::new(source)))
+    }
+
+    /// The same error with `note` behind its text, whoever else holds it.
+    pub(crate) fn with_note(self, note: &str) -> Self {
+        if note.is_empty() {
+            return self;
+        }
+        let inner = Inner {
+            kind: self.0.kind,
+            message: format!("{}{note}", self.0.message).into(),
+            code: self.0.code,
+            topic_partition: self.0.topic_partition.clone(),
+            is_retriable: self.0.is_retriable,
+            source: None,
+        };
+        let noted = Self(Arc::new(inner));
+        if self.0.source.is_some() { noted.with_source(self) } else { noted }
+    }
+
+    /// For the builders above, which hold the only reference.
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            change(inner);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, message, code, topic_partition, .. } = &*self.0;
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", kind).field("message", message);
+        if let Some(code) = code {
+            debug.field("code", code);
+        }
+        if let Some(topic_partition) = topic_partition {
+            debug.field("topic_partition", topic_partition);
+        }
+        debug.finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        let kind = match &cause {
+            Cause::SetupTimeout { .. } | Cause::RequestTimeout { .. } => ErrorKind::Timeout,
+            Cause::Http
+            | Cause::Tls
+            | Cause::FrameSize { .. }
+            | Cause::WrongCorrelation { .. }
+            | Cause::Unasked
+            | Cause::Decode { .. } => ErrorKind::Protocol,
+            Cause::Refused(_) => ErrorKind::Unsupported,
+            Cause::Closed => ErrorKind::Closed,
+            Cause::Connect { .. } | Cause::Io { .. } | Cause::Eof | Cause::EofAtStart | Cause::Idle => {
+                ErrorKind::Connection
+            }
+        };
+        Self::new(kind, cause.to_string()).with_source(cause)
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Lost { cause, .. } => cause.into(),
+            CallError::NotSentInTime { .. } | CallError::NotAwaited { .. } => {
+                Self::new(ErrorKind::Timeout, error.to_string()).with_source(error)
+            }
+            CallError::Unsupported(_) | CallError::Encode { .. } => {
+                Self::new(ErrorKind::Unsupported, error.to_string()).with_source(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What fuzz targets run, as ordinary functions: `fuzz/` calls them with fresh bytes, `tests/fuzz_corpus.rs` with the
+//! committed ones, and other tests with mutations of their own. Each panics when an invariant breaks.
+//!
+//! The first two bytes of an input are the API's key and the version, so that a corpus stays valid when APIs are added.
+
+use std::fmt::Debug;
+
+use arbitrary::Unstructured;
+use bytes::Bytes;
+
+use crate::Address;
+use crate::record::header::HEADER_SIZE;
+use crate::record::{BatchWriter, Batches, ControlType, RawBatch, RecordView};
+use crate::wire::api::ApiKey;
+use crate::wire::frame::{decode_api_versions, decode_body, decode_response, encode_body};
+use crate::wire::message::{Context, Request, Wire};
+use crate::wire::{cluster, controller, coordinator, leader};
+
+/// Something to do with every API of the tables.
+pub trait Visit {
+    fn request<R>(&mut self)
+    where
+        R: Request + Clone + Debug + PartialEq,
+        R::Response: Clone + Debug + PartialEq;
+}
+
+macro_rules! apis {
+    ($($request:path,)*) => {
+        /// Shows every API of the tables to `visit`.
+        pub fn each_request(visit: &mut impl Visit) {
+            $(visit.request::<$request>();)*
+        }
+    };
+}
+
+apis! {
+    leader::produce::ProduceRequest,
+    leader::fetch::FetchRequest,
+    leader::list_offsets::ListOffsetsRequest,
+    cluster::metadata::MetadataRequest,
+    coordinator::offset_commit::OffsetCommitRequest,
+    coordinator::offset_fetch::OffsetFetchRequest,
+    cluster::find_coordinator::FindCoordinatorRequest,
+    cluster::api_versions::ApiVersionsRequest,
+    controller::create_topics::CreateTopicsRequest,
+    controller::delete_topics::DeleteTopicsRequest,
+    coordinator::init_producer_id::InitProducerIdRequest,
+    controller::create_partitions::CreatePartitionsRequest,
+}
+
+/// A response frame without its size: correlation id, header, body. Whether it decoded; if so, it survives a round trip.
+pub fn response_frame(data: &[u8]) -> bool {
+    struct Body {
+        frame: Bytes,
+    }
+    impl Case for Body {
+        fn run<R>(&mut self, version: i16) -> bool
+        where
+            R: Request,
+            R::Response: Debug + PartialEq,
+        {
+            if R::API == ApiKey::API_VERSIONS {
+                let _ = decode_api_versions(&self.frame, version);
+            }
+            let response = decode_response::<R>(&self.frame, version);
+            response.is_ok_and(|response| survives(&response, version, R::FLEXIBLE.contains(version)))
+        }
+    }
+    with_api(data, |rest| Body { frame: Bytes::copy_from_slice(rest) })
+}
+
+/// A request without its header. Whether it decoded; if so, it survives a round trip.
+pub fn request_body(data: &[u8]) -> bool {
+    struct Body {
+        body: Bytes,
+    }
+    impl Case for Body {
+        fn run<R>(&mut self, version: i16) -> bool
+        where
+            R: Request + Debug + PartialEq,
+        {
+            let flexible = R::FLEXIBLE.contains(version);
+            decode_body::<R>(&self.body, version, flexible).is_ok_and(|request| survives(&request, version, flexible))
+        }
+    }
+    with_api(data, |rest| Body { body: Bytes::copy_from_slice(rest) })
+}
+
+/// Legal values, made from the input: request and response, each encoded, decoded and compared.
+pub fn round_trip(data: &[u8]) -> bool {
+    struct Body<'a> {
+        entropy: &'a [u8],
+    }
+    impl Case for Body<'_> {
+        fn run<R>(&mut self, version: i16) -> bool
+        where
+            R: Request + Debug + PartialEq,
+            R::Response: Debug + PartialEq,
+        {
+            let cx = Context { version, flexible: R::FLEXIBLE.contains(version), nullable: false };
+            let request = R::arbitrary(&mut Unstructured::new(self.entropy), cx);
+            let response = R::Response::arbitrary(&mut Unstructured::new(self.entropy), cx);
+            request.is_ok_and(|request| survives(&request, version, cx.flexible))
+                && response.is_ok_and(|response| survives(&response, version, cx.flexible))
+        }
+    }
+    with_api(data, |entropy| Body { entropy })
+}
+
+/// Record batches as a broker sends them, but for the CRC, which no fuzzer would guess. Whether there was a batch whose
+/// records all decoded; those are written again and read back.
+pub fn record_batch(data: &[u8]) -> bool {
+    let bytes = Bytes::copy_from_slice(data);
+    let checked = Batches::new(bytes.clone(), true).take_while(Result::is_ok).count();
+    let mut batches = Batches::new(bytes.clone(), false);
+    let (mut found, mut taken, mut whole) = (0, 0, false);
+    while let Some(Ok(batch)) = batches.next() {
+        found += 1;
+        taken += batch.bytes().len();
+        assert_eq!(batches.rest().len(), bytes.len() - taken, "batches leave no gap");
+        assert_eq!(batch.header().encode()[..], batch.bytes()[..HEADER_SIZE], "a header writes what it read");
+        whole |= records(&batch);
+    }
+    assert!(checked <= found, "the CRC lets through what the length does not");
+    assert!(batches.next().is_none(), "an error ends the batches");
+    whole
+}
+
+fn records(batch: &RawBatch) -> bool {
+    let Ok(lent) = batch.records() else {
+        assert!(batch.clone().into_records().is_err(), "lent and owned differ");
+        return false;
+    };
+    let header = batch.header();
+    let mut owned = batch.clone().into_records().expect("lent and owned are one");
+    let mut writer = BatchWriter::new(batch.bytes().len());
+    let (mut count, mut whole) = (0u32, true);
+    for record in lent {
+        let again = owned.next().expect("lent and owned are one");
+        let (Ok(record), Ok(again)) = (record, again) else {
+            whole = false;
+            continue;
+        };
+        count += 1;
+        assert!((header.base_offset..=header.last_offset()).contains(&record.offset()));
+        assert_same(record, again.view());
+        assert_same(record, again.detach().view());
+        if header.is_control() {
+            let _ = ControlType::decode(record);
+        }
+        let headers = record.headers().map(|header| (header.key, header.value));
+        writer.append(record.timestamp(), record.key(), record.value(), headers).expect("no larger than it was");
+    }
+    assert!(owned.next().is_none(), "lent and owned are one");
+    assert!(count <= header.record_count(), "more records than the header claims");
+    if !whole {
+        return false;
+    }
+    assert_eq!(count, header.record_count(), "a missing record is an error");
+    let written = writer.finish().stamp(header.identity());
+    let mut batches = Batches::new(written, true);
+    let again = batches.next().expect("what was written is a batch").expect("with a valid CRC");
+    assert!(batches.next().is_none() && batches.rest().is_empty());
+    let before = batch.records().into_iter().flatten().flatten();
+    let after = again.records().expect("plain").map(|record| record.expect("what was written is read"));
+    let mut offsets = 0..i64::from(count);
+    for (before, after) in before.zip(after) {
+        assert_eq!(Some(after.offset()), offsets.next());
+        assert_eq!(before.timestamp(), after.timestamp());
+        assert_eq!((before.key(), before.value()), (after.key(), after.value()));
+        assert!(before.headers().eq(after.headers()));
+    }
+    assert!(offsets.is_empty(), "records were lost");
+    true
+}
+
+fn assert_same(a: RecordView<'_>, b: RecordView<'_>) {
+    assert_eq!((a.offset(), a.timestamp(), a.key(), a.value()), (b.offset(), b.timestamp(), b.key(), b.value()));
+    assert!(a.headers().eq(b.headers()), "other headers");
+}
+
+/// A `host:port`, as users and brokers write it. Whether it is one; it then prints as something that parses to the same.
+pub fn address(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(address) = text.parse::<Address>() else { return false };
+    assert_eq!(address.to_string().parse(), Ok(address), "`{text}`");
+    true
+}
+
+/// Bytes to make values from: runs of noise, of text and of edge values, so that strings grow past one-byte lengths
+/// and integers meet their ends. Plain noise is hardly ever UTF-8.
+pub fn entropy(rng: &mut fastrand::Rng, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let run = if rng.u8(..) < 16 { rng.usize(100..400) } else { rng.usize(1..24) };
+        let sort = rng.u8(..8);
+        bytes.extend((0..run).map(|_| match sort {
+            0 => 0x00,
+            1 => 0xff,
+            2..4 => rng.u8(b'a'..=b'z'),
+            _ => rng.u8(..),
+        }));
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Encodes, decodes, compares; true, or a panic.
+fn survives<T: Wire + Debug + PartialEq>(value: &T, version: i16, flexible: bool) -> bool {
+    let bytes = match encode_body(value, version, flexible) {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("v{version} does not encode: {error}\n{value:?}"),
+    };
+    let again = match decode_body::<T>(&bytes, version, flexible) {
+        Ok(again) => again,
+        Err(error) => panic!("v{version} does not decode what it encoded: {error}\n{value:?}"),
+    };
+    assert!(same(&again, value), "v{version} changed\n{value:?}\nto\n{again:?}");
+    true
+}
+
+/// Equal, or equal but for NaN.
+pub fn same<T: Debug + PartialEq>(a: &T, b: &T) -> bool {
+    a == b || format!("{a:?}") == format!("{b:?}")
+}
+
+trait Case {
+    fn run<R>(&mut self, version: i16) -> bool
+    where
+        R: Request + Debug + PartialEq,
+        R::Response: Debug + PartialEq;
+}
+
+/// Finds the API and version that `data` begins with, and runs the case with what follows.
+fn with_api<'a, C: Case>(data: &'a [u8], case: impl FnOnce(&'a [u8]) -> C) -> bool {
+    struct Find<C> {
+        key: u8,
+        version: i16,
+        case: C,
+        result: bool,
+    }
+    impl<C: Case> Visit for Find<C> {
+        fn request<R>(&mut self)
+        where
+            R: Request + Clone + Debug + PartialEq,
+            R::Response: Clone + Debug + PartialEq,
+        {
+            if i16::from(self.key) == R::API.0 && R::VERSIONS.contains(self.version) {
+                self.result = self.case.run::<R>(self.version);
+            }
+        }
+    }
+    let [key, version, rest @ ..] = data else { return false };
+    let mut find = Find { key: *key, version: i16::from(*version), case: case(rest), result: false };
+    each_request(&mut find);
+    find.result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every `api NAME = key` line of the tables, so that a new table cannot be forgotten by the oracles.
+    #[test]
+    fn no_table_is_left_out() {
+        fn keys(folder: &std::path::Path, found: &mut Vec<i16>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    keys(&path, found);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let lines = text.lines().filter_map(|line| line.strip_prefix("    api "));
+                found.extend(lines.map(|line| {
+                    let (_, key) = line.split_once(" = ").unwrap();
+                    key.split_once(' ').unwrap().0.parse::<i16>().unwrap()
+                }));
+            }
+        }
+        struct Keys(Vec<i16>);
+        impl Visit for Keys {
+            fn request<R: Request>(&mut self) {
+                self.0.push(R::API.0);
+            }
+        }
+        let mut written = Vec::new();
+        keys(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire"), &mut written);
+        let mut listed = Keys(Vec::new());
+        each_request(&mut listed);
+        written.sort_unstable();
+        listed.0.sort_unstable();
+        assert_eq!(listed.0, written, "`apis!` above and the tables in src/wire disagree");
+    }
+}

@@ -1,0 +1,606 @@
+//! What to ask one leader for, and what to make of its answers.
+//!
+//! ```text
+//!               ┌──── waiting lane:   whatever may be fetched; waits at the broker until there is data
+//!   partitions ─┤
+//!               └──── immediate lane: what became fetchable meanwhile (seek, new assignment, returned credit)
+//! ```
+//! A partition is in one request at most. While the waiting lane is out, whoever else can be fetched goes out on the
+//! other one: at once where data is likely, and with a short wait where the last fetch was empty, until the waiting
+//! lane is back and takes it in. So no fetch that waits for idle partitions delays anybody.
+//!
+//! A partition belongs to one leader at a time, like a token: [`Fetch::add`] brings it with the offset to go on from,
+//! and [`Event::Released`] takes it home, with the offset reached and the reason. What comes for a partition after it
+//! left, was sought or came back is dropped by its stamp; nobody else's data is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::backoff::Backoff;
+use super::connection::Token;
+use super::credit::{Credit, PartitionId};
+use crate::record::{BatchHeader, Batches, RawBatch, RecordError};
+use crate::wire::api::ApiKey;
+use crate::wire::error_code::{Action, ErrorCode};
+use crate::wire::leader::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
+use crate::wire::message::{Records, Uuid};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long the broker may wait for `min_bytes`.
+    pub max_wait: Duration,
+    pub min_bytes: i32,
+    /// Of one answer.
+    pub max_bytes: usize,
+    /// Of one partition in one answer.
+    pub partition_max_bytes: usize,
+    pub check_crcs: bool,
+    pub retry_backoff: Duration,
+    pub retry_backoff_max: Duration,
+}
+
+/// A partition on its way to a leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub id: PartitionId,
+    /// Changes with every seek; handed back with everything that concerns the partition.
+    pub generation: u64,
+    pub topic: Arc<str>,
+    /// Zero when the broker is too old to have one.
+    pub topic_id: Uuid,
+    pub index: i32,
+    /// Where to go on.
+    pub offset: i64,
+    pub leader_epoch: i32,
+}
+
+/// One of a leader's two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneKind {
+    Waiting,
+    Immediate,
+}
+
+/// A request to send.
+#[derive(Debug)]
+pub struct Plan {
+    pub lane: LaneKind,
+    pub token: Token,
+    pub request: FetchRequest,
+    /// Topic ids are used only if every topic has one.
+    pub max_version: i16,
+    /// How long the broker may keep it.
+    pub max_wait: Duration,
+}
+
+/// Whole batches that continue where the partition's last ones ended, their checksums verified.
+#[derive(Debug)]
+pub struct Fetched {
+    pub batches: VecDeque<RawBatch>,
+    /// The first record that was asked for: the first batch may begin below.
+    pub from: i64,
+    pub bytes: usize,
+}
+
+/// Why a partition came home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// [`Fetch::recall`] asked.
+    Recalled,
+    /// This broker does not lead it, or does not know it; so metadata is stale.
+    Moved(ErrorCode),
+    OutOfRange,
+    /// Read twice, and twice no record batch.
+    Unreadable {
+        /// Behind the batch, if its header can be believed.
+        end: Option<i64>,
+        error: RecordError,
+    },
+    /// Nothing of what was sent reaches beyond the offset.
+    NoProgress,
+    /// An answer that no waiting mends by itself.
+    Refused(ErrorCode),
+}
+
+#[derive(Debug)]
+pub enum Event {
+    /// A fetch of this partition is over: `reserved` bytes of credit are free, what was fetched takes its own.
+    Answered { id: PartitionId, generation: u64, reserved: usize, fetched: Option<Fetched> },
+    /// The partition is no longer here. `next` is where to go on.
+    Released { id: PartitionId, generation: u64, next: i64, why: Why },
+    /// Something suggests that the picture of the cluster is old.
+    Stale,
+    /// The leader refuses the request as a whole, for a reason that no waiting mends by itself.
+    Refused(ErrorCode),
+}
+
+#[derive(Debug)]
+struct Partition {
+    route: Route,
+    /// When it came, in counts: an answer to what was asked before is not for it.
+    stamp: u64,
+    in_flight: bool,
+    /// There may be data: not known to be at the end of the log.
+    fresh: bool,
+    not_before: Option<Instant>,
+    backoff: Backoff,
+    /// When it was last given data, in counts: whoever waits longest comes first.
+    served: u64,
+    /// What was no record batch here will be reported when it is none again.
+    suspect: Option<i64>,
+    /// A batch in front of it is larger than a fetch was.
+    needs: usize,
+    /// Answers in a row that had bytes and led nowhere.
+    stalls: u32,
+}
+
+#[derive(Debug)]
+struct Asked {
+    id: PartitionId,
+    generation: u64,
+    stamp: u64,
+    reserved: usize,
+    answered: bool,
+}
+
+#[derive(Debug)]
+struct Flight {
+    token: Token,
+    sent: Instant,
+    max_wait: Duration,
+    /// Ascending by id.
+    asked: Vec<Asked>,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    id: Uuid,
+    partitions: BTreeMap<i32, PartitionId>,
+}
+
+/// See the module's documentation, and [`crate::machine`] for the contract.
+#[derive(Debug)]
+pub struct Fetch {
+    config: Config,
+    partitions: BTreeMap<PartitionId, Partition>,
+    topics: BTreeMap<Arc<str>, Topic>,
+    names: BTreeMap<Uuid, Arc<str>>,
+    flights: [Option<Flight>; 2],
+    events: VecDeque<Event>,
+    next_token: Token,
+    next_stamp: u64,
+    served: u64,
+    starved: bool,
+    /// Of the leader as a whole: it does not answer, or answers what helps nobody.
+    backoff: Backoff,
+    not_before: Option<Instant>,
+}
+
+/// A partition that was at its end is asked for so long at a time while the waiting lane is out without it.
+const PROBE: Duration = Duration::from_millis(25);
+/// Answers in a row that had bytes and led nowhere, before that is an error.
+const MAX_STALLS: u32 = 3;
+/// The last version that names topics.
+const BY_NAME: i16 = 12;
+
+impl Fetch {
+    pub fn new(config: Config) -> Self {
+        Self {
+            // An answer too early is followed by a pause even when retry_backoff is zero.
+            backoff: Backoff::new(config.retry_backoff.max(Duration::from_millis(1)), config.retry_backoff_max),
+            config,
+            partitions: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            flights: [None, None],
+            events: VecDeque::new(),
+            next_token: 0,
+            next_stamp: 0,
+            served: 0,
+            starved: false,
+            not_before: None,
+        }
+    }
+
+    /// Fetches a partition from now on, or, if it is here already, from elsewhere: after a seek.
+    pub fn add(&mut self, route: Route) {
+        let topic = self.topics.entry(Arc::clone(&route.topic)).or_default();
+        topic.partitions.insert(route.index, route.id);
+        if topic.id != route.topic_id {
+            self.names.remove(&topic.id);
+            topic.id = route.topic_id;
+        }
+        if !route.topic_id.is_zero() {
+            self.names.insert(route.topic_id, Arc::clone(&route.topic));
+        }
+        let stamp = self.next_stamp;
+        self.next_stamp += 1;
+        self.served += 1;
+        let partition = Partition {
+            stamp,
+            in_flight: false,
+            fresh: true,
+            not_before: None,
+            backoff: Backoff::new(self.config.retry_backoff, self.config.retry_backoff_max),
+            served: self.served,
+            suspect: None,
+            needs: 0,
+            stalls: 0,
+            route,
+        };
+        self.partitions.insert(partition.route.id, partition);
+    }
+
+    /// News of a partition that stays: the same leader in a new epoch.
+    pub fn update(&mut self, id: PartitionId, leader_epoch: i32) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.route.leader_epoch = leader_epoch;
+        }
+    }
+
+    /// Sends the partition home. One that is not here, or was sought since, left on its own.
+    pub fn recall(&mut self, id: PartitionId, generation: u64) {
+        if self.partitions.get(&id).is_some_and(|partition| partition.route.generation == generation) {
+            self.release(id, Why::Recalled);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+
+    /// The next request, if a lane is free and something can be fetched.
+    pub fn poll_fetch(&mut self, now: Instant, credit: &mut Credit) -> Option<Plan> {
+        self.starved = false;
+        if self.not_before.is_some_and(|at| now < at) {
+            return None;
+        }
+        let (lane, is_late) = match &self.flights {
+            [None, _] => (LaneKind::Waiting, false),
+            [Some(waiting), None] => {
+                // It comes back soon, and takes in those that are at their ends.
+                let back = waiting.sent + waiting.max_wait;
+                (LaneKind::Immediate, back.saturating_duration_since(now) <= PROBE)
+            }
+            _ => return None,
+        };
+        let mut chosen = Vec::new();
+        for (&id, partition) in &mut self.partitions {
+            let is_out = partition.in_flight || partition.not_before.is_some_and(|at| now < at);
+            if is_out || (lane == LaneKind::Immediate && is_late && !partition.fresh) {
+                continue;
+            }
+            let wanted = self.config.partition_max_bytes.max(partition.needs);
+            match credit.offer(id, wanted) {
+                Some(bytes) => chosen.push((partition.served, id, bytes)),
+                None => {
+                    self.starved = true;
+                    partition.fresh = true;
+                }
+            }
+        }
+        if chosen.is_empty() {
+            return None;
+        }
+        // A broker fills the answer in the order of the request.
+        chosen.sort_unstable();
+        Some(self.plan(now, lane, &chosen, credit))
+    }
+
+    /// Whether the last `poll_fetch` left out a partition for lack of credit alone.
+    pub fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    pub fn handle_answer(&mut self, now: Instant, token: Token, response: FetchResponse, random: u64) {
+        let Some((lane, mut flight)) = self.land(token) else { return };
+        if !response.error_code.is_ok() {
+            match response.error_code.action(ApiKey::FETCH) {
+                Action::Retry | Action::ResetSession => {}
+                Action::Refresh => self.events.push_back(Event::Stale),
+                _ => self.events.push_back(Event::Refused(response.error_code)),
+            }
+            self.pause(now, random);
+            return self.settle(flight);
+        }
+        let mut is_useful = false;
+        for topic in response.responses {
+            let name = if topic.topic_id.is_zero() { Some(&topic.topic) } else { self.names.get(&topic.topic_id) };
+            let Some(known) = name.and_then(|name| self.topics.get(name)) else { continue };
+            let ids: Vec<_> =
+                topic.partitions.iter().map(|data| known.partitions.get(&data.partition_index).copied()).collect();
+            for (data, id) in topic.partitions.into_iter().zip(ids) {
+                // Unasked, or twice: the first one counts.
+                let Some(id) = id else { continue };
+                let Ok(at) = flight.asked.binary_search_by_key(&id, |asked| asked.id) else { continue };
+                let Some(asked) = flight.asked.get_mut(at).filter(|asked| !asked.answered) else { continue };
+                asked.answered = true;
+                let (generation, stamp, reserved) = (asked.generation, asked.stamp, asked.reserved);
+                let (fetched, why) = self.handle_partition(now, id, stamp, data, random);
+                is_useful |= fetched.is_some();
+                self.events.push_back(Event::Answered { id, generation, reserved, fetched });
+                if let Some(why) = why {
+                    self.release(id, why);
+                }
+            }
+        }
+        // A broker that answers too early and with nothing is asked no faster than a failing one.
+        let is_patient = flight.max_wait.is_zero() && lane == LaneKind::Immediate;
+        if is_useful {
+            self.backoff.reset();
+        } else if !is_patient && now.saturating_duration_since(flight.sent) <= flight.max_wait / 2 {
+            self.pause(now, random);
+        }
+        for asked in flight.asked.iter().filter(|asked| !asked.answered) {
+            if let Some(partition) = self.partitions.get_mut(&asked.id).filter(|p| p.stamp == asked.stamp) {
+                partition.not_before = Some(now + partition.backoff.next_delay(random));
+            }
+        }
+        self.settle(flight);
+    }
+
+    /// The request was lost, or could not be sent. Its partitions stay, and are asked for again.
+    pub fn handle_failed(&mut self, now: Instant, token: Token, random: u64) {
+        let Some((_, flight)) = self.land(token) else { return };
+        self.pause(now, random);
+        self.events.push_back(Event::Stale);
+        self.settle(flight);
+    }
+
+    /// Both connections are gone with all that was under way.
+    pub fn handle_lanes_lost(&mut self) {
+        for flight in std::mem::take(&mut self.flights).into_iter().flatten() {
+            self.settle(flight);
+        }
+        self.not_before = None;
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When `poll_fetch` may have something that it has not now.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.flights.iter().all(Option::is_some) || self.partitions.is_empty() {
+            return None;
+        }
+        let waiting = self.partitions.values().filter(|partition| !partition.in_flight);
+        self.not_before.into_iter().chain(waiting.filter_map(|partition| partition.not_before)).min()
+    }
+
+    /// Partitions whose pauses are over may be fetched again.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.not_before = self.not_before.filter(|at| now < *at);
+        for partition in self.partitions.values_mut() {
+            partition.not_before = partition.not_before.filter(|at| now < *at);
+        }
+    }
+
+    fn plan(
+        &mut self,
+        now: Instant,
+        lane: LaneKind,
+        chosen: &[(u64, PartitionId, usize)],
+        credit: &mut Credit,
+    ) -> Plan {
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut places: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut asked = Vec::with_capacity(chosen.len());
+        let (mut total, mut is_fresh, mut max_version) = (0usize, false, FETCH_LAST);
+        for &(_, id, bytes) in chosen {
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            let route = &partition.route;
+            partition.in_flight = true;
+            credit.take(id, bytes);
+            total = total.saturating_add(bytes);
+            is_fresh |= partition.fresh;
+            if route.topic_id.is_zero() {
+                max_version = BY_NAME;
+            }
+            let place = *places.entry(Arc::clone(&route.topic)).or_insert_with(|| {
+                let (topic, topic_id) = (Arc::clone(&route.topic), route.topic_id);
+                topics.push(FetchTopic { topic, topic_id, ..Default::default() });
+                topics.len() - 1
+            });
+            topics[place].partitions.push(FetchPartition {
+                partition: route.index,
+                current_leader_epoch: route.leader_epoch,
+                fetch_offset: route.offset,
+                partition_max_bytes: clamp(bytes),
+                ..Default::default()
+            });
+            let (generation, stamp) = (route.generation, partition.stamp);
+            asked.push(Asked { id, generation, stamp, reserved: bytes, answered: false });
+        }
+        asked.sort_unstable_by_key(|asked| asked.id);
+        let max_wait = match lane {
+            LaneKind::Waiting => self.config.max_wait,
+            LaneKind::Immediate if is_fresh => Duration::ZERO,
+            LaneKind::Immediate => PROBE.min(self.config.max_wait),
+        };
+        let token = self.next_token;
+        self.next_token += 1;
+        self.flights[lane as usize] = Some(Flight { token, sent: now, max_wait, asked });
+        let request = FetchRequest {
+            max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: self.config.min_bytes,
+            max_bytes: clamp(total.min(self.config.max_bytes)),
+            topics,
+            ..Default::default()
+        };
+        Plan { lane, token, request, max_version, max_wait }
+    }
+
+    /// Takes a flight off its lane.
+    fn land(&mut self, token: Token) -> Option<(LaneKind, Flight)> {
+        let is_it = |flight: &Option<Flight>| flight.as_ref().is_some_and(|flight| flight.token == token);
+        let at = self.flights.iter().position(is_it)?;
+        let flight = self.flights[at].take()?;
+        for asked in &flight.asked {
+            if let Some(partition) = self.partitions.get_mut(&asked.id).filter(|p| p.stamp == asked.stamp) {
+                partition.in_flight = false;
+            }
+        }
+        Some((if at == 0 { LaneKind::Waiting } else { LaneKind::Immediate }, flight))
+    }
+
+    /// Returns the credit of whatever had no answer.
+    fn settle(&mut self, flight: Flight) {
+        for Asked { id, generation, stamp, reserved, answered } in flight.asked {
+            if let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.stamp == stamp) {
+                partition.in_flight = false;
+            }
+            if !answered {
+                self.events.push_back(Event::Answered { id, generation, reserved, fetched: None });
+            }
+        }
+    }
+
+    fn pause(&mut self, now: Instant, random: u64) {
+        self.not_before = Some(now + self.backoff.next_delay(random));
+    }
+
+    fn release(&mut self, id: PartitionId, why: Why) {
+        let Some(Partition { route, .. }) = self.partitions.remove(&id) else { return };
+        if let Some(topic) = self.topics.get_mut(&route.topic) {
+            if topic.partitions.get(&route.index) == Some(&id) {
+                topic.partitions.remove(&route.index);
+            }
+            if topic.partitions.is_empty() {
+                self.names.remove(&topic.id);
+                self.topics.remove(&route.topic);
+            }
+        }
+        if matches!(why, Why::Moved(_)) {
+            self.events.push_back(Event::Stale);
+        }
+        self.events.push_back(Event::Released { id, generation: route.generation, next: route.offset, why });
+    }
+
+    fn handle_partition(
+        &mut self,
+        now: Instant,
+        id: PartitionId,
+        stamp: u64,
+        data: PartitionData,
+        random: u64,
+    ) -> (Option<Fetched>, Option<Why>) {
+        // It went away, or comes from elsewhere now: this is not its data any more.
+        let Some(partition) = self.partitions.get_mut(&id).filter(|partition| partition.stamp == stamp) else {
+            return (None, None);
+        };
+        let code = data.error_code;
+        let why = match code.action(ApiKey::FETCH) {
+            Action::Done => {
+                self.served += 1;
+                let records = data.records.unwrap_or_default();
+                return partition.handle_records(now, records, self.config.check_crcs, self.served, random);
+            }
+            Action::ResetOffset => Why::OutOfRange,
+            Action::Refresh | Action::ResetSession => Why::Moved(code),
+            // The broker's own copy is damaged: once more, then say so.
+            Action::Retry if code == ErrorCode::CORRUPT_MESSAGE && partition.backoff.failures() > 0 => {
+                Why::Refused(code)
+            }
+            Action::Retry => {
+                partition.not_before = Some(now + partition.backoff.next_delay(random));
+                return (None, None);
+            }
+            _ => Why::Refused(code),
+        };
+        (None, Some(why))
+    }
+}
+
+const FETCH_LAST: i16 = <FetchRequest as crate::wire::message::Request>::VERSIONS.last;
+
+fn clamp(bytes: usize) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
+}
+
+impl Partition {
+    /// Takes the whole batches, as far as they are sound and lie ahead.
+    fn handle_records(
+        &mut self,
+        now: Instant,
+        Records(records): Records,
+        check_crcs: bool,
+        served: u64,
+        random: u64,
+    ) -> (Option<Fetched>, Option<Why>) {
+        if records.is_empty() {
+            self.fresh = false;
+            self.backoff.reset();
+            return (None, None);
+        }
+        let from = self.route.offset;
+        let Walk { fetched, next, fault, needs } = walk(records, from, check_crcs);
+        self.route.offset = next;
+        self.fresh = true;
+        if next > from {
+            self.served = served;
+            self.needs = 0;
+            self.stalls = 0;
+            self.backoff.reset();
+        }
+        let fetched = (next > from).then_some(fetched);
+        match fault {
+            // The same place for the second time: it is not the way here that damaged it.
+            Some((error, end)) if self.suspect == Some(next) || matches!(error, RecordError::UnsupportedMagic(_)) => {
+                return (fetched, Some(Why::Unreadable { end, error }));
+            }
+            Some(_) => self.suspect = Some(next),
+            None if next == from => {
+                self.needs = needs.unwrap_or(0);
+                self.stalls += 1;
+                if self.stalls >= MAX_STALLS {
+                    return (None, Some(Why::NoProgress));
+                }
+                self.not_before = Some(now + self.backoff.next_delay(random));
+            }
+            None => self.suspect = None,
+        }
+        (fetched, None)
+    }
+}
+
+struct Walk {
+    fetched: Fetched,
+    next: i64,
+    /// What is no batch, and the offset behind it as far as its header can be believed.
+    fault: Option<(RecordError, Option<i64>)>,
+    needs: Option<usize>,
+}
+
+/// The batches from `from` on, until the bytes end or are none.
+fn walk(records: Bytes, from: i64, check_crcs: bool) -> Walk {
+    let mut fetched = Fetched { batches: VecDeque::new(), from, bytes: 0 };
+    let (mut next, mut fault, mut walked) = (from, None, 0);
+    let mut batches = Batches::new(records.clone(), check_crcs);
+    for batch in &mut batches {
+        match batch {
+            Ok(batch) => {
+                let size = batch.bytes().len();
+                walked += size;
+                if batch.header().next_offset() > next {
+                    next = batch.header().next_offset();
+                    fetched.bytes += size;
+                    fetched.batches.push_back(batch);
+                }
+            }
+            Err(error) => {
+                let header = records.get(walked..).and_then(|rest| BatchHeader::peek(rest).ok());
+                let end = header.map(|header| header.next_offset()).filter(|end| *end > next);
+                fault = Some((error, end));
+            }
+        }
+    }
+    Walk { fetched, next, fault, needs: batches.needs() }
+}

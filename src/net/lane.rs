@@ -1,0 +1,255 @@
+//! One place at one broker: a connection that is made when it is needed, and made again when it is lost.
+//!
+//! ```text
+//!            something to send         connected            versions known
+//!   Idle ─────────────────▶ Connecting ─────────▶ Up (setup) ─────────────▶ Up
+//!    ▲                         │ failed              │ lost                  │
+//!    └──── Pausing (back-off) ◀┴─────────────────────┴───────────────────────┘
+//! ```
+//! What waits when an attempt fails, fails with it: whoever asked may know another broker. A connection that became
+//! ready resets the back-off, so that a broker which cuts connections that work is not punished as one that is away.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::connector::{Address, Connector, Transport};
+use super::driver::Driver;
+use super::runtime::{Runtime, Timer};
+use crate::machine::backoff::Backoff;
+use crate::machine::connection::{self, CallError, Cause, Event, Outgoing, Token};
+use crate::wire::api::BrokerVersions;
+
+/// What every connection of a client shares.
+pub struct Network {
+    pub runtime: Runtime,
+    pub connector: Box<dyn Connector>,
+    pub address_map: Option<Box<AddressMap>>,
+    pub client_id: Arc<str>,
+    pub setup_timeout: Duration,
+    pub setup_timeout_max: Duration,
+    pub reconnect_backoff: Duration,
+    pub reconnect_backoff_max: Duration,
+    pub max_idle: Duration,
+    pub max_response_size: usize,
+    pub request_timeout: Duration,
+}
+
+/// Where to go instead of what a broker advertises.
+pub type AddressMap = dyn Fn(&Address) -> Address + Send + Sync;
+
+/// What happens on a lane.
+#[derive(Debug)]
+pub enum LaneEvent {
+    /// A connection is ready.
+    Ready(Arc<BrokerVersions>),
+    Answer {
+        token: Token,
+        version: i16,
+        frame: bytes::Bytes,
+    },
+    /// An unanswered request (acks=0) was handed to the socket.
+    Sent {
+        token: Token,
+    },
+    Failed {
+        token: Token,
+        error: CallError,
+    },
+    /// The connection, or the attempt to make one, ended. The lane makes a new one when it has something to send.
+    Down(Cause),
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, Cause>> + Send>>;
+
+enum State {
+    Idle,
+    Pausing { until: Instant },
+    Connecting(Attempt),
+    Up(Box<Driver>),
+}
+
+struct Queued {
+    token: Token,
+    request: Box<dyn Outgoing>,
+    deadline: Instant,
+}
+
+pub struct Lane {
+    network: Arc<Network>,
+    address: Address,
+    state: State,
+    queue: VecDeque<Queued>,
+    events: VecDeque<LaneEvent>,
+    backoff: Backoff,
+    /// The next attempt's limit; grows with failures (KIP-601).
+    setup: Backoff,
+    timer: Timer,
+}
+
+impl Lane {
+    pub fn new(network: Arc<Network>, address: Address) -> Self {
+        Self {
+            backoff: Backoff::new(network.reconnect_backoff, network.reconnect_backoff_max),
+            setup: Backoff::new(network.setup_timeout, network.setup_timeout_max),
+            timer: Timer::new(&network.runtime),
+            network,
+            address,
+            state: State::Idle,
+            queue: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Queues a request; the connection is made if there is none.
+    pub fn send(&mut self, token: Token, request: Box<dyn Outgoing>, deadline: Instant) {
+        match &mut self.state {
+            State::Up(driver) => driver.send(token, request, deadline),
+            _ => self.queue.push_back(Queued { token, request, deadline }),
+        }
+    }
+
+    /// Sends nothing more on the present connection until then (KIP-219).
+    pub fn mute(&mut self, until: Instant) {
+        if let State::Up(driver) = &mut self.state {
+            driver.mute(until);
+        }
+    }
+
+    pub fn in_flight(&self) -> usize {
+        match &self.state {
+            State::Up(driver) => driver.in_flight(),
+            _ => 0,
+        }
+    }
+
+    /// The next event. Pending while there is nothing to do; the lane lives as long as it is polled.
+    ///
+    /// Cancel-safe: everything under way is kept in the lane.
+    pub async fn next(&mut self) -> LaneEvent {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LaneEvent> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            match &mut self.state {
+                State::Idle if self.queue.is_empty() => return Poll::Pending,
+                State::Idle => self.state = State::Connecting(self.attempt()),
+                State::Pausing { until } => {
+                    let until = *until;
+                    if self.network.runtime.now() >= until {
+                        self.state = State::Idle;
+                        continue;
+                    }
+                    let deadline = self.queue.iter().map(|queued| queued.deadline).chain([until]).min();
+                    if self.timer.poll(cx, deadline).is_pending() {
+                        return Poll::Pending;
+                    }
+                    self.expire();
+                }
+                State::Connecting(attempt) => match attempt.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        let deadline = self.queue.iter().map(|queued| queued.deadline).min();
+                        if self.timer.poll(cx, deadline).is_pending() {
+                            return Poll::Pending;
+                        }
+                        self.expire();
+                    }
+                    Poll::Ready(Ok(io)) => self.up(io),
+                    Poll::Ready(Err(cause)) => {
+                        self.setup.next_delay(0);
+                        self.down(cause);
+                    }
+                },
+                State::Up(driver) => {
+                    let Poll::Ready(event) = driver.poll_event(cx) else {
+                        return Poll::Pending;
+                    };
+                    match event {
+                        Event::Ready(versions) => {
+                            self.backoff.reset();
+                            self.setup.reset();
+                            return Poll::Ready(LaneEvent::Ready(versions));
+                        }
+                        Event::Answer { token, version, frame } => {
+                            return Poll::Ready(LaneEvent::Answer { token, version, frame });
+                        }
+                        Event::Sent { token } => return Poll::Ready(LaneEvent::Sent { token }),
+                        Event::Failed { token, error } => return Poll::Ready(LaneEvent::Failed { token, error }),
+                        Event::Dead(cause) => self.down(cause),
+                    }
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self) -> Attempt {
+        let network = Arc::clone(&self.network);
+        let address = match &network.address_map {
+            Some(map) => map(&self.address),
+            None => self.address.clone(),
+        };
+        let limit = self.setup.clone().next_delay(network.runtime.random());
+        Box::pin(async move {
+            let deadline = network.runtime.now() + limit;
+            match network.runtime.until(deadline, network.connector.connect(&address)).await {
+                None => Err(Cause::SetupTimeout { after: limit }),
+                Some(Ok(io)) => Ok(io),
+                Some(Err(error)) => Err(Cause::Connect { kind: error.kind(), message: error.to_string().into() }),
+            }
+        })
+    }
+
+    fn up(&mut self, io: Box<dyn Transport>) {
+        let network = &self.network;
+        let config = connection::Config {
+            client_id: Arc::clone(&network.client_id),
+            setup_timeout: network.setup_timeout,
+            max_idle: network.max_idle,
+            max_response_size: network.max_response_size,
+        };
+        let mut driver = Box::new(Driver::new(&network.runtime, io, config));
+        for Queued { token, request, deadline } in self.queue.drain(..) {
+            driver.send(token, request, deadline);
+        }
+        self.state = State::Up(driver);
+    }
+
+    fn down(&mut self, cause: Cause) {
+        let is_idle = matches!(cause, Cause::Idle);
+        for Queued { token, .. } in self.queue.drain(..) {
+            let error = CallError::Lost { cause: cause.clone(), sent: false };
+            self.events.push_back(LaneEvent::Failed { token, error });
+        }
+        self.events.push_back(LaneEvent::Down(cause));
+        self.state = if is_idle {
+            State::Idle
+        } else {
+            // After a connection that worked, the first wait is the shortest: `backoff` was reset when it became ready.
+            let delay = self.backoff.next_delay(self.network.runtime.random());
+            State::Pausing { until: self.network.runtime.now() + delay }
+        };
+    }
+
+    /// Fails what has waited past its deadline for a connection.
+    fn expire(&mut self) {
+        let now = self.network.runtime.now();
+        let (late, queue) = std::mem::take(&mut self.queue).into_iter().partition(|queued| queued.deadline <= now);
+        self.queue = queue;
+        let late: VecDeque<Queued> = late;
+        for Queued { token, request, .. } in late {
+            let error = CallError::NotSentInTime { api: request.api() };
+            self.events.push_back(LaneEvent::Failed { token, error });
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The task that keeps the picture of the cluster, and the handle by which everybody looks at it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+
+use super::brokers::{Brokers, Class, Endpoint};
+use super::connector::Address;
+use super::lane::Network;
+use super::runtime::Timer;
+use crate::error::{Error, ErrorKind};
+use crate::machine::connection::{Call, CallError};
+use crate::machine::metadata::{Cluster, Config, Metadata, Query, Target, Topic};
+use crate::wire::cluster::metadata::{MetadataRequest, MetadataResponse};
+use crate::wire::error_code::ErrorCode;
+
+enum Command {
+    Want { topic: Arc<str>, auto_create: bool },
+    Refresh,
+}
+
+/// What watchers see.
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    pub cluster: Arc<Cluster>,
+    /// Set once every broker that could be asked has failed, until one answers.
+    pub failure: Option<Error>,
+    /// All of them failed for what no waiting mends, as another protocol's server on the port.
+    pub is_hopeless: bool,
+}
+
+/// The picture of the cluster, and the ways to influence when it is renewed. The task ends with the last handle.
+#[derive(Clone, Debug)]
+pub struct MetadataHandle {
+    commands: mpsc::UnboundedSender<Command>,
+    picture: watch::Receiver<Picture>,
+}
+
+impl MetadataHandle {
+    pub fn start(network: &Arc<Network>, brokers: Arc<Brokers>, seeds: Vec<Address>, config: Config) -> Self {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (watched, picture) = watch::channel(Picture::default());
+        let runtime = &network.runtime;
+        let rotation = usize::try_from(runtime.random() >> 1).unwrap_or(0);
+        let machine = Metadata::new(runtime.now(), config, rotation);
+        runtime.spawn(run(Arc::clone(network), brokers, seeds, machine, inbox, watched));
+        Self { commands, picture }
+    }
+
+    pub fn cluster(&self) -> Arc<Cluster> {
+        Arc::clone(&self.picture.borrow().cluster)
+    }
+
+    /// A receiver that wakes at each new picture.
+    pub fn watch(&self) -> watch::Receiver<Picture> {
+        self.picture.clone()
+    }
+
+    /// Asks for a new picture as soon as the retry back-off allows.
+    pub fn refresh(&self) {
+        let _ = self.commands.send(Command::Refresh);
+    }
+
+    /// Keeps `topic` in the picture from now on.
+    pub fn want(&self, topic: &Arc<str>, auto_create: bool) {
+        let _ = self.commands.send(Command::Want { topic: Arc::clone(topic), auto_create });
+    }
+
+    /// The next picture that a broker answers with, asked for now.
+    pub async fn fresh(&self) -> Result<Arc<Cluster>, Error> {
+        let mut picture = self.picture.clone();
+        let answers = picture.borrow_and_update().cluster.answers;
+        self.refresh();
+        let newer = picture.wait_for(|picture| picture.cluster.answers > answers).await;
+        newer.map(|picture| Arc::clone(&picture.cluster)).map_err(|_| Error::closed("client"))
+    }
+
+    /// Waits for the first answer of any broker, or for every seed to have failed.
+    pub async fn first_answer(&self) -> Result<(), Error> {
+        let mut picture = self.picture.clone();
+        let seen = picture.wait_for(|picture| picture.cluster.answers > 0 || picture.failure.is_some()).await;
+        match seen.map_err(|_| Error::closed("client"))?.failure.clone() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until there is a picture at all, through failures that may pass. `limit` names the setting behind `deadline`.
+    pub async fn known(&self, network: &Network, deadline: Instant, limit: &str) -> Result<(), Error> {
+        let mut picture = self.picture.clone();
+        let is_settled = |picture: &Picture| picture.cluster.answers > 0 || picture.is_hopeless;
+        let settled = network.runtime.until(deadline, picture.wait_for(is_settled)).await;
+        match settled {
+            Some(Ok(picture)) if picture.cluster.answers > 0 => return Ok(()),
+            Some(Ok(picture)) => return picture.failure.clone().map_or(Ok(()), Err),
+            Some(Err(_)) => return Err(Error::closed("client")),
+            None => {}
+        }
+        let failure = self.picture.borrow().failure.clone();
+        Err(match failure {
+            Some(failure) => {
+                Error::new(ErrorKind::Timeout, format!("not within {limit}: {failure}")).with_source(failure)
+            }
+            None => Error::new(ErrorKind::Timeout, format!("no broker answered within {limit}")),
+        })
+    }
+
+    /// A topic that exists and has partitions; waits for it until `deadline`. `limit` names the setting behind it.
+    pub async fn topic(
+        &self,
+        network: &Network,
+        name: &Arc<str>,
+        auto_create: bool,
+        deadline: Instant,
+        limit: &str,
+    ) -> Result<Arc<Topic>, Error> {
+        let mut picture = self.picture.clone();
+        let found = |picture: &Picture| -> Option<Result<Arc<Topic>, Error>> {
+            let topic = picture.cluster.topics.get(name)?;
+            if !topic.partitions.is_empty() {
+                return Some(Ok(Arc::clone(topic)));
+            }
+            // What no waiting mends.
+            let is_final =
+                matches!(topic.error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+            is_final.then(|| Err(Error::broker(topic.error, format_args!("topic `{name}`"))))
+        };
+        if let Some(known) = found(&picture.borrow_and_update()) {
+            return known;
+        }
+        self.want(name, auto_create);
+        let waiting = async {
+            loop {
+                if picture.changed().await.is_err() {
+                    return Err(Error::closed("client"));
+                }
+                if let Some(known) = found(&picture.borrow_and_update()) {
+                    return known;
+                }
+            }
+        };
+        match network.runtime.until(deadline, waiting).await {
+            Some(outcome) => outcome,
+            None => Err(self.missing(name, limit)),
+        }
+    }
+
+    fn missing(&self, name: &str, limit: &str) -> Error {
+        let picture = self.picture.borrow();
+        match (&picture.failure, picture.cluster.topics.get(name)) {
+            (Some(failure), _) => {
+                let message = format!("topic `{name}` could not be looked up within {limit}: {failure}");
+                Error::new(ErrorKind::Timeout, message).with_source(failure.clone())
+            }
+            (None, Some(topic)) if !topic.error.is_ok() => {
+                let message =
+                    format!("topic `{name}` was not there within {limit}: the broker answered {}", topic.error);
+                Error::new(ErrorKind::UnknownTopic, message)
+            }
+            _ => Error::new(ErrorKind::Timeout, format!("no broker answered for topic `{name}` within {limit}")),
+        }
+    }
+}
+
+async fn run(
+    network: Arc<Network>,
+    brokers: Arc<Brokers>,
+    seeds: Vec<Address>,
+    mut machine: Metadata,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+    watched: watch::Sender<Picture>,
+) {
+    let runtime = &network.runtime;
+    let mut timer = Timer::new(runtime);
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    // Since the last answer, what each address said.
+    let mut failures: Vec<(Address, CallError)> = Vec::new();
+    loop {
+        while let Some(query) = machine.poll_query(runtime.now()) {
+            let endpoint = endpoint(&machine, &seeds, query.target);
+            let Some(endpoint) = endpoint else {
+                machine.handle_failure(runtime.now(), query.id, runtime.random());
+                continue;
+            };
+            runtime.spawn(ask(Arc::clone(&network), Arc::clone(&brokers), endpoint, query, answered.clone()));
+        }
+        tokio::select! {
+            biased;
+            command = inbox.recv() => {
+                // The last handle is gone.
+                let Some(command) = command else { return };
+                // All that have come: many topics wanted at once are one question.
+                let mut next = Some(command);
+                while let Some(command) = next {
+                    match command {
+                        Command::Want { topic, auto_create } => machine.want(runtime.now(), &topic, auto_create),
+                        Command::Refresh => machine.refresh(runtime.now()),
+                    }
+                    next = inbox.try_recv().ok();
+                }
+            }
+            answer = answers.recv() => {
+                let Some((id, endpoint, answer)): Option<Answer> = answer else { return };
+                let (now, random) = (runtime.now(), runtime.random());
+                match answer {
+                    Ok(response) => {
+                        let before = machine.cluster().answers;
+                        machine.handle_answer(now, id, &response, random);
+                        if machine.cluster().answers == before {
+                            continue;
+                        }
+                        failures.clear();
+                        let cluster = Arc::clone(machine.cluster());
+                        brokers.retain(|endpoint| match endpoint.node {
+                            Some(node) => cluster.brokers.get(&node).map(address_of).as_ref() == Some(&endpoint.address),
+                            None => true,
+                        });
+                        watched.send_replace(Picture { cluster, ..Picture::default() });
+                    }
+                    Err(error) => {
+                        machine.handle_failure(now, id, random);
+                        failures.retain(|(address, _)| *address != endpoint.address);
+                        failures.push((endpoint.address, error));
+                        if machine.is_lost() {
+                            let failure = Some(unreachable(&failures));
+                            watched.send_modify(|picture| {
+                                picture.failure = failure;
+                                picture.is_hopeless = failures.iter().all(|(_, error)| !error.is_transient());
+                            });
+                        }
+                    }
+                }
+            }
+            () = std::future::poll_fn(|cx| timer.poll(cx, machine.poll_timeout())) => {}
+        }
+    }
+}
+
+type Answer = (u64, Endpoint, Result<MetadataResponse, CallError>);
+
+async fn ask(
+    network: Arc<Network>,
+    brokers: Arc<Brokers>,
+    endpoint: Endpoint,
+    query: Query,
+    answered: mpsc::UnboundedSender<Answer>,
+) {
+    let deadline = network.runtime.now() + network.request_timeout;
+    let call: Call<MetadataRequest> = Call::new(query.request);
+    tokio::select! {
+        biased;
+        answer = brokers.call(&endpoint, Class::General, call, deadline) => {
+            let _ = answered.send((query.id, endpoint, answer));
+        }
+        // The client is gone.
+        () = answered.closed() => {}
+    }
+}
+
+fn endpoint(machine: &Metadata, seeds: &[Address], target: Target) -> Option<Endpoint> {
+    match target {
+        Target::Seed(index) => Some(Endpoint { node: None, address: seeds.get(index)?.clone() }),
+        Target::Broker(id) => {
+            let broker = machine.cluster().brokers.get(&id)?;
+            Some(Endpoint { node: Some(id), address: address_of(broker) })
+        }
+    }
+}
+
+pub fn address_of(broker: &crate::machine::metadata::Broker) -> Address {
+    Address::new(Arc::clone(&broker.host), broker.port)
+}
+
+/// One error from what every address said; its kind is the first one's, and so is its source.
+fn unreachable(failures: &[(Address, CallError)]) -> Error {
+    let all: Vec<_> = failures.iter().map(|(address, error)| format!("{address}: {error}")).collect();
+    let text = format!("no broker could be reached: {}", all.join("; "));
+    match failures.first() {
+        Some((_, first)) => {
+            let first = Error::from(first.clone());
+            Error::new(first.kind(), text).with_source(first)
+        }
+        None => Error::new(ErrorKind::Connection, text),
+    }
+}

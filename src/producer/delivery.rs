@@ -1,0 +1,252 @@
+//! Receipts: how a caller learns what became of a record.
+//!
+//! A receipt is (shared batch, index): one reference count a record, and one wake-up a batch for each task that waits.
+//! The shared part holds the outcome and wakers only. The payload is gone when the batch is settled, so receipts that
+//! are kept pin nothing.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use super::budget::Budget;
+use crate::error::{Error, TopicPartition};
+use crate::machine::sequence::Placed;
+
+/// Where a record went.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordMetadata {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The offset in the partition's log. `None` when the broker does not say: with acks=0, and for a record whose
+    /// first acknowledgement was lost so long ago that the broker only remembers having it.
+    pub offset: Option<i64>,
+    /// When the broker appended it, in milliseconds since 1970, for topics that stamp records themselves.
+    pub log_append_time: Option<i64>,
+}
+
+impl fmt::Debug for RecordMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)?;
+        match self.offset {
+            Some(offset) => write!(f, "@{offset}"),
+            None => write!(f, "@?"),
+        }
+    }
+}
+
+/// What is known of a record that was not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It is not in the log and never will be: sending it again makes no duplicate.
+    NotWritten,
+    /// It may be in the log: its bytes reached, or may have reached, a broker that did not answer.
+    Unknown,
+}
+
+/// Why a record was not acknowledged, and whether it may be in the log all the same.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeliveryError {
+    /// What went wrong.
+    pub error: Error,
+    /// Whether the record may be in the log.
+    pub fate: Fate,
+}
+
+impl fmt::Display for DeliveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fate {
+            Fate::NotWritten => write!(f, "not written: {}", self.error),
+            Fate::Unknown => write!(f, "not acknowledged, may be written: {}", self.error),
+        }
+    }
+}
+
+impl std::error::Error for DeliveryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<DeliveryError> for Error {
+    fn from(error: DeliveryError) -> Self {
+        error.error
+    }
+}
+
+/// A record that never was enqueued.
+impl From<Error> for DeliveryError {
+    fn from(error: Error) -> Self {
+        Self { error, fate: Fate::NotWritten }
+    }
+}
+
+/// The receipt of one record: resolves when the record is acknowledged, or when it is certain that it will not be.
+///
+/// It always resolves, exactly once: within the producer's `delivery_timeout` plus one request timeout, or when the
+/// producer is closed. Dropping it drops the receipt, never the record. Keeping it costs one reference count.
+///
+/// # Cancel safety
+/// It may be polled, dropped and kept at will, on any runtime.
+#[must_use = "a record is sent without it, but nobody learns whether it arrived"]
+pub struct Delivery {
+    receipts: Arc<Receipts>,
+    index: u32,
+    waker: Option<usize>,
+}
+
+impl Delivery {
+    /// The partition that the record went to.
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: Arc::clone(&self.receipts.topic), partition: self.receipts.partition }
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<RecordMetadata, DeliveryError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(result) = self.receipts.result(self.index) {
+            self.waker = None;
+            return Poll::Ready(result);
+        }
+        let Self { receipts, waker, index } = &mut *self;
+        let mut wakers = receipts.wakers();
+        // Settling sets the outcome first and then takes this lock, so one of the two sees the other.
+        if let Some(result) = receipts.result(*index) {
+            *waker = None;
+            return Poll::Ready(result);
+        }
+        match waker.and_then(|key| wakers.get_mut(key)) {
+            Some(registered) => registered.clone_from(cx.waker()),
+            None => *waker = Some(wakers.insert(cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(key) = self.waker {
+            self.receipts.wakers().try_remove(key);
+        }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Delivery").field(&self.topic_partition()).finish()
+    }
+}
+
+/// What all receipts of one batch share.
+pub(super) struct Receipts {
+    topic: Arc<str>,
+    partition: i32,
+    outcome: OnceLock<Outcome>,
+    wakers: Mutex<Slab<Waker>>,
+}
+
+/// Results from an index on, ascending: one entry, unless a batch was split.
+type Outcome = Vec<(u32, Result<Placed, DeliveryError>)>;
+
+impl Receipts {
+    fn result(&self, index: u32) -> Option<Result<RecordMetadata, DeliveryError>> {
+        let outcome = self.outcome.get()?;
+        let part = outcome.partition_point(|(first, _)| *first <= index).checked_sub(1)?;
+        let (first, result) = outcome.get(part)?;
+        Some(result.clone().map(|placed| RecordMetadata {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+            offset: placed.base_offset.map(|base| base + i64::from(index - first)),
+            log_append_time: placed.log_append_time,
+        }))
+    }
+
+    fn wakers(&self) -> std::sync::MutexGuard<'_, Slab<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A receipt, of no record in particular when only the batch's end matters.
+    pub(super) fn receipt(self: &Arc<Self>, index: u32) -> Delivery {
+        Delivery { receipts: Arc::clone(self), index, waker: None }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+}
+
+/// The one right to settle a batch. Dropped unused (the runtime is gone), it says that nothing is known.
+pub(super) struct Settle {
+    receipts: Arc<Receipts>,
+    budget: Arc<Budget>,
+    /// Bytes of `buffer_memory` that the batch holds.
+    reserved: usize,
+}
+
+impl Settle {
+    pub(super) fn new(topic: &Arc<str>, partition: i32, budget: &Arc<Budget>) -> Self {
+        let receipts =
+            Receipts { topic: Arc::clone(topic), partition, outcome: OnceLock::new(), wakers: Mutex::new(Slab::new()) };
+        Self { receipts: Arc::new(receipts), budget: Arc::clone(budget), reserved: 0 }
+    }
+
+    pub(super) fn receipts(&self) -> &Arc<Receipts> {
+        &self.receipts
+    }
+
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// The batch holds so many bytes more, already taken from the budget.
+    pub(super) fn add_reserved(&mut self, bytes: usize) {
+        self.reserved += bytes;
+    }
+
+    /// Gives back what a sealed batch will not use.
+    pub(super) fn shrink_reserved(&mut self, bytes: usize) {
+        self.budget.release(self.reserved.saturating_sub(bytes));
+        self.reserved = self.reserved.min(bytes);
+    }
+
+    /// Gives back all of it, if `all`, and says how much that was.
+    pub(super) fn take_reserved_if(&mut self, all: bool) -> usize {
+        let taken = if all { std::mem::take(&mut self.reserved) } else { 0 };
+        self.budget.release(taken);
+        taken
+    }
+
+    /// Tells every receipt, and gives the memory back.
+    pub(super) fn settle(self, result: Result<Placed, DeliveryError>) {
+        self.set(result);
+    }
+
+    fn set(&self, result: Result<Placed, DeliveryError>) {
+        if self.receipts.outcome.set(vec![(0, result)]).is_err() {
+            return;
+        }
+        // Woken outside the lock: a waker may run anything.
+        let wakers = std::mem::take(&mut *self.receipts.wakers());
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Settle {
+    fn drop(&mut self) {
+        if !self.receipts.is_settled() {
+            self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
+        }
+        self.budget.release(self.reserved);
+    }
+}

@@ -1,0 +1,299 @@
+//! The task of one leader: takes batches, sends them over its own connection, settles them.
+//!
+//! All that decides is in [`Accumulator`] and [`Lane`]; this loop only carries between them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::delivery::{DeliveryError, Fate, Settle};
+use super::open_batch::{Limits, Partition};
+use super::router::{Request, Table};
+use crate::error::{Error, ErrorKind, TopicPartition};
+use crate::machine::accumulator::{Accumulator, Event, Moving, PartitionId, Send};
+use crate::machine::connection::{Call, CallError, Cause};
+use crate::machine::sequence::{Attempt, Batch, Failure, Identity, Reason};
+use crate::net::{Address, Lane, LaneEvent, Network, Timer};
+use crate::wire::frame;
+use crate::wire::leader::produce::ProduceRequest;
+use crate::wire::message::Uuid;
+
+/// What a leader's task is told.
+pub(super) enum Message {
+    /// A batch was begun.
+    First { id: PartitionId, since: Instant },
+    /// A batch was sealed by its caller.
+    Sealed { id: PartitionId },
+    /// This leader has a partition more.
+    Adopt { id: PartitionId, partition: Box<Moving<Settle>> },
+    /// It has moved to another leader.
+    Release { id: PartitionId },
+    /// It was created again under another id.
+    Renamed { id: PartitionId, topic_id: Uuid },
+    /// No open batch lingers any more: somebody waits for memory.
+    Hurry,
+    /// The broker has moved.
+    Moved(Address),
+    /// Give up everything, and end.
+    Stop,
+}
+
+/// What producers and their tasks share for errors' sake.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) delivery_timeout: Duration,
+}
+
+/// The producer's identity, or why there is none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum IdentityState {
+    #[default]
+    Unknown,
+    Known(Identity),
+    Failed(Reason),
+}
+
+pub(super) struct Leader {
+    pub(super) network: Arc<Network>,
+    pub(super) lane: Lane,
+    pub(super) limits: Arc<Limits>,
+    pub(super) table: Arc<Table>,
+    pub(super) accumulator: Accumulator<Settle>,
+    pub(super) inbox: mpsc::UnboundedReceiver<Message>,
+    /// This task's own address, for the partitions it takes charge of.
+    pub(super) address: mpsc::WeakUnboundedSender<Message>,
+    pub(super) router: mpsc::UnboundedSender<Request>,
+    pub(super) identity: watch::Receiver<IdentityState>,
+    /// Why no batch can be sent at all.
+    pub(super) failed: Option<Reason>,
+    pub(super) names: Names,
+    pub(super) is_answered: bool,
+}
+
+/// Messages taken at once.
+const MESSAGES: usize = 64;
+
+impl Leader {
+    pub(super) async fn run(mut self) {
+        let runtime = self.network.runtime.clone();
+        let mut timer = Timer::new(&runtime);
+        let mut messages = Vec::with_capacity(MESSAGES);
+        self.adopt_identity();
+        loop {
+            self.pump();
+            let timeout = self.accumulator.poll_timeout();
+            tokio::select! {
+                biased;
+                event = self.lane.next() => self.handle_lane(event),
+                received = self.inbox.recv_many(&mut messages, MESSAGES) => {
+                    if received == 0 {
+                        return self.stop();
+                    }
+                    for message in messages.drain(..) {
+                        if matches!(message, Message::Stop) {
+                            return self.stop();
+                        }
+                        self.handle(message);
+                    }
+                }
+                changed = self.identity.changed() => match changed {
+                    Ok(()) => self.adopt_identity(),
+                    // The router is gone, and with it whoever could route what is left.
+                    Err(_) => return self.stop(),
+                },
+                () = std::future::poll_fn(|cx| timer.poll(cx, timeout)) => {
+                    self.accumulator.handle_timeout(runtime.now());
+                }
+            }
+        }
+    }
+
+    /// Everything that can be done without waiting.
+    fn pump(&mut self) {
+        let now = self.network.runtime.now();
+        while let Some(id) = self.accumulator.poll_take() {
+            for batch in self.table.get(id).map(|partition| partition.take(&self.limits)).unwrap_or_default() {
+                self.accumulator.push(now, id, batch);
+            }
+            self.accumulator.handle_taken(now, id);
+        }
+        if let Some(reason) = &self.failed {
+            self.accumulator.fail_all(now, reason);
+        }
+        while let Some(Send { token, request, has_ids }) = self.accumulator.poll_request(now) {
+            // v13 has ids instead of names.
+            let mut call = if has_ids { Call::new(request) } else { Call::up_to(request, 12) };
+            call.is_answered = self.is_answered;
+            self.lane.send(token, Box::new(call), now + self.network.request_timeout);
+        }
+        while let Some(event) = self.accumulator.poll_event() {
+            match event {
+                Event::Settled { id, batch, result } => self.settle(id, batch, result),
+                Event::Refresh => drop(self.router.send(Request::Refresh)),
+                Event::NeedsNewerThan(identity) => drop(self.router.send(Request::NewEpoch(identity))),
+                Event::Left { id, partition } => self.leave(id, partition),
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        let now = self.network.runtime.now();
+        match message {
+            Message::First { id, since } => self.accumulator.handle_first(now, id, since),
+            Message::Sealed { id } => self.fetch_sealed(now, id),
+            Message::Adopt { id, partition } => {
+                let Some(shared) = self.table.get(id) else { return };
+                let since = shared.set_owner(self.address.upgrade());
+                self.accumulator.adopt(now, id, *partition, since);
+                self.fetch_sealed(now, id);
+            }
+            Message::Release { id } => self.accumulator.release(now, id),
+            Message::Renamed { id, topic_id } => self.accumulator.rename(id, topic_id),
+            Message::Hurry => self.accumulator.hurry(now),
+            Message::Moved(address) => {
+                self.lane = Lane::new(Arc::clone(&self.network), address);
+                let error = CallError::Lost { cause: Cause::Closed, sent: true };
+                self.accumulator.handle_all_failed(now, &error, self.network.runtime.random());
+            }
+            Message::Stop => {}
+        }
+    }
+
+    fn handle_lane(&mut self, event: LaneEvent) {
+        let now = self.network.runtime.now();
+        let random = self.network.runtime.random();
+        match event {
+            LaneEvent::Answer { token, version, frame } => {
+                match frame::decode_response::<ProduceRequest>(&frame, version) {
+                    Ok(response) => {
+                        // Before v6 the broker holds its answer back itself (KIP-219).
+                        if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms)
+                            && version >= 6
+                        {
+                            self.lane.mute(now + Duration::from_millis(throttle));
+                        }
+                        self.accumulator.handle_response(now, token, &response, random);
+                    }
+                    Err(error) => {
+                        let api = crate::wire::api::ApiKey::PRODUCE;
+                        let error = CallError::Lost { cause: Cause::Decode { api, error }, sent: true };
+                        self.accumulator.handle_failed(now, token, &error, random);
+                    }
+                }
+            }
+            LaneEvent::Sent { token } => self.accumulator.handle_sent(now, token, random),
+            LaneEvent::Failed { token, error } => self.accumulator.handle_failed(now, token, &error, random),
+            LaneEvent::Ready(_) | LaneEvent::Down(_) => {}
+        }
+    }
+
+    fn fetch_sealed(&mut self, now: Instant, id: PartitionId) {
+        for batch in self.table.get(id).map(|partition| partition.take_sealed()).unwrap_or_default() {
+            self.accumulator.push(now, id, batch);
+        }
+    }
+
+    fn adopt_identity(&mut self) {
+        let now = self.network.runtime.now();
+        let state = self.identity.borrow_and_update().clone();
+        match state {
+            IdentityState::Unknown => self.accumulator.set_identity(now, None),
+            IdentityState::Known(identity) => self.accumulator.set_identity(now, Some(identity)),
+            IdentityState::Failed(reason) => self.failed = Some(reason),
+        }
+    }
+
+    /// The partition goes back to the router, with what callers have sealed: its next task takes it all from there.
+    fn leave(&mut self, id: PartitionId, mut partition: Moving<Settle>) {
+        if let Some(shared) = self.table.get(id) {
+            shared.set_owner(None);
+            for batch in shared.take_sealed() {
+                partition.queue.push(batch);
+            }
+        }
+        let _ = self.router.send(Request::Left { id, partition: Box::new(partition) });
+    }
+
+    fn settle(&self, id: PartitionId, batch: Batch<Settle>, result: Result<crate::machine::sequence::Placed, Failure>) {
+        let Some(partition) = self.table.get(id) else { return };
+        settle(&partition, batch, result, &self.names, &self.limits);
+    }
+
+    fn stop(mut self) {
+        let now = self.network.runtime.now();
+        self.accumulator.fail_all(now, &Reason::Closed);
+        for id in self.accumulator.partitions().collect::<Vec<_>>() {
+            let Some(partition) = self.table.get(id) else { continue };
+            for batch in partition.close(&self.limits, Error::closed("producer")) {
+                self.accumulator.push(now, id, batch);
+            }
+        }
+        self.accumulator.fail_all(now, &Reason::Closed);
+        while let Some(event) = self.accumulator.poll_event() {
+            if let Event::Settled { id, batch, result } = event {
+                self.settle(id, batch, result);
+            }
+        }
+    }
+}
+
+/// Tells a batch's receipts what became of it.
+pub(super) fn settle(
+    partition: &Partition,
+    batch: Batch<Settle>,
+    result: Result<crate::machine::sequence::Placed, Failure>,
+    names: &Names,
+    limits: &Limits,
+) {
+    let Batch { sealed, receipts, .. } = batch;
+    let result = result.map_err(|failure| {
+        let fate = if failure.maybe_written { Fate::Unknown } else { Fate::NotWritten };
+        DeliveryError { error: error_of(failure.reason, partition, names), fate }
+    });
+    receipts.settle(result);
+    if let Some(buffer) = sealed.recycle() {
+        limits.pool.put(buffer);
+    }
+}
+
+fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
+    let topic_partition = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
+    let error = match reason {
+        Reason::Rejected(attempt) => attempt_error(attempt, &topic_partition),
+        Reason::Expired { last } => {
+            let limit = names.delivery_timeout;
+            let what = format!("{topic_partition} was not acknowledged within delivery_timeout ({limit:?})");
+            match last.map(|attempt| attempt_error(attempt, &topic_partition)) {
+                Some(last) => {
+                    Error::new(ErrorKind::Timeout, format!("{what}; the last attempt: {last}")).with_source(last)
+                }
+                None => Error::new(ErrorKind::Timeout, format!("{what}: no leader could be reached")),
+            }
+        }
+        Reason::NoIdentity(CallError::Unsupported(api)) => Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "idempotence needs a producer id, and {api}: use a newer broker, or turn it off with \
+                 idempotence(false) and accept that a retry may write a record twice"
+            ),
+        ),
+        Reason::NoIdentity(error) => error.into(),
+        Reason::IdentityRefused(code) => Error::broker(code, "a producer id, which idempotence needs"),
+        Reason::Closed => Error::closed("producer"),
+    };
+    error.with_partition(topic_partition)
+}
+
+fn attempt_error(attempt: Attempt, topic_partition: &TopicPartition) -> Error {
+    match attempt {
+        Attempt::Refused { code, message } => match message {
+            Some(message) => Error::broker(code, format_args!("a batch for {topic_partition} ({message})")),
+            None => Error::broker(code, format_args!("a batch for {topic_partition}")),
+        },
+        Attempt::Failed(error) => error.into(),
+        Attempt::Unmentioned => {
+            Error::new(ErrorKind::Protocol, format!("the broker's answer does not mention {topic_partition}"))
+        }
+    }
+}

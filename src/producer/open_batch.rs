@@ -1,0 +1,234 @@
+//! The open batch of a partition: the one place that callers and a leader's task share.
+//!
+//! A record is encoded under a lock that is held for its bytes alone. The task hears of two edges only: the first
+//! record of a batch (its linger starts), and a batch that is sealed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::budget::{Budget, Pool, STEP};
+use super::delivery::{Delivery, Receipts, Settle};
+use super::leader::Message;
+use super::record::Record;
+use crate::error::Error;
+use crate::machine::accumulator::PartitionId;
+use crate::machine::sequence::Batch;
+use crate::net::Runtime;
+use crate::record::BatchWriter;
+
+/// What all open batches of a producer have in common.
+pub(super) struct Limits {
+    pub(super) batch_size: usize,
+    pub(super) max_request_size: usize,
+    pub(super) delivery_timeout: Duration,
+    pub(super) runtime: Runtime,
+    pub(super) budget: Arc<Budget>,
+    pub(super) pool: Pool,
+}
+
+/// A partition as callers see it. Aligned, so that two neighbours' locks never share a cache line.
+#[repr(align(128))]
+pub(super) struct Partition {
+    pub(super) id: PartitionId,
+    pub(super) topic: Arc<str>,
+    pub(super) index: i32,
+    state: Mutex<State>,
+}
+
+struct State {
+    open: Option<Open>,
+    /// Sealed by callers, not yet fetched by the task, in order.
+    sealed: VecDeque<Batch<Settle>>,
+    /// Of the newest batch: when it is settled, so is everything before it.
+    last: Option<Arc<Receipts>>,
+    /// The task that has this partition now; none while it has no leader.
+    owner: Option<mpsc::UnboundedSender<Message>>,
+    closed: Option<Error>,
+    /// What the last batch grew to, so that the next one starts there.
+    usual_size: usize,
+}
+
+struct Open {
+    writer: BatchWriter,
+    settle: Settle,
+    since: Instant,
+}
+
+/// What became of an attempt to append.
+pub(super) enum Append {
+    Done {
+        delivery: Delivery,
+        /// A good moment to let others run.
+        may_yield: bool,
+    },
+    /// So many bytes of the budget are needed first; with them, the next attempt does not fail for memory.
+    NoMemory(usize),
+    Refused(Error),
+}
+
+impl Partition {
+    pub(super) fn new(id: PartitionId, topic: Arc<str>, index: i32) -> Self {
+        let state = State {
+            open: None,
+            sealed: VecDeque::new(),
+            last: None,
+            owner: None,
+            closed: None,
+            usual_size: BatchWriter::INITIAL_CAPACITY,
+        };
+        Self { id, topic, index, state: Mutex::new(state) }
+    }
+
+    /// Encodes a record into the open batch. `permit` is memory that the caller has waited for, in bytes, and whatever
+    /// of it is not used stays with the batch.
+    pub(super) fn append(&self, limits: &Limits, record: &Record<'_>, timestamp: i64, permit: &mut usize) -> Append {
+        let key = record.key.as_ref().map(|key| key.as_slice());
+        let value = record.value.as_ref().map(|value| value.as_slice());
+        let headers =
+            || record.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref().map(|value| value.as_slice())));
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(error) = &state.closed {
+            return Append::Refused(error.clone());
+        }
+        loop {
+            let open = match &mut state.open {
+                Some(open) => open,
+                None => {
+                    let mut settle = Settle::new(&self.topic, self.index, &limits.budget);
+                    settle.add_reserved(std::mem::take(permit));
+                    let capacity = state.usual_size.min(limits.batch_size);
+                    let writer =
+                        limits.pool.take().map_or_else(|| BatchWriter::new(capacity), BatchWriter::with_buffer);
+                    let since = limits.runtime.now();
+                    state.open.insert(Open { writer, settle, since })
+                }
+            };
+            open.settle.add_reserved(std::mem::take(permit));
+            // A record larger than a batch goes alone.
+            let is_first = open.writer.is_empty();
+            let limit = if is_first { limits.max_request_size } else { limits.batch_size };
+            let within = limit.min(open.settle.reserved());
+            match open.writer.append_within(within, timestamp, key, value, headers()) {
+                Ok(index) => {
+                    let delivery = open.settle.receipts().receipt(index);
+                    if is_first {
+                        state.last = Some(Arc::clone(open.settle.receipts()));
+                        let since = open.since;
+                        self.tell(state, Message::First { id: self.id, since });
+                    }
+                    let mut may_yield = index % YIELD_EVERY == YIELD_EVERY - 1;
+                    // What is as large as a batch can take no more.
+                    if state.open.as_ref().is_some_and(|open| open.writer.size() >= limits.batch_size) {
+                        self.seal(state, limits);
+                        may_yield = true;
+                    }
+                    return Append::Done { delivery, may_yield };
+                }
+                Err(size) => {
+                    let total = open.writer.size().saturating_add(size);
+                    if total > limit {
+                        if is_first {
+                            state.open = None;
+                            return Append::Refused(too_large(record, size, limits.max_request_size));
+                        }
+                        self.seal(state, limits);
+                        continue;
+                    }
+                    // It fits the batch; the batch needs memory.
+                    let missing = total - open.settle.reserved();
+                    let step = missing.max(STEP.min(limit.saturating_sub(open.settle.reserved())));
+                    if limits.budget.try_reserve(step) {
+                        open.settle.add_reserved(step);
+                    } else if limits.budget.try_reserve(missing) {
+                        open.settle.add_reserved(missing);
+                    } else {
+                        // What was waited for goes back and is asked for again in one piece: callers that each hold a
+                        // part and wait for the rest could wait for each other.
+                        let needed = missing + open.settle.take_reserved_if(is_first);
+                        if is_first {
+                            state.open = None;
+                        }
+                        return Append::NoMemory(needed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Seals the open batch, if there is one: for a flush. The task is told; the newest batch's receipts come back.
+    pub(super) fn flush(&self, limits: &Limits) -> Option<Arc<Receipts>> {
+        let mut state = self.lock();
+        self.seal(&mut state, limits);
+        state.last.clone().filter(|last| !last.is_settled())
+    }
+
+    /// Everything that waits here, the open batch too, sealed and in order.
+    pub(super) fn take(&self, limits: &Limits) -> VecDeque<Batch<Settle>> {
+        let mut state = self.lock();
+        let mut taken = std::mem::take(&mut state.sealed);
+        taken.extend(close(&mut state, limits));
+        taken
+    }
+
+    /// What callers have sealed; the open batch stays open.
+    pub(super) fn take_sealed(&self) -> VecDeque<Batch<Settle>> {
+        std::mem::take(&mut self.lock().sealed)
+    }
+
+    /// `owner` hears of edges from now on. What came before: whether an open batch has begun, and since when.
+    pub(super) fn set_owner(&self, owner: Option<mpsc::UnboundedSender<Message>>) -> Option<Instant> {
+        let mut state = self.lock();
+        state.owner = owner;
+        state.open.as_ref().map(|open| open.since)
+    }
+
+    /// Refuses every later append with `error`, and hands over what waits.
+    pub(super) fn close(&self, limits: &Limits, error: Error) -> VecDeque<Batch<Settle>> {
+        self.lock().closed.get_or_insert(error);
+        self.take(limits)
+    }
+
+    fn seal(&self, state: &mut State, limits: &Limits) {
+        if let Some(batch) = close(state, limits) {
+            state.sealed.push_back(batch);
+            if state.sealed.len() == 1 {
+                self.tell(state, Message::Sealed { id: self.id });
+            }
+        }
+    }
+
+    fn tell(&self, state: &State, message: Message) {
+        if let Some(owner) = &state.owner {
+            // A task that is gone has closed its partitions, or its runtime has ended and the router's guard does.
+            let _ = owner.send(message);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A caller that never waits still lets others run so often (see `Producer::enqueue`).
+const YIELD_EVERY: u32 = 128;
+
+fn close(state: &mut State, limits: &Limits) -> Option<Batch<Settle>> {
+    let Open { writer, mut settle, since } = state.open.take()?;
+    state.usual_size = writer.size();
+    settle.shrink_reserved(writer.size());
+    Some(Batch::new(writer.finish(), settle, since + limits.delivery_timeout))
+}
+
+fn too_large(record: &Record<'_>, size: usize, limit: usize) -> Error {
+    Error::new(
+        crate::ErrorKind::RecordTooLarge,
+        format!(
+            "a record for topic `{}` takes {size} bytes and its batch's header 61, which is more than max_request_size ({limit})",
+            record.topic.as_str()
+        ),
+    )
+}

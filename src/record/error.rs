@@ -1,0 +1,74 @@
+//! What can be wrong with a record batch.
+
+use super::header::Compression;
+use crate::wire::cursor::DecodeError;
+
+/// Why a batch cannot be read, or not written. A closed vocabulary; copied freely, since one bad batch may have to
+/// fail many records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The bytes are not the ones that were checksummed: damaged on a disk or on the way.
+    #[error("the batch's checksum is {found:08x} where its header says {expected:08x}")]
+    CorruptCrc {
+        /// What the header says.
+        expected: u32,
+        /// What the bytes give.
+        found: u32,
+    },
+    /// Fewer bytes than the batch, or its header, is long.
+    #[error("a batch of at least {needed} bytes in {remaining} bytes")]
+    Truncated {
+        /// How many bytes it takes.
+        needed: usize,
+        /// How many there are.
+        remaining: usize,
+    },
+    /// A length that no batch can have: negative, or below the header's own size.
+    #[error("a batch length of {0}")]
+    BadLength(i32),
+    /// A record count below zero.
+    #[error("a record count of {0}")]
+    BadCount(i32),
+    /// Offsets that are negative, or run over the end of 64 bits.
+    #[error("a batch from offset {base_offset}, {last_offset_delta} long")]
+    BadOffsets {
+        /// The first offset of the batch.
+        base_offset: i64,
+        /// The distance to its last one.
+        last_offset_delta: i32,
+    },
+    /// A record lies outside the offsets that its batch's header claims.
+    #[error("a record at offset delta {delta} in a batch that ends at {last}")]
+    BadOffsetDelta {
+        /// The record's distance from the first offset.
+        delta: i32,
+        /// The last distance there is.
+        last: i32,
+    },
+    /// The batch ends before the records do that its header claims.
+    #[error("{missing} of {claimed} records are missing from the batch")]
+    MissingRecords {
+        /// The count in the header.
+        claimed: u32,
+        /// How many were not there.
+        missing: u32,
+    },
+    /// A control record whose key is no control key.
+    #[error("a control record with a key of version {0}")]
+    BadControlKey(i16),
+    /// Another format than 2: message sets before Kafka 0.11, or one that does not exist yet.
+    #[error("this version of milena does not read record format {0}")]
+    UnsupportedMagic(i8),
+    /// The records are compressed.
+    #[error("this version of milena does not read batches compressed with {0}")]
+    Compressed(Compression),
+    /// A codec that Kafka does not define.
+    #[error("compression codec {0} is unknown")]
+    UnknownCodec(u8),
+    /// A batch that its own length fields could not describe.
+    #[error("a batch of {0} bytes or records is more than the format can say")]
+    TooLarge(usize),
+    /// A field runs over its end, or something is left behind the last one.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}

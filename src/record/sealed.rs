@@ -1,0 +1,107 @@
+//! A batch between its last record and its acknowledgement.
+
+use bytes::{Bytes, BytesMut};
+
+use super::header::{self, BatchHeader, CRC_AT, HEADER_SIZE, Identity};
+
+/// A full batch that waits for its turn, then for its acknowledgement.
+///
+/// **Stamped late, copied never** (but once in a rare case). The batch is one contiguous buffer, mutable until it is
+/// first sent, and shared read-only from then on: a request holds a clone, and a retry sends the same bytes. Only a
+/// new epoch asks for other bytes, and nearly always after the last clone is gone (answered, or its connection
+/// closed); then the buffer is taken back and patched in place. If a clone still lies in a socket's queue, those bytes
+/// must not change under it: the batch is copied. Header and records as two segments would save this copy, and cost a
+/// second `writev` segment and reference count in each of the millions of sends that need none.
+#[derive(Debug)]
+pub struct SealedBatch {
+    header: BatchHeader,
+    bytes: Batch,
+}
+
+#[derive(Debug)]
+enum Batch {
+    /// The header's place is still empty.
+    Unstamped(BytesMut),
+    /// As `header` says.
+    Stamped(Bytes),
+}
+
+impl SealedBatch {
+    /// `buffer` begins with room for `header`, and holds all else that `header` says.
+    pub(super) fn new(header: BatchHeader, buffer: BytesMut) -> Self {
+        Self { header, bytes: Batch::Unstamped(buffer) }
+    }
+
+    /// The header; its CRC and identity are those of the last stamp.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// Records in the batch.
+    pub fn len(&self) -> usize {
+        self.header.record_count() as usize
+    }
+
+    /// Nothing was appended: a broker refuses such a batch.
+    pub fn is_empty(&self) -> bool {
+        self.header.count == 0
+    }
+
+    /// Bytes, header included.
+    pub fn size(&self) -> usize {
+        self.header.size()
+    }
+
+    /// The greatest timestamp.
+    pub fn max_timestamp(&self) -> i64 {
+        self.header.max_timestamp
+    }
+
+    /// Writes who sends it and the CRC, and hands out the bytes to send. Under the same identity as before these are
+    /// the identical bytes, and nothing is computed again.
+    pub fn stamp(&mut self, identity: Identity) -> Bytes {
+        let taken = std::mem::replace(&mut self.bytes, Batch::Stamped(Bytes::new()));
+        let buffer = match taken {
+            Batch::Stamped(bytes) if self.header.identity() == identity => {
+                self.bytes = Batch::Stamped(bytes.clone());
+                return bytes;
+            }
+            Batch::Stamped(bytes) => bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..])),
+            Batch::Unstamped(buffer) => buffer,
+        };
+        let bytes = self.write_header(buffer, identity).freeze();
+        self.bytes = Batch::Stamped(bytes.clone());
+        bytes
+    }
+
+    /// The bytes of the last stamp: what was sent, and what a retry sends.
+    pub fn bytes(&self) -> Option<Bytes> {
+        match &self.bytes {
+            Batch::Unstamped(_) => None,
+            Batch::Stamped(bytes) => Some(bytes.clone()),
+        }
+    }
+
+    /// The buffer for another [`BatchWriter`](super::BatchWriter), unless a request still holds the bytes.
+    pub fn recycle(self) -> Option<BytesMut> {
+        match self.bytes {
+            Batch::Unstamped(buffer) => Some(buffer),
+            Batch::Stamped(bytes) => bytes.try_into_mut().ok(),
+        }
+    }
+
+    fn write_header(&mut self, mut buffer: BytesMut, identity: Identity) -> BytesMut {
+        self.header.producer_id = identity.producer_id;
+        self.header.producer_epoch = identity.producer_epoch;
+        self.header.base_sequence = identity.base_sequence;
+        self.header.attributes = self.header.attributes.with_transactional(identity.transactional);
+        if let Some(room) = buffer.first_chunk_mut::<HEADER_SIZE>() {
+            *room = self.header.encode();
+        }
+        self.header.crc = header::checksum(&buffer);
+        if let Some(room) = buffer.get_mut(CRC_AT..).and_then(<[u8]>::first_chunk_mut) {
+            *room = self.header.crc.to_be_bytes();
+        }
+        buffer
+    }
+}

@@ -1,0 +1,313 @@
+//! No bytes that a broker can send make the decoder panic, or reserve more than a small multiple of what was sent.
+//!
+//! Three attacks on the responses of every API in every version: lengths and counts set to their edges at every offset
+//! of a legal frame, frames cut at every byte and with bits flipped, and frames made for amplification: as many of the
+//! smallest items as fit. `MILENA_CASES=300 cargo test --release --test hostile_wire -- --nocapture` attacks more frames
+//! per message and version than the usual 2, and prints how many mutants there were.
+#![allow(clippy::print_stdout, reason = "figures for whoever asks with --nocapture")]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use arbitrary::Unstructured;
+use bytes::Bytes;
+use milena::fuzzing::{Visit, each_request, entropy};
+use milena::wire::api::ApiKey;
+use milena::wire::frame::{decode_api_versions, decode_response, encode_body};
+use milena::wire::message::{Context, Field, Kind, Request, Wire};
+
+/// A decoded response may take this many bytes for each byte of its frame. An empty string in a list of strings is one
+/// byte on the wire, and a pointer, a length and two reference counts in memory.
+const RATIO: usize = 48;
+/// What does not depend on the frame: its own reference count, a first unknown tag.
+const CONSTANT: usize = 512;
+
+const SEED: u64 = 20_261_121;
+
+/// Decodes as the client does; returns the peak of what was allocated meanwhile, and whether it was a response.
+fn attack<R: Request>(version: i16, frame: &Bytes) -> (usize, bool) {
+    let mut decoded = false;
+    let run = || {
+        allocation_counter::measure(|| {
+            decoded = decode_response::<R>(frame, version).is_ok();
+            if R::API == ApiKey::API_VERSIONS {
+                let _ = decode_api_versions(frame, version);
+            }
+        })
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(allocated) => {
+            let peak = usize::try_from(allocated.bytes_max).unwrap();
+            let allowed = RATIO * frame.len() + CONSTANT;
+            assert!(peak <= allowed, "{} v{version}: {peak} bytes for {}: {frame:02x?}", R::API, frame.len());
+            (peak, decoded)
+        }
+        Err(panic) => {
+            println!("{} v{version} panics: {frame:02x?}", R::API);
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// A correlation id, the header's empty tags if it has some, and a body.
+fn frame_of<R: Request>(version: i16, body: &[u8]) -> Vec<u8> {
+    let tags: &[u8] = if R::FLEXIBLE.contains(version) && R::API != ApiKey::API_VERSIONS { &[0] } else { &[] };
+    [&[0, 0, 0, 1], tags, body].concat()
+}
+
+#[test]
+fn mutated_frames() {
+    struct Mutate {
+        frames: usize,
+        mutants: u64,
+        decoded: u64,
+    }
+    impl Mutate {
+        fn attack<R: Request>(&mut self, version: i16, frame: Vec<u8>) {
+            let (_, decoded) = attack::<R>(version, &Bytes::from(frame));
+            self.mutants += 1;
+            self.decoded += u64::from(decoded);
+        }
+
+        fn mutants<R: Request>(&mut self, version: i16, frame: &[u8], rng: &mut fastrand::Rng) {
+            // Offsets of a long frame repeat what those of a short one do.
+            let offsets = frame.len().min(250);
+            for end in 0..offsets {
+                self.attack::<R>(version, frame[..end].to_vec());
+            }
+            for bit in 0..frame.len().min(64) * 8 {
+                let mut mutant = frame.to_vec();
+                mutant[bit / 8] ^= 1 << (bit % 8);
+                self.attack::<R>(version, mutant);
+            }
+            // Whatever stands there, a length, a count or neither: every offset is set to every edge.
+            for at in 4..offsets {
+                let after = |width: usize| i64::try_from(frame.len().saturating_sub(at + width)).unwrap();
+                for edge in [-1, 0, 1, i64::from(i32::MAX), after(4) + 1, i64::from(i32::MIN)] {
+                    let edge = i32::try_from(edge).unwrap();
+                    self.attack::<R>(version, spliced(frame, at, 4, &edge.to_be_bytes()));
+                }
+                for edge in [-1, 0, 1, i64::from(i16::MAX), after(2) + 1] {
+                    let edge = i16::try_from(edge).unwrap_or(i16::MAX);
+                    self.attack::<R>(version, spliced(frame, at, 2, &edge.to_be_bytes()));
+                }
+                for edge in [&[0u8][..], &[1], &[2], &[0x7f], &[0xff, 0x7f], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
+                    self.attack::<R>(version, spliced(frame, at, 1, edge));
+                }
+                // A compact length is one more than what it counts.
+                self.attack::<R>(version, spliced(frame, at, 1, &uvarint(u32::try_from(after(1) + 2).unwrap())));
+            }
+            // Several at once.
+            for _ in 0..offsets {
+                let mut mutant = frame.to_vec();
+                for _ in 0..rng.usize(2..6) {
+                    let at = rng.usize(..mutant.len());
+                    mutant[at] = [0, 1, 2, 0x7f, 0x80, 0xff, rng.u8(..)][rng.usize(..7)];
+                }
+                self.attack::<R>(version, mutant);
+            }
+        }
+    }
+    impl Visit for Mutate {
+        fn request<R>(&mut self)
+        where
+            R: Request + Clone + Debug + PartialEq,
+            R::Response: Clone + Debug + PartialEq,
+        {
+            for version in R::VERSIONS.first..=R::VERSIONS.last {
+                let flexible = R::FLEXIBLE.contains(version);
+                let mut rng = fastrand::Rng::with_seed(SEED + (R::API.0 as u64) * 100 + version as u64);
+                for _ in 0..self.frames {
+                    let noise = entropy(&mut rng, 400);
+                    let cx = Context { version, flexible, nullable: false };
+                    let response = R::Response::arbitrary(&mut Unstructured::new(&noise), cx).unwrap();
+                    let frame = frame_of::<R>(version, &encode_body(&response, version, flexible).unwrap());
+                    let (_, decoded) = attack::<R>(version, &Bytes::from(frame.clone()));
+                    assert!(decoded, "{} v{version} does not decode before it is mutated", R::API);
+                    self.mutants::<R>(version, &frame, &mut rng);
+                }
+            }
+        }
+    }
+    let frames = std::env::var("MILENA_CASES").map_or(2, |cases| cases.parse().expect("MILENA_CASES is a number"));
+    let mut mutate = Mutate { frames, mutants: 0, decoded: 0 };
+    each_request(&mut mutate);
+    let Mutate { mutants, decoded, .. } = mutate;
+    println!("{mutants} mutants, of which {decoded} were still responses; seed {SEED}");
+    assert!(mutants > 10_000 && decoded > mutants / 100);
+}
+
+/// `frame` with the `width` bytes at `at` replaced.
+fn spliced(frame: &[u8], at: usize, width: usize, bytes: &[u8]) -> Vec<u8> {
+    let behind = frame.len().min(at + width);
+    [&frame[..at], bytes, &frame[behind..]].concat()
+}
+
+/// For every list of every response: a frame that is little more than that list, full of the smallest items there are,
+/// each with some unknown tags or none. The worst of them is what a hostile broker can get out of one byte.
+#[test]
+fn smallest_items() {
+    struct Amplify {
+        /// Percent of a byte allocated per byte received, by API, with the place.
+        worst: BTreeMap<ApiKey, (usize, String)>,
+    }
+    impl Visit for Amplify {
+        fn request<R>(&mut self)
+        where
+            R: Request + Clone + Debug + PartialEq,
+            R::Response: Clone + Debug + PartialEq,
+        {
+            let Kind::Struct(_, fields) = <R::Response as Wire>::KIND else { unreachable!() };
+            for version in R::VERSIONS.first..=R::VERSIONS.last {
+                let flexible = R::FLEXIBLE.contains(version);
+                for list in lists(fields, version) {
+                    for tags in if flexible { &[0, 1, 2, 5, 9][..] } else { &[0] } {
+                        let mut smallest = Smallest { version, flexible, count: 300, tags: *tags, bytes: Vec::new() };
+                        smallest.message(fields, &list);
+                        let frame = Bytes::from(frame_of::<R>(version, &smallest.bytes));
+                        let place = format!("v{version}, {}, {tags} tags each", path(fields, &list));
+                        let (peak, decoded) = attack::<R>(version, &frame);
+                        assert!(decoded, "{} {place}: {:?}", R::API, decode_response::<R>(&frame, version).err());
+                        let ratio = 100 * peak / frame.len();
+                        let worst = self.worst.entry(R::API).or_default();
+                        if ratio > worst.0 {
+                            *worst = (ratio, place);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let mut amplify = Amplify { worst: BTreeMap::new() };
+    each_request(&mut amplify);
+    for (api, (percent, place)) in &amplify.worst {
+        println!("{api}: {}.{:02} bytes per byte ({place})", percent / 100, percent % 100);
+    }
+    assert!(amplify.worst.len() > 10);
+}
+
+/// The lists in a message, each as the indices of the fields that lead to it.
+fn lists(fields: &[Field], version: i16) -> Vec<Vec<usize>> {
+    let mut found = Vec::new();
+    for (i, field) in fields.iter().enumerate().filter(|(_, field)| field.spec.versions.contains(version)) {
+        let (inner, is_list) = match plain(field.kind) {
+            Kind::Array(item) => (plain(item), true),
+            other => (other, false),
+        };
+        if is_list {
+            found.push(vec![i]);
+        }
+        if let Kind::Struct(_, fields) = inner {
+            found.extend(lists(fields, version).into_iter().map(|rest| [vec![i], rest].concat()));
+        }
+    }
+    found
+}
+
+fn plain(kind: &'static Kind) -> &'static Kind {
+    if let Kind::Nullable(inner) = kind { inner } else { kind }
+}
+
+/// The names along a path.
+fn path(fields: &[Field], list: &[usize]) -> String {
+    let Some((first, rest)) = list.split_first() else { return String::new() };
+    let field = &fields[*first];
+    let inner = match plain(field.kind) {
+        Kind::Array(item) => plain(item),
+        other => other,
+    };
+    match inner {
+        Kind::Struct(_, fields) if !rest.is_empty() => format!("{}.{}", field.name, path(fields, rest)),
+        _ => field.name.to_owned(),
+    }
+}
+
+/// Writes the smallest message there is, but for one list.
+struct Smallest {
+    version: i16,
+    flexible: bool,
+    /// Items in that list.
+    count: u32,
+    /// Unknown tagged fields in every struct.
+    tags: u8,
+    bytes: Vec<u8>,
+}
+
+impl Smallest {
+    fn message(&mut self, fields: &'static [Field], list: &[usize]) {
+        let version = self.version;
+        let mut tagged = None;
+        for (i, field) in fields.iter().enumerate().filter(|(_, field)| field.spec.versions.contains(version)) {
+            let on_path = list.split_first().filter(|(first, _)| **first == i).map(|(_, rest)| rest);
+            match field.spec.tag {
+                None => self.value(field.kind, on_path),
+                Some(tag) if on_path.is_some() => tagged = Some((tag, field.kind, on_path)),
+                Some(_) => {}
+            }
+        }
+        if self.flexible {
+            self.bytes.extend(uvarint(u32::from(self.tags) + u32::from(tagged.is_some())));
+            if let Some((tag, kind, on_path)) = tagged {
+                let outer = std::mem::take(&mut self.bytes);
+                self.value(kind, on_path);
+                let inner = std::mem::replace(&mut self.bytes, outer);
+                self.bytes.extend(uvarint(tag));
+                self.bytes.extend(uvarint(u32::try_from(inner.len()).unwrap()));
+                self.bytes.extend(inner);
+            }
+            for tag in 0..self.tags {
+                self.bytes.extend([100 + tag, 0]);
+            }
+        }
+    }
+
+    fn value(&mut self, kind: &'static Kind, list: Option<&[usize]>) {
+        match plain(kind) {
+            Kind::Primitive(name) => {
+                let size = match *name {
+                    "int8" | "bool" => 1,
+                    "int16" | "uint16" => 2,
+                    "int32" | "uint32" => 4,
+                    "int64" | "float64" => 8,
+                    "uuid" => 16,
+                    "string" => return self.length(0, 2),
+                    "bytes" | "records" => return self.length(0, 4),
+                    other => panic!("how large is {other}?"),
+                };
+                self.bytes.extend(std::iter::repeat_n(0, size));
+            }
+            Kind::Array(item) => {
+                let count = match list {
+                    None => 0,
+                    Some([]) => self.count,
+                    Some(_) => 1,
+                };
+                self.length(count, 4);
+                for _ in 0..count {
+                    self.value(item, list);
+                }
+            }
+            Kind::Struct(_, fields) => self.message(fields, list.unwrap_or_default()),
+            Kind::Nullable(_) => unreachable!(),
+        }
+    }
+
+    fn length(&mut self, length: u32, width: usize) {
+        if self.flexible {
+            self.bytes.extend(uvarint(length + 1));
+        } else {
+            self.bytes.extend(&length.to_be_bytes()[4 - width..]);
+        }
+    }
+}
+
+fn uvarint(mut value: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}

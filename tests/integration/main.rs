@@ -1,0 +1,97 @@
+//! One suite, two kinds of cluster: the mock, and a real Kafka.
+//!
+//! `cargo test --test integration` runs it on the mock. With `KAFKA_BOOTSTRAP` (and what else `scripts/kafka run` sets)
+//! it runs on that cluster; `scripts/test` does so for every supported version. What needs a real broker is listed as
+//! ignored on the mock. `MILENA_REQUIRE_KAFKA=1` makes a missing broker a failure.
+#![allow(clippy::print_stdout, reason = "a test program reports")]
+#![allow(clippy::disallowed_methods, reason = "tests read clocks and spawn")]
+
+mod admin;
+mod cluster;
+mod console;
+mod consume;
+mod failover;
+mod million;
+mod produce;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cluster::Cluster;
+use libtest_mimic::{Arguments, Trial};
+
+/// A busy machine may be slow. Nothing here waits for so long unless something is broken.
+const LIMIT: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    let is_real = std::env::var_os("KAFKA_BOOTSTRAP").is_some();
+    if !is_real && std::env::var_os("MILENA_REQUIRE_KAFKA").is_some_and(|value| value == "1") {
+        println!("MILENA_REQUIRE_KAFKA=1, and KAFKA_BOOTSTRAP is not set: run this by scripts/test or scripts/kafka run");
+        return ExitCode::FAILURE;
+    }
+    let mut arguments = Arguments::from_args();
+    // The million's figures, and the kills, want the broker for themselves; the mock has none to share.
+    if is_real {
+        arguments.test_threads = Some(1);
+    } else {
+        println!("integration suite on the mock cluster; what is ignored needs a real Kafka: scripts/test");
+    }
+    let mut trials = Vec::new();
+    macro_rules! both {
+        ($($module:ident::$test:ident)*) => {
+            $(trials.push(trial(concat!(stringify!($module), "::", stringify!($test)), $module::$test));)*
+        };
+    }
+    macro_rules! real {
+        ($($module:ident::$test:ident)*) => {
+            $(trials.push(
+                trial(concat!(stringify!($module), "::", stringify!($test)), $module::$test).with_ignored_flag(!is_real),
+            );)*
+        };
+    }
+    both! {
+        admin::topics_are_created_described_listed_and_deleted
+        admin::refusals_are_typed_and_name_the_topic
+        admin::partitions_are_added
+        admin::the_cluster_is_described
+        produce::every_shape_of_record_comes_back
+        produce::receipts_tell_where_records_are
+        produce::every_kind_of_acks
+        produce::keyed_records_keep_their_order
+        produce::records_of_many_sizes
+        produce::sixteen_tasks_share_a_producer
+        produce::log_append_time
+        produce::bad_input
+        produce::a_topic_deleted_under_way
+        produce::partitions_added_under_way
+        consume::seek_and_position
+        consume::reset_policies
+        consume::offsets_are_committed_and_found_again
+        consume::a_stream_waits_for_what_comes
+        consume::bad_input
+        million::a_million_records
+    }
+    real! {
+        console::console_producer_to_ours
+        console::ours_to_console_consumer
+        console::compressed_batches_say_so
+        failover::a_killed_broker_loses_and_doubles_nothing
+        failover::a_stopped_broker_delays_nobody_else
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial<F>(name: &str, test: fn(Cluster) -> F) -> Trial
+where
+    F: Future<Output = ()> + 'static,
+{
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let cluster = Cluster::from_environment().await;
+            let test = test(cluster);
+            tokio::time::timeout(LIMIT, test).await.map_err(|_| format!("not done within {LIMIT:?}").into())
+        })
+    })
+}
