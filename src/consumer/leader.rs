@@ -212,8 +212,10 @@ impl Task {
                 }
                 Event::Stale => is_stale = true,
                 Event::Refused(code) => {
-                    let failing =
-                        self.failing.get_or_insert(Failing { since: self.core.now(), garbled: 0, is_reported: false });
+                    let failing = {
+                        let since = self.core.now();
+                        self.failing.get_or_insert(Failing { since, garbled: 0, is_reported: false })
+                    };
                     if !std::mem::replace(&mut failing.is_reported, true) {
                         let error = Error::broker(code, format_args!("fetching from broker {}", self.leader));
                         self.shared.fail_all(error);

@@ -509,7 +509,9 @@ impl Offsets {
                 _ => {}
             }
         }
-        gone.iter().for_each(|id| drop(self.at_home.remove(id)));
+        for id in &gone {
+            self.at_home.remove(id);
+        }
         problems.into_iter().for_each(|(id, problem)| self.report(id, problem));
         if !committed.is_empty() {
             self.outputs.push_back(Output::AskCommitted(committed));

@@ -112,6 +112,8 @@ impl Leader {
     /// Everything that can be done without waiting.
     fn pump(&mut self) {
         let now = self.network.runtime.now();
+        // Here as well as in the select: a flood of messages must not hold back lingers and deadlines.
+        self.accumulator.handle_timeout(now);
         while let Some(id) = self.accumulator.poll_take() {
             for batch in self.table.get(id).map(|partition| partition.take(&self.limits)).unwrap_or_default() {
                 self.accumulator.push(now, id, batch);
