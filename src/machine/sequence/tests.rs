@@ -444,6 +444,31 @@ fn an_epoch_that_others_bumped_is_adopted_between_batches() {
     assert_eq!((next.epoch, next.sequence), (1, 0));
 }
 
+/// Rows 4 and 20: the partition moved to a task that has not heard of the epoch, or of the id, which it uses already.
+/// Going back would make the broker take a new batch for one that it has.
+#[test]
+fn an_older_identity_is_never_gone_back_to() {
+    let third = Identity { id: 3, epoch: 0 };
+    let mut rig = Rig::new();
+    rig.expect_sequence(1, 0);
+    for (newest, older) in [(SECOND, [FIRST, FIRST]), (third, [FIRST, SECOND])] {
+        rig.identity = Some(newest);
+        rig.push(2, 2);
+        let (token, sent) = rig.send();
+        assert_eq!((sent.epoch, sent.sequence), (newest.epoch, 0));
+        rig.acknowledge(token, 4);
+        rig.push(3, 1);
+        for older in older {
+            rig.identity = Some(older);
+            assert!(!rig.can_start(), "{older:?} behind {newest:?}");
+        }
+        rig.identity = Some(newest);
+        let (token, sent) = rig.send();
+        assert_eq!((sent.epoch, sent.sequence), (newest.epoch, 2));
+        rig.acknowledge(token, 6);
+    }
+}
+
 /// No id yet, or none at the moment: only what is stamped can go.
 #[test]
 fn without_an_identity_nothing_new_is_sent() {
