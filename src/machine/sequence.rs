@@ -168,7 +168,9 @@ impl<R> PartitionQueue<R> {
     /// The size of what [`Self::start`] would send now, if it may send at all.
     pub fn startable(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
         let head = self.queue.front()?;
-        let is_free = self.in_flight.is_none() && self.retry_at.is_none_or(|at| at <= now);
+        // Past its deadline it only waits to be told so, or it would take another request's time.
+        let is_due = head.deadline > now && self.retry_at.is_none_or(|at| at <= now);
+        let is_free = self.in_flight.is_none() && is_due;
         let has_identity =
             !self.is_idempotent || head.stamp.is_some() || identity.is_some_and(|identity| self.can_use(identity));
         (is_free && has_identity).then(|| head.sealed.size())

@@ -313,6 +313,21 @@ fn what_is_in_flight_does_not_expire() {
     assert!(rig.queue.is_drained());
 }
 
+/// P4, row 13: after a long pause a driver may come to send before it comes to its timers.
+#[test]
+fn an_expired_batch_is_not_sent_any_more() {
+    let mut rig = Rig::new();
+    rig.push(1, 1);
+    rig.push(2, 1);
+    let first = rig.attempt(OPEN);
+    rig.pass(DELIVERY - ms(1201));
+    assert_eq!(rig.send().1, first);
+    rig.queue.recall();
+    rig.pass(ms(1));
+    assert!(!rig.can_start());
+    assert_eq!(rig.expire(), [(1, true), (2, false)]);
+}
+
 /// Row 20: the broker's memory of this producer is gone or another one, and this batch is in nobody's log.
 #[test]
 fn a_broker_that_lost_track_gets_the_batch_under_a_new_epoch() {
