@@ -397,3 +397,6 @@ fn reason_of(answer: &PartitionProduceResponse) -> Option<Arc<str>> {
     });
     record.or_else(|| answer.error_message.clone())
 }
+
+#[cfg(test)]
+mod tests;
