@@ -582,3 +582,17 @@ fn timers_are_exact_and_spurious_calls_do_nothing() {
     }
     assert_eq!(rig.accumulator.poll_timeout(), None);
 }
+
+/// A partition can leave between its linger's end and the driver's take. Whoever has it next takes the open batch;
+/// if this driver did, it would hold batches of a partition that is not its own any more.
+#[test]
+fn what_has_left_is_not_taken() {
+    let mut rig = Rig::new(2);
+    rig.first(0);
+    rig.first(1);
+    rig.pass(LINGER);
+    rig.accumulator.release(rig.now, 0);
+    assert!(!rig.accumulator.has(0) && rig.accumulator.has(1));
+    assert_eq!(rig.takes(), [1]);
+    assert_eq!(rig.events(), [Left(0)]);
+}
