@@ -190,7 +190,11 @@ impl Leader {
         }
     }
 
+    /// Unless the partition has left: then its batches are for its next leader, whoever has told this one of them.
     fn fetch_sealed(&mut self, now: Instant, id: PartitionId) {
+        if !self.accumulator.has(id) {
+            return;
+        }
         for batch in self.table.get(id).map(|partition| partition.take_sealed()).unwrap_or_default() {
             self.accumulator.push(now, id, batch);
         }
@@ -233,8 +237,11 @@ impl Leader {
         }
         self.accumulator.fail_all(now, &Reason::Closed);
         while let Some(event) = self.accumulator.poll_event() {
-            if let Event::Settled { id, batch, result } = event {
-                self.settle(id, batch, result);
+            match event {
+                Event::Settled { id, batch, result } => self.settle(id, batch, result),
+                // Settled by the router, which waits for this task's end.
+                Event::Left { id, partition } => self.leave(id, partition),
+                Event::Refresh | Event::NeedsNewerThan(_) => {}
             }
         }
     }
