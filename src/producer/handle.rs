@@ -277,6 +277,8 @@ impl Producer {
                             ),
                         ));
                     }
+                    // Counted first: what is opened from now on does not linger, and `hurry` finds what is open already.
+                    let _waiting = inner.limits.budget.queue();
                     self.hurry();
                     match runtime.until(deadline, inner.limits.budget.wait(bytes)).await {
                         Some(Some(granted)) => {

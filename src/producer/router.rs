@@ -155,9 +155,16 @@ impl Router {
         let mut pictures = self.core.metadata.watch();
         let mut timer = Timer::new(&runtime);
         let mut drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+        let mut swept = runtime.now();
         loop {
             let has_homeless = self.places.values().any(|place| matches!(place.home, Home::Router(_)));
-            let sweep = has_homeless.then(|| runtime.now() + SWEEP);
+            let now = runtime.now();
+            // Here and not in the select alone: a flood of requests must not hold back deadlines.
+            if has_homeless && swept + SWEEP <= now {
+                self.sweep();
+                swept = now;
+            }
+            let sweep = has_homeless.then_some(swept + SWEEP);
             tokio::select! {
                 biased;
                 request = self.inbox.recv() => match request {
@@ -190,7 +197,7 @@ impl Router {
                 () = async { match drain.as_mut() { Some(drain) => drain.await, None => std::future::pending().await } } => {
                     return self.stop().await;
                 }
-                () = std::future::poll_fn(|cx| timer.poll(cx, sweep)) => self.sweep(),
+                () = std::future::poll_fn(|cx| timer.poll(cx, sweep)) => {}
             }
         }
     }
@@ -324,6 +331,7 @@ impl Router {
             failed: None,
             names: self.settings.names.clone(),
             is_answered: self.settings.accumulator.acks != 0,
+            has_opened: false,
         };
         self.core.network.runtime.spawn(leader.run());
         self.leaders.insert(node, LeaderTask { messages: messages.clone(), address });
