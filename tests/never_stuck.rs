@@ -490,3 +490,26 @@ async fn records_for_a_leaderless_partition_expire_in_time_while_callers_ask_for
     }
     assert!(start.elapsed() <= 6 * SECOND, "{:?}", start.elapsed());
 }
+
+/// Row 30: an `enqueue` that is dropped before it is ready has enqueued nothing, also where it yields to others.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_enqueue_has_enqueued_nothing() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    let producer = builder(&cluster).connect().await.unwrap().producer().build().unwrap();
+    latency(&producer, 0).await;
+    let (mut kept, mut dropped) = (1, 0);
+    for n in 0..2_000 {
+        let mut enqueue = Box::pin(producer.enqueue(Record::to("t").value(format!("{n}"))));
+        match futures_util::poll!(&mut enqueue) {
+            std::task::Poll::Ready(receipt) => {
+                kept += 1;
+                drop(receipt.unwrap());
+            }
+            std::task::Poll::Pending => dropped += 1,
+        }
+    }
+    producer.flush().await;
+    assert!(dropped >= 10, "{dropped} of them yielded");
+    assert_eq!(cluster.log("t", 0).len(), kept);
+}
