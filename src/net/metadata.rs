@@ -260,7 +260,12 @@ async fn ask(
 
 fn endpoint(machine: &Metadata, seeds: &[Address], target: Target) -> Option<Endpoint> {
     match target {
-        Target::Seed(index) => Some(Endpoint { node: None, address: seeds.get(index)?.clone() }),
+        Target::Seed(index) => {
+            let address = seeds.get(index)?.clone();
+            // A seed that is a known broker is asked over that one's connection: in an outage its back-off is one.
+            let known = machine.cluster().brokers.values().find(|broker| address_of(broker) == address);
+            Some(Endpoint { node: known.map(|broker| broker.id), address })
+        }
         Target::Broker(id) => {
             let broker = machine.cluster().brokers.get(&id)?;
             Some(Endpoint { node: Some(id), address: address_of(broker) })

@@ -69,6 +69,8 @@ pub(super) struct Leader {
     pub(super) failed: Option<Reason>,
     pub(super) names: Names,
     pub(super) is_answered: bool,
+    /// An open batch more, since messages were last taken.
+    pub(super) has_opened: bool,
 }
 
 /// Messages taken at once.
@@ -95,6 +97,10 @@ impl Leader {
                             return self.stop();
                         }
                         self.handle(message);
+                    }
+                    // Whoever waits for memory said so when it began to, for what was open then (rule 17).
+                    if std::mem::take(&mut self.has_opened) && self.limits.budget.is_short() {
+                        self.accumulator.hurry(runtime.now());
                     }
                 }
                 changed = self.identity.changed() => match changed {
@@ -142,13 +148,17 @@ impl Leader {
     fn handle(&mut self, message: Message) {
         let now = self.network.runtime.now();
         match message {
-            Message::First { id, since } => self.accumulator.handle_first(now, id, since),
+            Message::First { id, since } => {
+                self.accumulator.handle_first(now, id, since);
+                self.has_opened = true;
+            }
             Message::Sealed { id } => self.fetch_sealed(now, id),
             Message::Adopt { id, partition } => {
                 let Some(shared) = self.table.get(id) else { return };
                 let since = shared.set_owner(self.address.upgrade());
                 self.accumulator.adopt(now, id, *partition, since);
                 self.fetch_sealed(now, id);
+                self.has_opened = true;
             }
             Message::Release { id } => self.accumulator.release(now, id),
             Message::Renamed { id, topic_id } => self.accumulator.rename(id, topic_id),
@@ -239,7 +249,7 @@ impl Leader {
         while let Some(event) = self.accumulator.poll_event() {
             match event {
                 Event::Settled { id, batch, result } => self.settle(id, batch, result),
-                // Settled by the router, which waits for this task's end.
+                // The router waits for this task's end, and settles what came back.
                 Event::Left { id, partition } => self.leave(id, partition),
                 Event::Refresh | Event::NeedsNewerThan(_) => {}
             }
