@@ -82,11 +82,11 @@ impl Rig {
     }
 
     fn assign(&mut self, index: i32, start: Start) {
-        self.machine.assign(self.now, index as u64, "t".into(), index, 0, start);
+        self.machine.assign(index as u64, "t".into(), index, 0, start);
     }
 
     fn seek(&mut self, generation: u64, start: Start) {
-        self.machine.seek(self.now, 0, generation, start);
+        self.machine.seek(0, generation, start);
     }
 
     fn released(&mut self, generation: u64, next: i64, why: Why) {
