@@ -152,6 +152,12 @@ impl<R> PartitionQueue<R> {
         }
     }
 
+    /// As after a long life under `identity`.
+    #[cfg(test)]
+    pub fn resume(&mut self, identity: Identity, next_sequence: i32) {
+        (self.identity, self.next_sequence) = (Some(identity), next_sequence);
+    }
+
     pub fn push(&mut self, batch: Batch<R>) {
         self.queue.push_back(batch);
     }
