@@ -59,11 +59,10 @@ impl Partition {
             None if self.is_old && sequence != 0 => return Verdict::Refused(ErrorCode::UNKNOWN_PRODUCER_ID),
             None => {}
             Some(producer) if epoch < producer.epoch => return Verdict::Refused(ErrorCode::INVALID_PRODUCER_EPOCH),
-            Some(producer) if epoch > producer.epoch => {
-                if sequence != 0 {
-                    return Verdict::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-                }
+            Some(producer) if epoch > producer.epoch && sequence != 0 => {
+                return Verdict::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
             }
+            Some(producer) if epoch > producer.epoch => {}
             Some(producer) => {
                 let mut known = producer.batches.iter();
                 if let Some(twin) = known.find(|known| known.first == sequence && i64::from(known.last) == last) {

@@ -10,7 +10,6 @@ use crate::record::{Batches, RawBatch};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::leader::produce::{PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse};
-use crate::wire::message::Records;
 
 const FOR_NOW: &[ErrorCode] = &[
     ErrorCode::NOT_ENOUGH_REPLICAS,
@@ -149,7 +148,7 @@ impl World {
         self.ledger.summary.requests += 1;
         let mut batches = Vec::new();
         for data in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
-            let bytes = data.records.clone().unwrap_or(Records::default()).0;
+            let bytes = data.records.clone().unwrap_or_default().0;
             let mut parsed = Batches::new(bytes.clone(), true);
             let (Some(Ok(batch)), None) = (parsed.next(), parsed.next()) else {
                 self.ledger.problems.push(format!("P11: not a batch: {bytes:?}"));

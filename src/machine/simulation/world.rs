@@ -3,6 +3,8 @@
 //! Everything that takes time is an event on one agenda. Tasks get their messages late and in bundles, as they do when
 //! a runtime is busy; a stall holds back all that the client would do, as a paused process does.
 
+mod router;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -20,9 +22,8 @@ pub(super) type Receipts = Vec<u32>;
 
 /// More than any history needs: one that takes more is a busy loop (P14).
 const MOST_EVENTS: u64 = 50_000;
-/// How often the router looks at partitions without a leader, and asks for a picture unasked.
+/// How often the router looks at partitions without a leader.
 const SWEEP: Micros = 100 * MS;
-const METADATA_MAX_AGE: Micros = 1000 * MS;
 
 #[derive(Debug)]
 pub(super) enum What {
@@ -53,13 +54,13 @@ pub(super) enum What {
 enum Message {
     First { id: PartitionId, since: Instant },
     Sealed { id: PartitionId },
-    Adopt { id: PartitionId, partition: Moving<Receipts> },
+    Adopt { id: PartitionId, partition: Box<Moving<Receipts>> },
     Release { id: PartitionId },
     Hurry,
 }
 
 enum Request {
-    Left { id: PartitionId, partition: Moving<Receipts> },
+    Left { id: PartitionId, partition: Box<Moving<Receipts>> },
     Refresh,
     NewEpoch(Identity),
 }
@@ -79,7 +80,7 @@ struct Shared {
 }
 
 enum Home {
-    Router(Moving<Receipts>),
+    Router(Box<Moving<Receipts>>),
     Leader(usize),
     Leaving,
 }
@@ -135,7 +136,7 @@ impl World {
                 queue.resume(Identity { id: 1, epoch: plan.first_epoch }, plan.first_sequence);
             }
             let name = PartitionName { topic: "t".into(), topic_id: Uuid::default(), index };
-            Home::Router(Moving { name, queue })
+            Home::Router(Box::new(Moving { name, queue }))
         };
         let mut world = Self {
             start,
@@ -353,7 +354,7 @@ impl World {
                     let shared = &mut self.shared[id as usize];
                     shared.owner = Some(node);
                     let since = shared.open.as_ref().map(|(_, since)| self.start + Duration::from_micros(*since));
-                    self.tasks[node].accumulator.adopt(now, id, partition, since);
+                    self.tasks[node].accumulator.adopt(now, id, *partition, since);
                     self.fetch_sealed(node, id);
                 }
                 Message::Release { id } => self.tasks[node].accumulator.release(now, id),
@@ -403,7 +404,7 @@ impl World {
                 Event::Settled { batch, result, .. } => self.settle(batch, result),
                 Event::Refresh => self.ask(Request::Refresh),
                 Event::NeedsNewerThan(spent) => self.ask(Request::NewEpoch(spent)),
-                Event::Left { id, partition } => self.leave(node, id, partition),
+                Event::Left { id, partition } => self.leave(node, id, Box::new(partition)),
             }
         }
         // Behind the events, so that the ledger knows by now what ended before.
@@ -420,7 +421,7 @@ impl World {
         }
     }
 
-    fn leave(&mut self, node: usize, id: PartitionId, mut partition: Moving<Receipts>) {
+    fn leave(&mut self, node: usize, id: PartitionId, mut partition: Box<Moving<Receipts>>) {
         self.shared[id as usize].owner = None;
         for batch in self.take_sealed(id) {
             partition.queue.push(batch);
@@ -445,109 +446,6 @@ impl World {
         let (now, random) = (self.instant(), self.random.next());
         act(&mut self.tasks[node].accumulator, now, random);
         self.pump(node);
-    }
-
-    fn ask(&mut self, request: Request) {
-        self.requests.push_back(request);
-        let delay = self.random.below(MS / 4);
-        self.after(delay, What::RouterWake);
-    }
-
-    fn route(&mut self) {
-        while let Some(request) = self.requests.pop_front() {
-            match request {
-                Request::Left { id, partition } => {
-                    self.homes[id as usize] = Home::Router(partition);
-                    self.place(id);
-                }
-                Request::Refresh => self.refresh(),
-                Request::NewEpoch(spent) if self.identity == Some(spent) => {
-                    if spent.epoch < i16::MAX - 1 {
-                        self.set_identity(Some(Identity { epoch: spent.epoch + 1, ..spent }));
-                    } else {
-                        self.set_identity(None);
-                        self.init_producer_id();
-                    }
-                }
-                Request::NewEpoch(_) => {}
-            }
-        }
-    }
-
-    fn init_producer_id(&mut self) {
-        if !std::mem::replace(&mut self.is_initializing, true) {
-            let delay = self.random.between(0, 2 * self.plan.delay);
-            self.after(delay, What::InitProducerId);
-        }
-    }
-
-    fn set_identity(&mut self, identity: Option<Identity>) {
-        self.identity = identity;
-        for node in 0..self.plan.nodes {
-            let delay = self.random.between(0, self.plan.identity_delay);
-            self.after(delay, What::HearIdentity(node));
-        }
-    }
-
-    fn refresh(&mut self) {
-        if !std::mem::replace(&mut self.is_refreshing, true) {
-            let picture = self.logs.iter().map(|log| (log.leader, log.leader_epoch)).collect();
-            let delay = self.random.between(0, self.plan.metadata_delay);
-            self.after(delay, What::Picture(picture));
-        }
-    }
-
-    fn handle_picture(&mut self, picture: &[(Option<usize>, u32)]) {
-        self.is_refreshing = false;
-        for (id, (leader, epoch)) in (0..).zip(picture) {
-            // Pictures never go back.
-            if *epoch >= self.picture[id as usize].1 {
-                self.picture[id as usize] = (*leader, *epoch);
-            }
-            self.place(id);
-        }
-    }
-
-    fn place(&mut self, id: PartitionId) {
-        let Some(node) = self.picture[id as usize].0 else { return };
-        let home = &mut self.homes[id as usize];
-        match home {
-            Home::Leader(old) if *old != node => {
-                let old = *old;
-                *home = Home::Leaving;
-                self.tell(old, Message::Release { id });
-            }
-            Home::Router(_) => {
-                if let Home::Router(partition) = std::mem::replace(home, Home::Leader(node)) {
-                    self.tell(node, Message::Adopt { id, partition });
-                }
-            }
-            Home::Leader(_) | Home::Leaving => {}
-        }
-    }
-
-    /// Partitions without a leader: what callers sealed comes here, and expires here.
-    fn sweep(&mut self) {
-        let now = self.instant();
-        for id in 0..self.plan.partitions as PartitionId {
-            if !matches!(self.homes[id as usize], Home::Router(_)) {
-                continue;
-            }
-            let taken = self.take(id);
-            let Home::Router(moving) = &mut self.homes[id as usize] else { continue };
-            taken.into_iter().for_each(|batch| moving.queue.push(batch));
-            let expired: Vec<_> = std::iter::from_fn(|| moving.queue.poll_expired(now)).collect();
-            for (batch, failure) in expired {
-                self.settle(batch, Err(failure));
-            }
-        }
-        if self.now % METADATA_MAX_AGE < SWEEP || self.picture.iter().any(|(leader, _)| leader.is_none()) {
-            self.refresh();
-        }
-        let all_is_appended = self.is_stopped || self.is_last && self.appended == self.plan.records;
-        if !all_is_appended || self.ledger.pending > 0 {
-            self.after(SWEEP, What::Sweep);
-        }
     }
 
     fn move_leader(&mut self) {
