@@ -141,8 +141,15 @@ impl<R> Accumulator<R> {
         }
     }
 
-    /// A batch was sealed by its caller.
+    /// Whether it has this partition: only then may its batches be taken and [pushed](Self::push), since the partition
+    /// may have left with an event that the driver has not come to.
+    pub fn has(&self, id: PartitionId) -> bool {
+        self.slots.contains_key(&id)
+    }
+
+    /// A batch was sealed by its caller. The partition must be here.
     pub fn push(&mut self, now: Instant, id: PartitionId, batch: Batch<R>) {
+        debug_assert!(self.has(id), "nobody would ever send the batch, or tell its receipts");
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.queue.push(batch);
             self.update(now, id);
@@ -181,7 +188,8 @@ impl<R> Accumulator<R> {
 
     /// The next partition whose open batch is to be taken and pushed.
     pub fn poll_take(&mut self) -> Option<PartitionId> {
-        self.takes.pop_front()
+        // What has left meanwhile is for its next leader to take.
+        std::iter::from_fn(|| self.takes.pop_front()).find(|id| self.slots.contains_key(id))
     }
 
     /// The next request: the heads of as many ready partitions as fit, at least one.
@@ -397,3 +405,6 @@ fn reason_of(answer: &PartitionProduceResponse) -> Option<Arc<str>> {
     });
     record.or_else(|| answer.error_message.clone())
 }
+
+#[cfg(test)]
+mod tests;

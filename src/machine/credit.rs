@@ -71,3 +71,67 @@ impl Credit {
         self.pool_used = self.pool_used - before + used.saturating_sub(self.share);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_kept_and_the_rest_is_for_whoever_comes_first() {
+        let mut credit = Credit::new(10_000, 1_000);
+        credit.assign([1, 2, 3]);
+        assert_eq!(credit.offer(1, 1_000), Some(1_000));
+        let mut taken = 0;
+        while let Some(bytes) = credit.offer(1, 1_000) {
+            credit.take(1, bytes);
+            taken += bytes;
+        }
+        assert_eq!(taken, 8_000, "its own share, and the pool");
+        for id in [2, 3] {
+            assert_eq!(credit.offer(id, 1_000), Some(1_000));
+            credit.take(id, 1_000);
+            assert_eq!(credit.offer(id, 1_000), None);
+        }
+        assert_eq!(credit.used(), 10_000);
+        credit.give_back(1, 1_000);
+        assert_eq!(credit.offer(2, 1_000), Some(1_000));
+    }
+
+    #[test]
+    fn a_thousand_partitions_have_small_shares_and_stay_within_the_total() {
+        let mut credit = Credit::new(1_000_000, 100_000);
+        credit.assign(0..1_000);
+        let offers: Vec<_> = (0..1_000)
+            .map(|id| {
+                let offer = credit.offer(id, 100_000).unwrap();
+                credit.take(id, offer);
+                offer
+            })
+            .collect();
+        assert!(offers[0] == 100_000 && offers[999] == 500, "{offers:?}");
+        assert!(credit.used() <= 1_000_000, "{}", credit.used());
+    }
+
+    #[test]
+    fn a_budget_below_one_fetch_still_gives_something() {
+        let mut credit = Credit::new(10, 1_000);
+        credit.assign([1]);
+        assert_eq!(credit.offer(1, 1_000), Some(10));
+        credit.assign(0..100);
+        assert_eq!(credit.offer(50, 1_000), Some(1));
+    }
+
+    #[test]
+    fn a_new_assignment_keeps_the_account_of_those_that_stay() {
+        let mut credit = Credit::new(10_000, 1_000);
+        credit.assign([1, 2]);
+        credit.take(1, 3_000);
+        credit.take(2, 500);
+        credit.assign([1, 3]);
+        assert_eq!(credit.used(), 3_000);
+        // What the other one still had comes back to nobody.
+        credit.give_back(2, 500);
+        credit.give_back(1, 3_000);
+        assert_eq!((credit.used(), credit.pool_used), (0, 0));
+    }
+}

@@ -604,3 +604,6 @@ fn walk(records: Bytes, from: i64, check_crcs: bool) -> Walk {
     }
     Walk { fetched, next, fault, needs: batches.needs() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -564,3 +564,6 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,6 +129,8 @@ pub struct PartitionQueue<R> {
     in_flight: Option<(Token, Batch<R>)>,
     identity: Option<Identity>,
     next_sequence: i32,
+    /// Ids from before `identity`'s, which ran out of epochs: whoever still offers one has not heard of it yet.
+    former_ids: Vec<i64>,
     /// The epoch under which an outcome stayed open: what comes next needs a newer one.
     spent: Option<Identity>,
     retry_at: Option<Instant>,
@@ -143,6 +145,7 @@ impl<R> PartitionQueue<R> {
             in_flight: None,
             identity: None,
             next_sequence: 0,
+            former_ids: Vec::new(),
             spent: None,
             retry_at: None,
             backoff: Backoff::new(retry_backoff, retry_backoff_max),
@@ -165,10 +168,11 @@ impl<R> PartitionQueue<R> {
     /// The size of what [`Self::start`] would send now, if it may send at all.
     pub fn startable(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
         let head = self.queue.front()?;
-        let is_free = self.in_flight.is_none() && self.retry_at.is_none_or(|at| at <= now);
-        let has_identity = !self.is_idempotent
-            || head.stamp.is_some()
-            || identity.is_some_and(|identity| self.spent != Some(identity));
+        // Past its deadline it only waits to be told so, or it would take another request's time.
+        let is_due = head.deadline > now && self.retry_at.is_none_or(|at| at <= now);
+        let is_free = self.in_flight.is_none() && is_due;
+        let has_identity =
+            !self.is_idempotent || head.stamp.is_some() || identity.is_some_and(|identity| self.can_use(identity));
         (is_free && has_identity).then(|| head.sealed.size())
     }
 
@@ -183,11 +187,7 @@ impl<R> PartitionQueue<R> {
         if batch.stamp.is_none() {
             let sequence = match identity.filter(|_| self.is_idempotent) {
                 Some(identity) => {
-                    if self.identity != Some(identity) {
-                        self.identity = Some(identity);
-                        self.next_sequence = 0;
-                        self.spent = None;
-                    }
+                    self.adopt(identity);
                     let sequence = self.next_sequence;
                     self.next_sequence = advance(sequence, batch.sealed.len());
                     sequence
@@ -311,6 +311,31 @@ impl<R> PartitionQueue<R> {
         Some(self.retry_at.filter(|at| *at > now).map_or(head.deadline, |at| at.min(head.deadline)))
     }
 
+    /// Whether a new batch may be stamped with `identity`. It must not be older than what was used before:
+    ///
+    /// 1. This partition goes on under epoch 1, from sequence 0, at the task of one leader.
+    /// 2. It moves to another leader, whose task has not heard of epoch 1, and offers epoch 0.
+    /// 3. Under epoch 0 it would be refused, and come back to epoch 1 with sequence 0: which the broker has, from
+    ///    step 1, so that it would take the batch for a duplicate and acknowledge what it never wrote.
+    fn can_use(&self, identity: Identity) -> bool {
+        match self.identity {
+            None => true,
+            Some(own) if own == identity => self.spent != Some(own),
+            Some(own) if own.id == identity.id => own.epoch < identity.epoch,
+            Some(_) => !self.former_ids.contains(&identity.id),
+        }
+    }
+
+    fn adopt(&mut self, identity: Identity) {
+        let former = self.identity.replace(identity);
+        if former == Some(identity) {
+            return;
+        }
+        self.former_ids.extend(former.map(|former| former.id).filter(|id| *id != identity.id));
+        self.next_sequence = 0;
+        self.spent = None;
+    }
+
     /// A stamped batch leaves without an acknowledgement. If it is surely absent, its sequence is free for the next
     /// one; if not, no batch may follow it under this epoch.
     fn give_up(&mut self, batch: &Batch<R>) {
@@ -333,13 +358,4 @@ fn advance(sequence: i32, count: usize) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sequences_wrap_and_are_never_negative() {
-        assert_eq!(advance(0, 3), 3);
-        assert_eq!(advance(i32::MAX, 1), 0);
-        assert_eq!(advance(i32::MAX - 1, 5), 3);
-    }
-}
+mod tests;

@@ -200,7 +200,11 @@ impl Leader {
         }
     }
 
+    /// Unless the partition has left: then its batches are for its next leader, whoever has told this one of them.
     fn fetch_sealed(&mut self, now: Instant, id: PartitionId) {
+        if !self.accumulator.has(id) {
+            return;
+        }
         for batch in self.table.get(id).map(|partition| partition.take_sealed()).unwrap_or_default() {
             self.accumulator.push(now, id, batch);
         }
