@@ -157,7 +157,7 @@ impl Producer {
             }
             Err(Missing::Topic) => {
                 let name: Arc<str> = record.topic.as_str().into();
-                self.inner.core.metadata.want(&name, self.inner.auto_create);
+                self.inner.core.metadata.look_for(&name, self.inner.auto_create, None);
                 let cluster = self.inner.core.metadata.cluster();
                 let is_known = cluster.topics.get(&name).is_some_and(|topic| !topic.partitions.is_empty());
                 if is_known {
@@ -310,6 +310,7 @@ impl Producer {
         });
         let partitions = topic.grow(&inner.table, partitions);
         if !partitions.is_empty() {
+            inner.core.metadata.want(name, inner.auto_create);
             let _ = inner.router.send(Request::Register { topic: Arc::clone(topic), partitions });
         }
     }
