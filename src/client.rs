@@ -226,8 +226,11 @@ impl ClientBuilder {
             ("reconnect_backoff", self.reconnect_backoff, self.reconnect_backoff_max),
             ("retry_backoff", self.retry_backoff, self.retry_backoff_max),
         ] {
-            if max < first || max > MAX_DURATION {
-                let message = format!("{setting}: the maximum {max:?} must be between the first {first:?} and a year");
+            // Zero would make an outage a busy loop.
+            if first.is_zero() || max < first || max > MAX_DURATION {
+                let message = format!(
+                    "{setting} is {first:?} to {max:?}: the first must be above zero, the maximum no less, and at most a year"
+                );
                 return Err(Error::config(message));
             }
         }

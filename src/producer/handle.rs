@@ -1,5 +1,6 @@
 //! The producer's handle.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
@@ -129,6 +130,9 @@ impl Producer {
     /// Cancel-safe: a future that is dropped before it is ready has not enqueued its record. A loop that only enqueues
     /// still lets other tasks run: once in a while the future yields though it could go on.
     pub async fn enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
+        if is_time_to_yield() {
+            Yield::default().await;
+        }
         match self.try_append(&record, &mut 0, true) {
             Ok(delivery) => return Ok(delivery),
             Err(Missing::Turn) => Yield::default().await,
@@ -241,7 +245,7 @@ impl Producer {
         let runtime = &inner.core.network.runtime;
         let deadline = runtime.now() + inner.max_block;
         let mut missing = first;
-        let mut has_asked = false;
+        let mut asked = 0;
         loop {
             let mut permit = 0;
             match missing {
@@ -255,10 +259,10 @@ impl Producer {
                     let partitions = topic.await?.partitions.len();
                     self.register(&name, partitions);
                 }
-                // Partitions may have been added since: one fresh answer decides.
-                Missing::Partition(error) if has_asked => return Err(error),
+                // Partitions may have been added since: a fresh answer decides. The first may have been under way before.
+                Missing::Partition(error) if asked == 2 => return Err(error),
                 Missing::Partition(error) => {
-                    has_asked = true;
+                    asked += 1;
                     let Some(cluster) = runtime.until(deadline, inner.core.metadata.fresh()).await else {
                         return Err(error);
                     };
@@ -354,6 +358,20 @@ enum Missing {
 }
 
 const MAX_CLOSE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Every so many calls on a thread, and after each sealed batch, others get their turn, or a loop that only enqueues
+/// would starve a current-thread runtime for good.
+const YIELD_EVERY: u32 = 128;
+
+/// Counted per thread: one counter for all would be fought over.
+fn is_time_to_yield() -> bool {
+    thread_local! {
+        static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
+    let calls = CALLS.get().wrapping_add(1);
+    CALLS.set(calls);
+    calls.is_multiple_of(YIELD_EVERY)
+}
 
 /// Pending once.
 #[derive(Default)]
