@@ -136,7 +136,7 @@ impl Plan {
             unmentioned: rate(20, 100),
             hostile_answer: rate(100, 500),
             moves: rate(1, 6),
-            stalls: rate(0, 1),
+            stalls: rate(1, 4),
             expiries: rate(1, 10),
             leaderless: rate(200, 600),
         };
@@ -153,7 +153,7 @@ impl Plan {
             delivery_timeout: delivery_timeout.max(60 * MS),
             request_timeout,
             backoff: random.pick(&[10 * MS, 50 * MS]),
-            max_in_flight: random.between(1, 5) as usize,
+            max_in_flight: random.pick(&[1, 1, 2, 5]),
             max_request_size: random.pick(&[100, 300, 1 << 20]),
             batch_records: random.between(1, 4) as usize,
             records,

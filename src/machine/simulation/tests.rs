@@ -11,7 +11,7 @@
 use super::*;
 
 /// What fits in about five seconds of an unoptimised build.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 5000;
 
 #[test]
 fn promises_hold_in_every_history() {

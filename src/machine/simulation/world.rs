@@ -299,7 +299,8 @@ impl World {
         let shared = &mut self.shared[partition];
         let is_first = shared.open.is_none();
         let (records, since) = shared.open.get_or_insert_with(|| (Vec::new(), now));
-        records.push(self.ledger.enqueue(partition, *since, must_arrive));
+        // In a batch that was begun before, it shares that one's deadline.
+        records.push(self.ledger.enqueue(partition, *since, must_arrive && is_first));
         let is_full = records.len() >= self.plan.batch_records;
         let (owner, since) = (shared.owner, self.start + Duration::from_micros(*since));
         let mut messages = Vec::new();
