@@ -220,7 +220,9 @@ impl std::error::Error for Error {
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
         let kind = match &cause {
-            Cause::SetupTimeout { .. } | Cause::RequestTimeout { .. } => ErrorKind::Timeout,
+            Cause::ConnectTimeout { .. } | Cause::SetupTimeout { .. } | Cause::RequestTimeout { .. } => {
+                ErrorKind::Timeout
+            }
             Cause::Http
             | Cause::Tls
             | Cause::FrameSize { .. }

@@ -119,6 +119,27 @@ async fn strangers_are_recognised() {
     }
 }
 
+/// Python's, Go's and Node's servers wait for the end of the first line: our request has none.
+#[tokio::test]
+async fn a_patient_http_server_is_recognised_too() {
+    let address = server(|mut stream| async move {
+        let mut line = Vec::new();
+        while !line.contains(&b'\n') {
+            let mut part = [0; 64];
+            match stream.read(&mut part).await {
+                Ok(read @ 1..) => line.extend_from_slice(&part[..read]),
+                _ => return,
+            }
+        }
+        let _ = stream.write(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
+    })
+    .await;
+    let start = Instant::now();
+    let error = refusal(quick(&[&address]), SECOND * 5).await;
+    assert!(error.to_string().contains("an HTTP server answered"), "{error}");
+    assert!(start.elapsed() < ms(600), "within the set-up time-out: {:?}", start.elapsed());
+}
+
 #[tokio::test]
 async fn a_server_that_closes_at_once_may_want_tls() {
     let address = server(|stream| async move { drop(stream) }).await;

@@ -99,6 +99,11 @@ pub enum Cause {
     #[error("could not connect: {message}")]
     Connect { kind: std::io::ErrorKind, message: Arc<str> },
     #[error("no connection within {after:?} (connection_setup_timeout)")]
+    ConnectTimeout { after: Duration },
+    #[error(
+        "connected, but nobody answered within {after:?} (connection_setup_timeout): a broker that hangs, a listener \
+         that expects TLS, or no Kafka broker"
+    )]
     SetupTimeout { after: Duration },
     #[error("the connection broke: {message}")]
     Io { kind: std::io::ErrorKind, message: Arc<str> },
@@ -130,9 +135,10 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether trying again can help: a stranger on the port stays one until somebody changes a setting.
+    /// Whether trying again can help: a stranger on the port stays one until somebody changes a setting, and a client whose
+    /// tasks have ended stays closed.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Http | Self::Tls | Self::Refused(_))
+        !matches!(self, Self::Http | Self::Tls | Self::Refused(_) | Self::Closed)
     }
 }
 
@@ -210,7 +216,13 @@ const MAX_SILENT: usize = 64;
 
 #[derive(Debug)]
 enum State {
-    Negotiating { version: i16, correlation: i32, deadline: Instant },
+    Negotiating {
+        version: i16,
+        correlation: i32,
+        deadline: Instant,
+        /// When a peer that said nothing is asked in another way: see [`PROBE`].
+        probe_at: Option<Instant>,
+    },
     Ready(Arc<BrokerVersions>),
     Dead(Cause),
 }
@@ -256,13 +268,15 @@ enum Written {
     InFlight { correlation: i32 },
     Silent { token: Token, deadline: Instant },
     Negotiation,
+    Probe,
 }
 
 impl Connection {
     /// A connection whose stream has just been opened.
     pub fn new(now: Instant, config: Config) -> Self {
         let mut connection = Self {
-            state: State::Negotiating { version: 0, correlation: 0, deadline: now + config.setup_timeout },
+            // As `negotiate` makes it, at once.
+            state: State::Negotiating { version: 0, correlation: 0, deadline: now, probe_at: None },
             config,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -331,13 +345,14 @@ impl Connection {
     pub fn handle_frame(&mut self, now: Instant, frame: Bytes) {
         self.last_used = now;
         self.heard = true;
+        self.transmits.retain(|(_, written)| !matches!(written, Written::Probe));
         let correlation = match frame::peek_correlation(&frame) {
             Ok(correlation) => correlation,
             Err(error) => return self.die(Cause::Decode { api: self.head_api(), error }),
         };
         match self.state {
             State::Dead(_) => {}
-            State::Negotiating { version, correlation: expected, deadline } => {
+            State::Negotiating { version, correlation: expected, deadline, .. } => {
                 if correlation != expected {
                     return self.die(Cause::WrongCorrelation { expected, got: correlation });
                 }
@@ -369,6 +384,12 @@ impl Connection {
                 return self.die(Cause::SetupTimeout { after: self.config.setup_timeout });
             }
             _ => {}
+        }
+        if let State::Negotiating { probe_at, .. } = &mut self.state
+            && probe_at.take_if(|at| *at <= now).is_some()
+        {
+            let probe = Frame { segments: vec![Bytes::from_static(PROBE)] };
+            self.transmits.push_back((probe, Written::Probe));
         }
         // Deadlines need not ascend: a long poll may stand before a short request.
         if let Some(overdue) = self.in_flight.iter().find(|request| request.deadline <= now) {
@@ -406,7 +427,7 @@ impl Connection {
                 }
             }
             Written::Silent { token, .. } => self.events.push_back(Event::Sent { token }),
-            Written::Negotiation => {}
+            Written::Negotiation | Written::Probe => {}
         }
         Some(frame)
     }
@@ -419,7 +440,7 @@ impl Connection {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let setup = match &self.state {
             State::Dead(_) => return None,
-            State::Negotiating { deadline, .. } => Some(*deadline),
+            State::Negotiating { deadline, probe_at, .. } => Some(probe_at.unwrap_or(*deadline)),
             State::Ready(_) => None,
         };
         let deadlines = self.in_flight.iter().map(|r| r.deadline).chain(self.waiting.iter().map(|w| w.deadline));
@@ -455,7 +476,9 @@ impl Connection {
         let client_id = Some(&*self.config.client_id);
         match frame::encode_request(&request, RequestHeader { version, correlation, client_id }) {
             Ok(frame) => {
-                self.state = State::Negotiating { version, correlation, deadline };
+                // A second round has heard a broker already.
+                let probe_at = (!self.heard).then(|| deadline - self.config.setup_timeout / 10);
+                self.state = State::Negotiating { version, correlation, deadline, probe_at };
                 self.transmits.push_back((frame, Written::Negotiation));
             }
             // Only a client id of more than 32 KiB; the client's builder refuses it.
@@ -596,6 +619,11 @@ impl Connection {
 /// v3 names the client's software (KIP-511). v4 and v5 tell us nothing that we use, and Azure Event Hubs cuts the
 /// connection on them, so a first contact does not ask for more.
 const FIRST_API_VERSIONS: i16 = 3;
+
+/// Two empty lines. An HTTP server that still waits for the end of its first line answers them with `400 Bad Request`, and
+/// so says who it is. Sent when nine tenths of the set-up time-out have passed in silence; a broker that has been silent
+/// for so long, and only then answers, takes them for an absurd size and closes a connection that was all but given up.
+const PROBE: &[u8] = b"\r\n\r\n";
 
 /// Recognises who answers in another protocol by its first four bytes, read as a frame's size.
 fn stranger(prefix: [u8; 4]) -> Option<Stranger> {

@@ -5,6 +5,7 @@
 //! spurious `handle_timeout` does nothing, and every token gets exactly one event. Nothing here reads a clock, draws
 //! a random number or depends on the order of a hash map, so any history can be replayed.
 #![allow(missing_docs, reason = "private layer: documented where a reader needs it, not item by item")]
+#![cfg_attr(not(feature = "__internals"), allow(dead_code, reason = "getters that only tests and simulations read"))]
 
 pub mod accumulator;
 pub mod backoff;
@@ -14,3 +15,5 @@ pub mod fetch;
 pub mod metadata;
 pub mod offsets;
 pub mod sequence;
+#[cfg(test)]
+mod simulation;

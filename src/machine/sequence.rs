@@ -129,6 +129,8 @@ pub struct PartitionQueue<R> {
     in_flight: Option<(Token, Batch<R>)>,
     identity: Option<Identity>,
     next_sequence: i32,
+    /// Ids from before `identity`'s, which ran out of epochs: whoever still offers one has not heard of it yet.
+    former_ids: Vec<i64>,
     /// The epoch under which an outcome stayed open: what comes next needs a newer one.
     spent: Option<Identity>,
     retry_at: Option<Instant>,
@@ -143,10 +145,17 @@ impl<R> PartitionQueue<R> {
             in_flight: None,
             identity: None,
             next_sequence: 0,
+            former_ids: Vec::new(),
             spent: None,
             retry_at: None,
             backoff: Backoff::new(retry_backoff, retry_backoff_max),
         }
+    }
+
+    /// As after a long life under `identity`.
+    #[cfg(test)]
+    pub fn resume(&mut self, identity: Identity, next_sequence: i32) {
+        (self.identity, self.next_sequence) = (Some(identity), next_sequence);
     }
 
     pub fn push(&mut self, batch: Batch<R>) {
@@ -165,10 +174,12 @@ impl<R> PartitionQueue<R> {
     /// The size of what [`Self::start`] would send now, if it may send at all.
     pub fn startable(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
         let head = self.queue.front()?;
-        let is_free = self.in_flight.is_none() && self.retry_at.is_none_or(|at| at <= now);
-        let has_identity = !self.is_idempotent
-            || head.stamp.is_some()
-            || identity.is_some_and(|identity| self.spent != Some(identity));
+        // Past its deadline it only waits to be told so, or it would take another request's time.
+        let is_due =
+            (head.deadline > now || cfg!(milena_bug = "send_expired")) && self.retry_at.is_none_or(|at| at <= now);
+        let is_free = self.in_flight.is_none() && is_due;
+        let has_identity =
+            !self.is_idempotent || head.stamp.is_some() || identity.is_some_and(|identity| self.can_use(identity));
         (is_free && has_identity).then(|| head.sealed.size())
     }
 
@@ -180,14 +191,10 @@ impl<R> PartitionQueue<R> {
     /// Sends the head. Call it only when [`Self::startable`] says so, with the same arguments.
     pub fn start(&mut self, token: Token, identity: Option<Identity>) -> Option<Bytes> {
         let mut batch = self.queue.pop_front()?;
-        if batch.stamp.is_none() {
+        if batch.stamp.is_none() || cfg!(milena_bug = "stamp_retry_again") {
             let sequence = match identity.filter(|_| self.is_idempotent) {
                 Some(identity) => {
-                    if self.identity != Some(identity) {
-                        self.identity = Some(identity);
-                        self.next_sequence = 0;
-                        self.spent = None;
-                    }
+                    self.adopt(identity);
                     let sequence = self.next_sequence;
                     self.next_sequence = advance(sequence, batch.sealed.len());
                     sequence
@@ -206,7 +213,9 @@ impl<R> PartitionQueue<R> {
     /// The attempt `token` ended. Late answers of attempts that were taken back are ignored.
     pub fn handle_outcome(&mut self, now: Instant, token: Token, outcome: Outcome, random: u64) -> Resolution<R> {
         let nothing = Resolution { settled: None, refresh: false };
-        let Some((_, mut batch)) = self.in_flight.take_if(|(in_flight, _)| *in_flight == token) else {
+        let Some((_, mut batch)) =
+            self.in_flight.take_if(|(in_flight, _)| *in_flight == token || cfg!(milena_bug = "any_token"))
+        else {
             return nothing;
         };
         let attempt = match outcome {
@@ -225,13 +234,18 @@ impl<R> PartitionQueue<R> {
             Attempt::Unmentioned => (Action::Retry, false),
         };
         batch.maybe_written |= !is_absent;
+        if is_absent && cfg!(milena_bug = "forget_open") {
+            batch.maybe_written = false;
+        }
         match action {
             Action::Done | Action::Duplicate => {
                 self.backoff.reset();
                 let placed = Placed { base_offset: None, log_append_time: None };
                 Resolution { settled: Some((batch, Ok(placed))), refresh: false }
             }
-            Action::NewEpoch if self.is_idempotent && !batch.maybe_written => {
+            Action::NewEpoch
+                if self.is_idempotent && (!batch.maybe_written || cfg!(milena_bug = "open_under_new_epoch")) =>
+            {
                 // Never appended, so it may go out again under the next epoch, as sequence 0.
                 self.spent = self.identity;
                 batch.stamp = None;
@@ -240,6 +254,7 @@ impl<R> PartitionQueue<R> {
                 self.retry_at = Some(now + self.backoff.next_delay(random));
                 nothing
             }
+            Action::Retry if cfg!(milena_bug = "never_settled") && attempt == Attempt::Unmentioned => nothing,
             Action::Retry | Action::Refresh | Action::FindCoordinator => {
                 batch.last = Some(attempt);
                 self.queue.push_front(batch);
@@ -260,7 +275,7 @@ impl<R> PartitionQueue<R> {
         if self.is_idempotent
             && let Some((_, mut batch)) = self.in_flight.take()
         {
-            batch.maybe_written = true;
+            batch.maybe_written = !cfg!(milena_bug = "recall_is_absence");
             self.queue.push_front(batch);
         }
         if self.in_flight.is_none() {
@@ -308,7 +323,35 @@ impl<R> PartitionQueue<R> {
             return None;
         }
         let head = self.queue.front()?;
-        Some(self.retry_at.filter(|at| *at > now).map_or(head.deadline, |at| at.min(head.deadline)))
+        let is_to_come = |at: &Instant| *at > now && !cfg!(milena_bug = "back_off_without_timer");
+        Some(self.retry_at.filter(is_to_come).map_or(head.deadline, |at| at.min(head.deadline)))
+    }
+
+    /// Whether a new batch may be stamped with `identity`. It must not be older than what was used before:
+    ///
+    /// 1. This partition goes on under epoch 1, from sequence 0, at the task of one leader.
+    /// 2. It moves to another leader, whose task has not heard of epoch 1, and offers epoch 0.
+    /// 3. Under epoch 0 it would be refused, and come back to epoch 1 with sequence 0: which the broker has, from
+    ///    step 1, so that it would take the batch for a duplicate and acknowledge what it never wrote.
+    fn can_use(&self, identity: Identity) -> bool {
+        match self.identity {
+            None => true,
+            Some(own) if own == identity => self.spent != Some(own),
+            Some(own) if own.id == identity.id => own.epoch < identity.epoch || cfg!(milena_bug = "older_identity"),
+            Some(_) => !self.former_ids.contains(&identity.id),
+        }
+    }
+
+    fn adopt(&mut self, identity: Identity) {
+        let former = self.identity.replace(identity);
+        if former == Some(identity) {
+            return;
+        }
+        self.former_ids.extend(former.map(|former| former.id).filter(|id| *id != identity.id));
+        if !cfg!(milena_bug = "epoch_keeps_sequence") {
+            self.next_sequence = 0;
+        }
+        self.spent = None;
     }
 
     /// A stamped batch leaves without an acknowledgement. If it is surely absent, its sequence is free for the next
@@ -318,9 +361,9 @@ impl<R> PartitionQueue<R> {
         if self.identity != Some(identity) {
             return;
         }
-        if batch.maybe_written {
+        if batch.maybe_written && !cfg!(milena_bug = "reuse_open_sequence") {
             self.spent = Some(identity);
-        } else {
+        } else if !cfg!(milena_bug = "gap_after_rejection") {
             self.next_sequence = sequence;
         }
     }
@@ -328,18 +371,10 @@ impl<R> PartitionQueue<R> {
 
 /// Sequences wrap to 0 behind 2³¹−1 (rule 11).
 fn advance(sequence: i32, count: usize) -> i32 {
-    let next = (u64::from(sequence.cast_unsigned()) + count as u64) % (1 << 31);
+    let next = (u64::from(sequence.cast_unsigned()) + count as u64)
+        % (1 << if cfg!(milena_bug = "sequence_does_not_wrap") { 32 } else { 31 });
     next as i32
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sequences_wrap_and_are_never_negative() {
-        assert_eq!(advance(0, 3), 3);
-        assert_eq!(advance(i32::MAX, 1), 0);
-        assert_eq!(advance(i32::MAX - 1, 5), 3);
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! What producers, consumers and admin share of one client: the network, the brokers, the picture of the cluster.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::brokers::{Brokers, Class, Endpoint};
@@ -8,7 +9,7 @@ use super::connector::Address;
 use super::lane::Network;
 use super::metadata::{MetadataHandle, address_of};
 use crate::machine::backoff::Backoff;
-use crate::machine::connection::{Call, CallError};
+use crate::machine::connection::{Call, CallError, Cause};
 use crate::machine::metadata;
 use crate::wire::message::Request;
 
@@ -21,6 +22,8 @@ pub struct Core {
     pub retry_backoff: Duration,
     pub retry_backoff_max: Duration,
     pub api_timeout: Duration,
+    /// Which broker [`Route::Any`] is: the next one after each failure. Begins anywhere.
+    turn: AtomicUsize,
 }
 
 /// Who answers a request.
@@ -52,7 +55,8 @@ impl Core {
             seeds: seeds.len(),
         };
         let metadata = MetadataHandle::start(&network, Arc::clone(&brokers), seeds.clone(), config);
-        Self { network, brokers, metadata, seeds, retry_backoff, retry_backoff_max, api_timeout }
+        let turn = AtomicUsize::new(random_index(&network));
+        Self { network, brokers, metadata, seeds, retry_backoff, retry_backoff_max, api_timeout, turn }
     }
 
     pub fn now(&self) -> Instant {
@@ -75,12 +79,22 @@ impl Core {
         call: Call<R>,
         deadline: Instant,
     ) -> Result<R::Response, CallError> {
-        let endpoint = self.endpoint(route);
+        let turn = self.turn.load(Ordering::Relaxed);
+        let endpoint = self.endpoint(route, turn);
         let deadline = deadline.min(self.now() + self.network.request_timeout);
-        self.brokers.call(&endpoint, class, call, deadline).await
+        let answer = self.brokers.call(&endpoint, class, call, deadline).await;
+        if answer.is_err() {
+            // Only once for all who failed at this broker, or two of them would come back to the first of two brokers.
+            let _ = self.turn.compare_exchange(turn, turn.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        }
+        // Nothing is awaited on a runtime that has ended: its timers panic.
+        if answer.is_err() && self.metadata.is_over() {
+            return Err(CallError::Lost { cause: Cause::Closed, sent: true });
+        }
+        answer
     }
 
-    fn endpoint(&self, route: Route) -> Endpoint {
+    fn endpoint(&self, route: Route, turn: usize) -> Endpoint {
         let cluster = self.metadata.cluster();
         let known = |id: &i32| {
             let broker = cluster.brokers.get(id)?;
@@ -92,14 +106,13 @@ impl Core {
             Route::Node(node) => known(&node),
         };
         chosen.unwrap_or_else(|| {
-            let random = usize::try_from(self.network.runtime.random() >> 1).unwrap_or(0);
             match cluster.brokers.len() {
                 // `seeds` is not empty: the builder refuses that.
-                0 => Endpoint { node: None, address: self.seeds[random % self.seeds.len()].clone() },
+                0 => Endpoint { node: None, address: self.seeds[turn % self.seeds.len()].clone() },
                 n => cluster
                     .brokers
                     .keys()
-                    .nth(random % n)
+                    .nth(turn % n)
                     .and_then(known)
                     .unwrap_or_else(|| Endpoint { node: None, address: self.seeds[0].clone() }),
             }
@@ -107,5 +120,9 @@ impl Core {
     }
 }
 
+fn random_index(network: &Network) -> usize {
+    usize::try_from(network.runtime.random() >> 33).unwrap_or(0)
+}
+
 /// A broker that has not answered a metadata request for so long gets competition.
-const HEDGE_AFTER: Duration = Duration::from_millis(500);
+pub const HEDGE_AFTER: Duration = Duration::from_millis(500);

@@ -195,7 +195,7 @@ impl Lane {
         Box::pin(async move {
             let deadline = network.runtime.now() + limit;
             match network.runtime.until(deadline, network.connector.connect(&address)).await {
-                None => Err(Cause::SetupTimeout { after: limit }),
+                None => Err(Cause::ConnectTimeout { after: limit }),
                 Some(Ok(io)) => Ok(io),
                 Some(Err(error)) => Err(Cause::Connect { kind: error.kind(), message: error.to_string().into() }),
             }

@@ -11,7 +11,7 @@ mod runtime;
 
 pub use brokers::{Class, Endpoint};
 pub use connector::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
-pub use core::{Core, Route};
+pub use core::{Core, HEDGE_AFTER, Route};
 pub use lane::{AddressMap, Lane, LaneEvent, Network};
 pub use metadata::{Picture, address_of};
 pub use runtime::{Runtime, Timer, wall_clock_ms};

@@ -1,5 +1,6 @@
 //! `buffer_memory`: how many bytes may wait to be acknowledged.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
@@ -9,6 +10,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub(super) struct Budget {
     free: Semaphore,
     total: usize,
+    /// Callers that wait for memory now.
+    waiting: AtomicUsize,
 }
 
 /// The least that a growing batch takes at once: a per-record atomic costs 30 to 40 ns with two threads.
@@ -16,7 +19,7 @@ pub(super) const STEP: usize = 16 * 1024;
 
 impl Budget {
     pub(super) fn new(total: usize) -> Self {
-        Self { free: Semaphore::new(total), total }
+        Self { free: Semaphore::new(total), total, waiting: AtomicUsize::new(0) }
     }
 
     pub(super) fn total(&self) -> usize {
@@ -34,6 +37,17 @@ impl Budget {
         }
     }
 
+    /// Whether somebody waits for memory: then no batch should linger.
+    pub(super) fn is_short(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Counts a caller that is going to wait, until it is dropped.
+    pub(super) fn queue(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
+    }
+
     /// Waits for `bytes`, in the order of asking. Dropping the permit, or the future, gives them back.
     pub(super) async fn wait(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         self.free.acquire_many(u32::try_from(bytes).ok()?).await.ok()
@@ -46,6 +60,15 @@ impl Budget {
     /// Wakes everybody who waits: the producer is closed.
     pub(super) fn close(&self) {
         self.free.close();
+    }
+}
+
+/// A caller that waits for memory.
+pub(super) struct Waiting<'a>(&'a Budget);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -164,7 +164,7 @@ impl Receipts {
         Some(result.clone().map(|placed| RecordMetadata {
             topic: Arc::clone(&self.topic),
             partition: self.partition,
-            offset: placed.base_offset.map(|base| base + i64::from(index - first)),
+            offset: placed.base_offset.and_then(|base| base.checked_add(i64::from(index - first))),
             log_append_time: placed.log_append_time,
         }))
     }

@@ -129,17 +129,16 @@ impl Producer {
     /// Cancel-safe: a future that is dropped before it is ready has not enqueued its record. A loop that only enqueues
     /// still lets other tasks run: once in a while the future yields though it could go on.
     pub async fn enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
-        let mut permit = 0;
-        let (delivery, may_yield) = match self.try_append(&record, &mut permit) {
-            Ok(done) => done,
+        match self.try_append(&record, &mut 0, true) {
+            Ok(delivery) => return Ok(delivery),
+            Err(Missing::Turn) => Yield::default().await,
             Err(Missing::Refused(error)) => return Err(error),
-            Err(missing) => Box::pin(self.enqueue_slowly(&record, missing)).await?,
-        };
-        if may_yield {
-            // The record is in the buffer: whoever cancels here has its receipt dropped, as anywhere later.
-            Yield::default().await;
+            Err(missing) => return Box::pin(self.enqueue_slowly(&record, missing)).await,
         }
-        Ok(delivery)
+        match self.try_append(&record, &mut 0, false) {
+            Ok(delivery) => Ok(delivery),
+            Err(missing) => Box::pin(self.enqueue_slowly(&record, missing)).await,
+        }
     }
 
     /// Takes a record into the buffer if that needs no waiting.
@@ -149,16 +148,16 @@ impl Producer {
     /// while the buffer is full, [`Error::is_retriable`] is true.
     #[expect(clippy::result_large_err, reason = "the record comes back by value, without an allocation")]
     pub fn try_enqueue<'a>(&self, record: Record<'a>) -> Result<Delivery, TryEnqueueError<'a>> {
-        let error = match self.try_append(&record, &mut 0) {
-            Ok((delivery, _)) => return Ok(delivery),
+        let error = match self.try_append(&record, &mut 0, false) {
+            Ok(delivery) => return Ok(delivery),
             Err(Missing::Refused(error)) => error,
-            Err(Missing::Memory(_)) => {
+            Err(Missing::Memory(_) | Missing::Turn) => {
                 self.hurry();
                 self.buffer_full(record.topic.as_str())
             }
             Err(Missing::Topic) => {
                 let name: Arc<str> = record.topic.as_str().into();
-                self.inner.core.metadata.want(&name, self.inner.auto_create);
+                self.inner.core.metadata.look_for(&name, self.inner.auto_create, None);
                 let cluster = self.inner.core.metadata.cluster();
                 let is_known = cluster.topics.get(&name).is_some_and(|topic| !topic.partitions.is_empty());
                 if is_known {
@@ -219,7 +218,7 @@ impl Producer {
         }
     }
 
-    fn try_append(&self, record: &Record<'_>, permit: &mut usize) -> Result<(Delivery, bool), Missing> {
+    fn try_append(&self, record: &Record<'_>, permit: &mut usize, may_yield: bool) -> Result<Delivery, Missing> {
         let inner = &*self.inner;
         if inner.is_closed.load(Ordering::Relaxed) {
             return Err(Missing::Refused(Error::closed("producer")));
@@ -229,14 +228,15 @@ impl Producer {
         let partition = topic.partition_of(record, &inner.core.network.runtime).map_err(Missing::Partition)?;
         drop(topics);
         let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
-        match partition.append(&inner.limits, record, timestamp, permit) {
-            Append::Done { delivery, may_yield } => Ok((delivery, may_yield)),
+        match partition.append(&inner.limits, record, timestamp, permit, may_yield) {
+            Append::Done(delivery) => Ok(delivery),
+            Append::Yield => Err(Missing::Turn),
             Append::NoMemory(bytes) => Err(Missing::Memory(bytes)),
             Append::Refused(error) => Err(Missing::Refused(error)),
         }
     }
 
-    async fn enqueue_slowly(&self, record: &Record<'_>, first: Missing) -> Result<(Delivery, bool), Error> {
+    async fn enqueue_slowly(&self, record: &Record<'_>, first: Missing) -> Result<Delivery, Error> {
         let inner = &*self.inner;
         let runtime = &inner.core.network.runtime;
         let deadline = runtime.now() + inner.max_block;
@@ -246,6 +246,7 @@ impl Producer {
             let mut permit = 0;
             match missing {
                 Missing::Refused(error) => return Err(error),
+                Missing::Turn => {}
                 Missing::Topic => {
                     let name = Arc::from(record.topic.as_str());
                     let limit = format!("max_block ({:?})", inner.max_block);
@@ -277,6 +278,8 @@ impl Producer {
                             ),
                         ));
                     }
+                    // Counted first: what is opened from now on does not linger, and `hurry` finds what is open already.
+                    let _waiting = inner.limits.budget.queue();
                     self.hurry();
                     match runtime.until(deadline, inner.limits.budget.wait(bytes)).await {
                         Some(Some(granted)) => {
@@ -288,7 +291,7 @@ impl Producer {
                     }
                 }
             }
-            let attempt = self.try_append(record, &mut permit);
+            let attempt = self.try_append(record, &mut permit, false);
             inner.limits.budget.release(permit);
             match attempt {
                 Ok(done) => return Ok(done),
@@ -307,6 +310,7 @@ impl Producer {
         });
         let partitions = topic.grow(&inner.table, partitions);
         if !partitions.is_empty() {
+            inner.core.metadata.want(name, inner.auto_create);
             let _ = inner.router.send(Request::Register { topic: Arc::clone(topic), partitions });
         }
     }
@@ -341,6 +345,8 @@ impl Drop for Inner {
 
 /// What an append lacks.
 enum Missing {
+    /// Nothing: others should run first.
+    Turn,
     Topic,
     Partition(Error),
     Memory(usize),

@@ -69,6 +69,8 @@ pub(super) struct Leader {
     pub(super) failed: Option<Reason>,
     pub(super) names: Names,
     pub(super) is_answered: bool,
+    /// An open batch more, since messages were last taken.
+    pub(super) has_opened: bool,
 }
 
 /// Messages taken at once.
@@ -95,6 +97,10 @@ impl Leader {
                             return self.stop();
                         }
                         self.handle(message);
+                    }
+                    // Whoever waits for memory said so when it began to, for what was open then (rule 17).
+                    if std::mem::take(&mut self.has_opened) && self.limits.budget.is_short() {
+                        self.accumulator.hurry(runtime.now());
                     }
                 }
                 changed = self.identity.changed() => match changed {
@@ -142,13 +148,17 @@ impl Leader {
     fn handle(&mut self, message: Message) {
         let now = self.network.runtime.now();
         match message {
-            Message::First { id, since } => self.accumulator.handle_first(now, id, since),
+            Message::First { id, since } => {
+                self.accumulator.handle_first(now, id, since);
+                self.has_opened = true;
+            }
             Message::Sealed { id } => self.fetch_sealed(now, id),
             Message::Adopt { id, partition } => {
                 let Some(shared) = self.table.get(id) else { return };
                 let since = shared.set_owner(self.address.upgrade());
                 self.accumulator.adopt(now, id, *partition, since);
                 self.fetch_sealed(now, id);
+                self.has_opened = true;
             }
             Message::Release { id } => self.accumulator.release(now, id),
             Message::Renamed { id, topic_id } => self.accumulator.rename(id, topic_id),
@@ -190,7 +200,11 @@ impl Leader {
         }
     }
 
+    /// Unless the partition has left: then its batches are for its next leader, whoever has told this one of them.
     fn fetch_sealed(&mut self, now: Instant, id: PartitionId) {
+        if !self.accumulator.has(id) {
+            return;
+        }
         for batch in self.table.get(id).map(|partition| partition.take_sealed()).unwrap_or_default() {
             self.accumulator.push(now, id, batch);
         }
@@ -233,8 +247,11 @@ impl Leader {
         }
         self.accumulator.fail_all(now, &Reason::Closed);
         while let Some(event) = self.accumulator.poll_event() {
-            if let Event::Settled { id, batch, result } = event {
-                self.settle(id, batch, result);
+            match event {
+                Event::Settled { id, batch, result } => self.settle(id, batch, result),
+                // The router waits for this task's end, and settles what came back.
+                Event::Left { id, partition } => self.leave(id, partition),
+                Event::Refresh | Event::NeedsNewerThan(_) => {}
             }
         }
     }

@@ -49,6 +49,8 @@ struct State {
     closed: Option<Error>,
     /// What the last batch grew to, so that the next one starts there.
     usual_size: usize,
+    /// The next caller that may wait lets others run first.
+    owes_yield: bool,
 }
 
 struct Open {
@@ -59,11 +61,9 @@ struct Open {
 
 /// What became of an attempt to append.
 pub(super) enum Append {
-    Done {
-        delivery: Delivery,
-        /// A good moment to let others run.
-        may_yield: bool,
-    },
+    Done(Delivery),
+    /// A good moment to let others run: nothing was done, and the next attempt will not say so.
+    Yield,
     /// So many bytes of the budget are needed first; with them, the next attempt does not fail for memory.
     NoMemory(usize),
     Refused(Error),
@@ -78,13 +78,21 @@ impl Partition {
             owner: None,
             closed: None,
             usual_size: BatchWriter::INITIAL_CAPACITY,
+            owes_yield: false,
         };
         Self { id, topic, index, state: Mutex::new(state) }
     }
 
     /// Encodes a record into the open batch. `permit` is memory that the caller has waited for, in bytes, and whatever
-    /// of it is not used stays with the batch.
-    pub(super) fn append(&self, limits: &Limits, record: &Record<'_>, timestamp: i64, permit: &mut usize) -> Append {
+    /// of it is not used stays with the batch. [`Append::Yield`] comes only if the caller `may_yield`.
+    pub(super) fn append(
+        &self,
+        limits: &Limits,
+        record: &Record<'_>,
+        timestamp: i64,
+        permit: &mut usize,
+        may_yield: bool,
+    ) -> Append {
         let key = record.key.as_ref().map(|key| key.as_slice());
         let value = record.value.as_ref().map(|value| value.as_slice());
         let headers =
@@ -93,6 +101,10 @@ impl Partition {
         let state = &mut *guard;
         if let Some(error) = &state.closed {
             return Append::Refused(error.clone());
+        }
+        // Before anything is done, so that a caller who is dropped while others run has enqueued nothing.
+        if may_yield && std::mem::take(&mut state.owes_yield) {
+            return Append::Yield;
         }
         loop {
             let open = match &mut state.open {
@@ -120,13 +132,13 @@ impl Partition {
                         let since = open.since;
                         self.tell(state, Message::First { id: self.id, since });
                     }
-                    let mut may_yield = index % YIELD_EVERY == YIELD_EVERY - 1;
+                    state.owes_yield |= index % YIELD_EVERY == YIELD_EVERY - 1;
                     // What is as large as a batch can take no more.
                     if state.open.as_ref().is_some_and(|open| open.writer.size() >= limits.batch_size) {
                         self.seal(state, limits);
-                        may_yield = true;
+                        state.owes_yield = true;
                     }
-                    return Append::Done { delivery, may_yield };
+                    return Append::Done(delivery);
                 }
                 Err(size) => {
                     let total = open.writer.size().saturating_add(size);

@@ -17,10 +17,10 @@ use super::open_batch::{Limits, Partition};
 use super::topic::Topic;
 use crate::error::Error;
 use crate::machine::accumulator::{self, Accumulator, Moving, PartitionId, PartitionName};
-use crate::machine::connection::Call;
+use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata::Cluster;
 use crate::machine::sequence::{Failure, Identity, PartitionQueue, Reason};
-use crate::net::{Address, Class, Core, Lane, Route, Timer};
+use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::init_producer_id::InitProducerIdRequest;
 use crate::wire::error_code::Action;
@@ -155,9 +155,16 @@ impl Router {
         let mut pictures = self.core.metadata.watch();
         let mut timer = Timer::new(&runtime);
         let mut drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+        let mut swept = runtime.now();
         loop {
             let has_homeless = self.places.values().any(|place| matches!(place.home, Home::Router(_)));
-            let sweep = has_homeless.then(|| runtime.now() + SWEEP);
+            let now = runtime.now();
+            // Here and not in the select alone: a flood of requests must not hold back deadlines.
+            if has_homeless && swept + SWEEP <= now {
+                self.sweep();
+                swept = now;
+            }
+            let sweep = has_homeless.then_some(swept + SWEEP);
             tokio::select! {
                 biased;
                 request = self.inbox.recv() => match request {
@@ -190,7 +197,7 @@ impl Router {
                 () = async { match drain.as_mut() { Some(drain) => drain.await, None => std::future::pending().await } } => {
                     return self.stop().await;
                 }
-                () = std::future::poll_fn(|cx| timer.poll(cx, sweep)) => self.sweep(),
+                () = std::future::poll_fn(|cx| timer.poll(cx, sweep)) => {}
             }
         }
     }
@@ -324,6 +331,7 @@ impl Router {
             failed: None,
             names: self.settings.names.clone(),
             is_answered: self.settings.accumulator.acks != 0,
+            has_opened: false,
         };
         self.core.network.runtime.spawn(leader.run());
         self.leaders.insert(node, LeaderTask { messages: messages.clone(), address });
@@ -434,11 +442,15 @@ impl Drop for Guard {
 /// Asks any broker for a producer id, until one gives it or says that it never will.
 async fn init_producer_id(core: Arc<Core>) -> Result<Identity, Reason> {
     let mut backoff = core.backoff();
+    let mut patience = HEDGE_AFTER;
     loop {
         // The time-out is a transaction's; brokers refuse zero even without one.
         let request =
             InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX, ..Default::default() };
-        let deadline: Instant = core.now() + core.network.request_timeout;
+        // A hung broker must not keep the first record waiting: the next one is asked soon. An id that is answered too
+        // late is never used, which costs nothing.
+        let deadline: Instant = core.now() + patience.min(core.network.request_timeout);
+        patience = patience.saturating_mul(2);
         match core.try_call(Route::Any, Class::General, Call::new(request), deadline).await {
             Ok(response) => match response.error_code.action(ApiKey::INIT_PRODUCER_ID) {
                 Action::Done => {
@@ -447,8 +459,11 @@ async fn init_producer_id(core: Arc<Core>) -> Result<Identity, Reason> {
                 Action::Retry | Action::Refresh | Action::FindCoordinator => {}
                 _ => return Err(Reason::IdentityRefused(response.error_code)),
             },
-            Err(error) if error.is_transient() => {}
-            Err(error) => return Err(Reason::NoIdentity(error)),
+            // One broker that cannot be talked to says nothing of the others.
+            Err(CallError::Lost { .. } | CallError::NotSentInTime { .. } | CallError::NotAwaited { .. }) => {}
+            Err(error @ (CallError::Unsupported(_) | CallError::Encode { .. })) => {
+                return Err(Reason::NoIdentity(error));
+            }
         }
         core.sleep(backoff.next_delay(core.network.runtime.random())).await;
     }

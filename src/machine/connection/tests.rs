@@ -134,7 +134,9 @@ impl Rig {
     }
 
     fn transmit(&mut self) -> Option<Header> {
-        self.connection.poll_transmit().as_ref().map(header)
+        // A probe is no request.
+        let mut frames = std::iter::from_fn(|| self.connection.poll_transmit());
+        frames.find(|frame| frame.segments[0] != PROBE).as_ref().map(header)
     }
 
     fn frame(&mut self, frame: Bytes) {
@@ -241,6 +243,28 @@ fn a_fallback_works_and_does_not_extend_the_setup_time() {
     assert_ne!(first.correlation, second.correlation);
     assert_eq!(rig.connection.poll_timeout(), Some(rig.now + ms(100)));
     rig.frame(versions_answer(second.correlation, 2, ErrorCode::NONE, OFFERED));
+    assert_eq!(rig.events(), ["ready"]);
+}
+
+#[test]
+fn a_silent_peer_is_probed_once_before_it_is_given_up() {
+    let mut rig = Rig::new();
+    let probe = Frame { segments: vec![Bytes::from_static(PROBE)] };
+    rig.connection.poll_transmit().unwrap();
+    assert_eq!(rig.connection.poll_timeout(), Some(rig.now + ms(900)));
+    rig.wait(ms(900));
+    assert_eq!(rig.connection.poll_transmit(), Some(probe));
+    rig.wait(ms(99));
+    assert_eq!(rig.connection.poll_transmit(), None);
+    assert_eq!(rig.connection.handle_size(*b"HTTP"), None);
+    assert_eq!(rig.events(), ["dead Http"]);
+
+    // Whoever answers just in time is not.
+    let mut rig = Rig::new();
+    let asked = header(&rig.connection.poll_transmit().unwrap());
+    rig.wait(ms(950));
+    rig.frame(versions_answer(asked.correlation, 3, ErrorCode::NONE, OFFERED));
+    assert_eq!(rig.connection.poll_transmit(), None);
     assert_eq!(rig.events(), ["ready"]);
 }
 

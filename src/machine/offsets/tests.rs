@@ -44,6 +44,7 @@ fn of_incarnation(id: u8, error_code: ErrorCode, partitions: &[(i32, i32)]) -> A
     };
     let now = Instant::now();
     let mut machine = metadata::Metadata::new(now, config, 0);
+    machine.want(now, &"t".into(), false);
     let query = machine.poll_query(now).unwrap();
     machine.handle_answer(now, query.id, &response, MIDDLE);
     Arc::clone(machine.cluster())
