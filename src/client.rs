@@ -67,7 +67,22 @@ impl Client {
         &self.core
     }
 
-    /// Configures a consumer.
+    /// Configures a consumer; [`ConsumerBuilder::build`] makes it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+    /// # client.producer().build()?.send(milena::Record::to("orders").value("created")).await?;
+    /// use milena::OffsetReset;
+    ///
+    /// let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build()?;
+    /// consumer.assign([("orders", 0)])?;
+    /// let record = consumer.recv().await?;
+    /// assert_eq!(record.value(), Some(&b"created"[..]));
+    /// # Ok(()) }
+    /// ```
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(self.core())
     }

@@ -249,14 +249,6 @@ impl Fetch {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.partitions.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.partitions.is_empty()
-    }
-
     /// The next request, if a lane is free and something can be fetched.
     pub fn poll_fetch(&mut self, now: Instant, credit: &mut Credit) -> Option<Plan> {
         self.starved = false;

@@ -44,8 +44,7 @@ async fn a_caller_who_does_not_read_is_fetched_for_up_to_the_budget() {
     // Nothing was fetched twice.
     let whole: usize = (0..4).flat_map(|p| cluster.batches("t", p)).map(|batch| batch.size).sum();
     let read = wire.read.load(Ordering::SeqCst);
-    println!("{read} bytes read for {whole} of batches");
-    assert!(read < whole * 3 / 2, "{read} for {whole}");
+    assert!(read < whole * 21 / 20, "{read} bytes read for {whole} of batches");
 }
 
 #[tokio::test(start_paused = true)]

@@ -57,6 +57,7 @@ async fn a_position_that_the_log_has_lost_goes_by_the_policy() {
             Some(500) => assert_eq!(consumer.recv().await.unwrap().offset(), 500),
             Some(end) => {
                 silent(SECOND, &mut consumer).await;
+                assert_eq!(consumer.position(&tp(0)), Some(end));
                 fill(&cluster, 1).await;
                 assert_eq!(consumer.recv().await.unwrap().offset(), end);
             }
@@ -98,7 +99,7 @@ async fn what_is_committed_is_where_the_next_one_begins() {
     let mut starts = [None; 3];
     for _ in 0..70 + 40 + 100 {
         let record = next.recv().await.unwrap();
-        starts[record.partition() as usize].get_or_insert(record.offset());
+        starts[record.partition() as usize].get_or_insert_with(|| record.offset());
     }
     assert_eq!(starts, [Some(30), Some(60), Some(0)]);
     // A seek right behind the assignment wins.
