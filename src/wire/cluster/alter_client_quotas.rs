@@ -20,6 +20,7 @@ message! {
 
     struct EntityData {
         entity_type: Arc<str> [0+];
+        /// `None`: the default entity.
         entity_name: Option<Arc<str>> [0+, null 0+] = Some(Arc::default());
     }
 

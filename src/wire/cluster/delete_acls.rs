@@ -14,6 +14,7 @@ message! {
 
     struct DeleteAclsFilter {
         resource_type_filter: i8 [0+];
+        /// `None`, here and below: any.
         resource_name_filter: Option<Arc<str>> [0+, null 0+] = Some(Arc::default());
         pattern_type_filter: i8 [1+] = 3;
         principal_filter: Option<Arc<str>> [0+, null 0+] = Some(Arc::default());

@@ -15,6 +15,7 @@ message! {
 
     struct ComponentData {
         entity_type: Arc<str> [0+];
+        /// 0: exactly `match`, 1: the default entity, 2: any that is named.
         match_type: i8 [0+];
         r#match: Option<Arc<str>> [0+, null 0+] = Some(Arc::default());
     }

@@ -15,8 +15,10 @@ message! {
     }
 
     struct DescribeConfigsResource {
+        /// 2 topic, 4 broker, 8 its loggers, 16 telemetry subscription, 32 group.
         resource_type: i8 [0+];
         resource_name: Arc<str> [0+];
+        /// `None`: all keys.
         configuration_keys: Option<Vec<Arc<str>>> [0+, null 0+] = Some(Vec::new());
     }
 

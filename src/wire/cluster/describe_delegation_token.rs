@@ -12,6 +12,7 @@ message! {
         DescribeDelegationTokenRequest => DescribeDelegationTokenResponse;
 
     struct DescribeDelegationTokenRequest {
+        /// `None`: all owners.
         owners: Option<Vec<DescribeDelegationTokenOwner>> [0+, null 0+] = Some(Vec::new());
     }
 

@@ -9,6 +9,7 @@ message! {
     api DESCRIBE_LOG_DIRS = 35 [1-5] flexible [2+]: DescribeLogDirsRequest => DescribeLogDirsResponse;
 
     struct DescribeLogDirsRequest {
+        /// `None`: all topics.
         topics: Option<Vec<DescribableLogDirTopic>> [0+, null 0+] = Some(Vec::new());
     }
 

@@ -10,6 +10,7 @@ message! {
         DescribeUserScramCredentialsRequest => DescribeUserScramCredentialsResponse;
 
     struct DescribeUserScramCredentialsRequest {
+        /// `None` or empty: all users.
         users: Option<Vec<UserName>> [0+, null 0+] = Some(Vec::new());
     }
 

@@ -10,6 +10,7 @@ message! {
         GetTelemetrySubscriptionsRequest => GetTelemetrySubscriptionsResponse;
 
     struct GetTelemetrySubscriptionsRequest {
+        /// Zero: the answer brings one.
         client_instance_id: Uuid [0+];
     }
 

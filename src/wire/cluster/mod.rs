@@ -1,4 +1,5 @@
-//! Requests that any broker answers.
+//! Requests that any broker answers. Some brokers speak for themselves alone: all are asked for groups and transactions,
+//! one in particular for its disks and configuration.
 
 pub mod alter_client_quotas;
 pub mod alter_configs;

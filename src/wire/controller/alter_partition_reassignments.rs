@@ -22,6 +22,7 @@ message! {
 
     struct ReassignablePartition {
         partition_index: i32 [0+];
+        /// `None` cancels what is under way.
         replicas: Option<Vec<i32>> [0+, null 0+];
     }
 

@@ -18,6 +18,7 @@ message! {
 
     struct ScramCredentialDeletion {
         name: Arc<str> [0+];
+        /// 1: SCRAM-SHA-256, 2: SCRAM-SHA-512.
         mechanism: i8 [0+];
     }
 

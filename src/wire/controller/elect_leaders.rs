@@ -9,7 +9,9 @@ message! {
     api ELECT_LEADERS = 43 [0-2] flexible [2+]: ElectLeadersRequest => ElectLeadersResponse;
 
     struct ElectLeadersRequest {
+        /// 0: the preferred replica, 1: any, whatever is lost.
         election_type: i8 [1+];
+        /// `None`: all partitions.
         topic_partitions: Option<Vec<TopicPartitions>> [0+, null 0+] = Some(Vec::new());
         timeout_ms: i32 [0+] = 60000;
     }

@@ -11,6 +11,7 @@ message! {
 
     struct ListPartitionReassignmentsRequest {
         timeout_ms: i32 [0+] = 60000;
+        /// `None`: all topics.
         topics: Option<Vec<ListPartitionReassignmentsTopics>> [0+, null 0+];
     }
 

@@ -18,6 +18,7 @@ message! {
         feature: Arc<str> [0+];
         max_version_level: i16 [0+];
         allow_downgrade: bool [0];
+        /// 1 raises, 2 lowers when nothing is lost by it, 3 lowers.
         upgrade_type: i8 [1+] = 1;
     }
 

@@ -29,6 +29,7 @@ message! {
     struct AcknowledgementBatch {
         first_offset: i64 [0+];
         last_offset: i64 [0+];
+        /// One for all, or one each: 0 gap, 1 accept, 2 release, 3 reject, 4 renew.
         acknowledge_types: Vec<i8> [0+];
     }
 

@@ -17,6 +17,7 @@ message! {
         max_bytes: i32 [0+] = 0x7fffffff;
         max_records: i32 [1+];
         batch_size: i32 [1+];
+        /// 0: whole batches, 1: as many records as asked for (KIP-1206).
         share_acquire_mode: i8 [2+, ignorable];
         is_renew_ack: bool [2+];
         topics: Vec<FetchTopic> [0+];
@@ -30,13 +31,13 @@ message! {
 
     struct FetchPartition {
         partition_index: i32 [0+];
-        partition_max_bytes: i32 [0];
         acknowledgement_batches: Vec<AcknowledgementBatch> [0+];
     }
 
     struct AcknowledgementBatch {
         first_offset: i64 [0+];
         last_offset: i64 [0+];
+        /// One for all, or one each: 0 gap, 1 accept, 2 release, 3 reject, 4 renew.
         acknowledge_types: Vec<i8> [0+];
     }
 
