@@ -215,6 +215,8 @@ fn what_was_asked_before_a_seek_is_dropped_and_nobody_elses() {
     let mut rig = Rig::new(2);
     let old = rig.ask(LaneKind::Waiting, &[0, 1]);
     rig.machine.add(route(0, 1, 700));
+    assert!(rig.events().is_empty());
+    assert_eq!(rig.credit.used(), 1 << 20, "its old reservation is void");
     let new = rig.ask(LaneKind::Immediate, &[0]);
     assert_eq!(new.request.topics[0].partitions[0].fetch_offset, 700);
     rig.answer(&old, [data(0, batch(0, 5)), data(1, batch(0, 3))]);
