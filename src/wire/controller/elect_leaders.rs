@@ -9,7 +9,7 @@ message! {
     api ELECT_LEADERS = 43 [0-2] flexible [2+]: ElectLeadersRequest => ElectLeadersResponse;
 
     struct ElectLeadersRequest {
-        /// 0: the preferred replica, 1: any, whatever is lost.
+        /// 0: the preferred replica, 1: any live one, where none is in sync.
         election_type: i8 [1+];
         /// `None`: all partitions.
         topic_partitions: Option<Vec<TopicPartitions>> [0+, null 0+] = Some(Vec::new());
