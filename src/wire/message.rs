@@ -15,7 +15,8 @@
 //! In brackets: the versions that have the field (`4+`, `0-8`, `3`), then `null 1+` (the versions in which it may be
 //! null), `tag 0` (a tagged field, KIP-482), `ignorable` (a version without the field may drop it silently; without
 //! this, sending a value other than the default is an error, as in Java). After `=`: the default, if it is not zero,
-//! empty or null. The type says the rest: `Option<_>` is what can be null.
+//! empty or null. The type says the rest: `Option<_>` is what can be null. A line `data Name [0-3];` instead of `api` is
+//! for a message that travels inside another one ([`Embedded`]).
 //!
 //! A table yields the struct (with the tagged fields that this version of milena does not know, kept), `Default`,
 //! encode, decode, the smallest encoding (which bounds list counts before anything is reserved), a description of
@@ -146,6 +147,52 @@ pub trait Request: Wire + Send + 'static {
     type Response: Wire + Send + 'static;
 }
 
+/// A message inside a bytes field of another, behind an `i16` version: what group members tell each other through their
+/// coordinator. Never flexible.
+pub trait Embedded: Wire + Send + 'static {
+    /// The versions that the table describes.
+    const VERSIONS: Versions;
+}
+
+/// What a table describes, apart from primitives and lists: the only values that can be null without a length.
+pub trait Struct: Wire {}
+
+/// Null structs (KIP-893): where null is possible, a byte comes first, -1 for null and 1 for a struct.
+impl<T: Struct> Wire for Option<T> {
+    const KIND: Kind = Kind::Nullable(&T::KIND);
+
+    fn encode(&self, writer: &mut Writer, cx: Context) -> Result<(), EncodeError> {
+        if cx.nullable {
+            writer.u8(if self.is_some() { 1 } else { 0xff });
+        }
+        self.as_ref().map_or(Ok(()), |value| value.encode(writer, cx))
+    }
+
+    fn decode(reader: &mut Reader<'_>, cx: Context) -> Result<Self, DecodeError> {
+        // Any byte but a negative one is a struct, as in Java.
+        if cx.nullable && reader.i8()? < 0 {
+            return Ok(None);
+        }
+        T::decode(reader, cx).map(Some)
+    }
+
+    fn min_size(cx: Context) -> usize {
+        if cx.nullable { 1 } else { T::min_size(cx) }
+    }
+
+    fn is_forbidden_null(&self, cx: Context) -> bool {
+        self.is_none() && !cx.nullable
+    }
+
+    #[cfg(feature = "__internals")]
+    fn arbitrary(u: &mut arbitrary::Unstructured<'_>, cx: Context) -> arbitrary::Result<Self> {
+        if cx.nullable && u.ratio(1, 4)? {
+            return Ok(None);
+        }
+        T::arbitrary(u, cx).map(Some)
+    }
+}
+
 /// Tagged fields that the tables do not know: kept, and written back as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::box_collection, reason = "8 bytes in every struct instead of 24, for what is almost never there")]
@@ -271,6 +318,7 @@ macro_rules! default_text {
 macro_rules! message {
     (
         $(api $api:ident = $key:literal [$($versions:tt)*] flexible [$($flexible:tt)*]: $request:ident => $response:ident;)*
+        $(data $data:ident [$($data_versions:tt)*];)*
         $(
             $(#[$meta:meta])*
             struct $name:ident {
@@ -288,6 +336,12 @@ macro_rules! message {
             const _: () = assert!($crate::wire::api::ApiKey::$api.0 == $key);
         )*
         $(
+            impl $crate::wire::message::Embedded for $data {
+                const VERSIONS: $crate::wire::message::Versions =
+                    $crate::wire::message::spec!($($data_versions)*).versions;
+            }
+        )*
+        $(
             $(#[$meta])*
             #[derive(Clone, Debug, PartialEq)]
             pub struct $name {
@@ -303,6 +357,8 @@ macro_rules! message {
                     }
                 }
             }
+
+            impl $crate::wire::message::Struct for $name {}
 
             impl $crate::wire::message::Wire for $name {
                 const KIND: $crate::wire::message::Kind = $crate::wire::message::Kind::Struct(stringify!($name), &[
