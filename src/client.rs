@@ -67,7 +67,22 @@ impl Client {
         &self.core
     }
 
-    /// Configures a consumer.
+    /// Configures a consumer; [`ConsumerBuilder::build`] makes it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+    /// # client.producer().build()?.send(milena::Record::to("orders").value("created")).await?;
+    /// use milena::OffsetReset;
+    ///
+    /// let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build()?;
+    /// consumer.assign([("orders", 0)])?;
+    /// let record = consumer.recv().await?;
+    /// assert_eq!(record.value(), Some(&b"created"[..]));
+    /// # Ok(()) }
+    /// ```
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(self.core())
     }
@@ -80,6 +95,7 @@ impl fmt::Debug for Client {
 }
 
 /// The settings that all handles of a client share. Each names its default and its name in Java's client.
+#[must_use = "a builder does nothing until `build` or `connect`"]
 pub struct ClientBuilder {
     bootstrap: Vec<String>,
     client_id: Arc<str>,
@@ -149,8 +165,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a new connection may take until it is open, and again until the broker has told its versions: at
-    /// first, and after failures that doubled it. Default 10 s and 30 s.
+    /// How long a new connection may take until it is open: at first, and at most, after failures that doubled it; spread
+    /// by ±20 %. And `first` again, each time, until the broker has told its versions. Default 10 s and 30 s.
     /// (Java: `socket.connection.setup.timeout.ms` and `.max.ms`.)
     pub fn connection_setup_timeout(mut self, first: Duration, max: Duration) -> Self {
         (self.setup_timeout, self.setup_timeout_max) = (first, max);
@@ -225,8 +241,11 @@ impl ClientBuilder {
             ("reconnect_backoff", self.reconnect_backoff, self.reconnect_backoff_max),
             ("retry_backoff", self.retry_backoff, self.retry_backoff_max),
         ] {
-            if max < first || max > MAX_DURATION {
-                let message = format!("{setting}: the maximum {max:?} must be between the first {first:?} and a year");
+            // Zero would make an outage a busy loop.
+            if first.is_zero() || max < first || max > MAX_DURATION {
+                let message = format!(
+                    "{setting} is {first:?} to {max:?}: the first must be above zero, the maximum no less, and at most a year"
+                );
                 return Err(Error::config(message));
             }
         }

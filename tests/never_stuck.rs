@@ -1,6 +1,7 @@
 //! Nobody waits for anybody else: what is slow, hung, throttled or dead delays itself alone, and leaves nothing behind.
 //! On the mock cluster in memory, on paused time, so that every figure is exact.
 #![allow(clippy::disallowed_methods, reason = "tests read tokio's paused clock and spawn")]
+#![allow(clippy::print_stdout, reason = "figures of an outage are worth reading")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,7 +76,7 @@ async fn a_partition_that_is_refused_for_ever_does_not_delay_its_neighbour() {
 async fn a_stopped_or_hung_broker_does_not_delay_partitions_of_others() {
     for is_hung in [false, true] {
         let cluster = cluster(3).await;
-        let client = builder(&cluster).connect().await.unwrap();
+        let client = builder(&cluster).request_timeout(3 * SECOND).connect().await.unwrap();
         spread(&cluster, &client, 3).await;
         let producer = client.producer().delivery_timeout(300 * SECOND).build().unwrap();
         for partition in 0..3 {
@@ -89,7 +90,7 @@ async fn a_stopped_or_hung_broker_does_not_delay_partitions_of_others() {
         }
         let held = producer.enqueue(Record::to("t").partition(0).value("held")).await.unwrap();
         // Longer than a request's time limit, so that the end of the connection is seen too.
-        let (one, two) = tokio::join!(worst_of(3_500, &producer, 1), worst_of(3_500, &producer, 2));
+        let (one, two) = tokio::join!(worst_of(800, &producer, 1), worst_of(800, &producer, 2));
         let worst = one.max(two);
         assert!(worst <= normal + 10 * MS, "hung: {is_hung}; {worst:?}, and {normal:?} before");
         if is_hung {
@@ -278,7 +279,7 @@ async fn a_throttle_mutes_its_connection_and_no_other() {
 /// Row 1: connections that are cut all the time cost a reconnect each time, and no record.
 #[tokio::test(start_paused = true)]
 async fn connections_cut_all_the_time_delay_sends_by_little() {
-    for seed in 0..5 {
+    for seed in 0..4 {
         let cluster = MockCluster::builder().brokers(3).in_memory().seed(seed).start().await;
         cluster.create_topic("t", 3);
         let cuts = Arc::new(Cuts::default());
@@ -288,13 +289,14 @@ async fn connections_cut_all_the_time_delay_sends_by_little() {
         let mut sent = 0;
         let mut worst = Duration::ZERO;
         let start = Instant::now();
-        while start.elapsed() < 120 * SECOND {
+        while start.elapsed() < 100 * SECOND {
             let began = Instant::now();
             let sends = (0..3).map(|p| producer.send(Record::to("t").partition(p).value(sent.to_string())));
             for done in futures_util::future::join_all(sends).await {
                 done.unwrap();
             }
             worst = worst.max(began.elapsed());
+            tokio::time::sleep(13 * MS).await;
             sent += 1;
         }
         let cut = cuts.0.load(Ordering::Relaxed);
@@ -418,7 +420,7 @@ async fn nothing_lingers_while_somebody_waits_for_memory() {
     let tasks = (0..40).map(|n: usize| {
         let producer = patient.clone();
         async move {
-            let value = vec![0; if n % 3 == 0 { 50_000 } else { 9_000 }];
+            let value = vec![0; if n.is_multiple_of(3) { 50_000 } else { 9_000 }];
             producer.enqueue(Record::to("t").partition(n as i32 % 4).value(value)).await.unwrap();
         }
     });
@@ -512,4 +514,31 @@ async fn a_dropped_enqueue_has_enqueued_nothing() {
     producer.flush().await;
     assert!(dropped >= 10, "{dropped} of them yielded");
     assert_eq!(cluster.log("t", 0).len(), kept);
+}
+
+/// Row 30: whoever still holds handles when the client's runtime has ended gets errors, at once.
+#[test]
+fn handles_outlive_their_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (cluster, client, producer) = runtime.block_on(async {
+        let cluster = cluster(1).await;
+        cluster.create_topic("t", 1);
+        let client = builder(&cluster).connect().await.unwrap();
+        let producer = client.producer().build().unwrap();
+        latency(&producer, 0).await;
+        (cluster, client, producer)
+    });
+    drop(runtime);
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(async {
+        assert_eq!(client.admin().list_topics().await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(client.admin().delete_topics(["t"]).await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(producer.send(Record::to("t").value("v")).await.unwrap_err().error.kind(), ErrorKind::Closed);
+        assert_eq!(producer.send(Record::to("new").value("v")).await.unwrap_err().error.kind(), ErrorKind::Closed);
+        let late = client.producer().build().unwrap();
+        assert_eq!(late.send(Record::to("t").value("v")).await.unwrap_err().error.kind(), ErrorKind::Closed);
+        late.flush().await;
+        producer.close(SECOND).await.unwrap();
+    });
+    drop(cluster);
 }

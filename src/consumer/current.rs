@@ -113,3 +113,94 @@ impl Current {
         Step::Bad { cursor: Arc::clone(&self.cursor), offset: self.next, end, error }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::TopicPartition;
+    use crate::record::writer::{BatchWriter, NO_HEADERS};
+    use crate::record::{Batches, Identity};
+
+    const CONTROL: u8 = 0x20;
+
+    /// A batch of `count` records from `base` on, whose header claims `end` as the next offset.
+    fn batch(base: i64, count: usize, end: i64, attributes: u8) -> Vec<u8> {
+        let mut writer = BatchWriter::new(1024);
+        for n in 0..count {
+            writer.append(n as i64, None, Some(b"v"), NO_HEADERS).unwrap();
+        }
+        let mut bytes = writer.finish().stamp(Identity::NONE).to_vec();
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        bytes[22] |= attributes;
+        bytes[23..27].copy_from_slice(&((end - base - 1) as i32).to_be_bytes());
+        bytes
+    }
+
+    fn current(cursor: &Arc<Cursor>, from: i64, batches: &[Vec<u8>]) -> Current {
+        let batches = Batches::new(batches.concat().into(), false).collect::<Result<_, _>>().unwrap();
+        Current::new(Arc::clone(cursor), cursor.generation(), Fetched { batches, from, bytes: 0 })
+    }
+
+    /// The offsets, `|` where a batch ends, and what came last; with the position after each.
+    fn steps(current: &mut Current, cursor: &Cursor) -> Vec<(String, i64)> {
+        let mut steps = Vec::new();
+        loop {
+            let (step, is_last) = match current.step() {
+                Step::Record(record) => (record.offset().to_string(), false),
+                Step::Batch => ("|".into(), false),
+                Step::Bad { offset, end, .. } => (format!("bad {offset}..{end}"), true),
+                Step::Done => ("done".into(), true),
+            };
+            steps.push((step, cursor.position().unwrap_or(-1)));
+            if is_last {
+                return steps;
+            }
+        }
+    }
+
+    fn cursor() -> Arc<Cursor> {
+        Arc::new(Cursor::new(0, TopicPartition::new("t", 0)))
+    }
+
+    fn as_text(steps: Vec<(String, i64)>) -> String {
+        steps.into_iter().map(|(step, position)| format!("{step}@{position} ")).collect()
+    }
+
+    #[test]
+    fn what_lies_below_is_trimmed_and_what_is_not_shown_is_passed() {
+        let cursor = cursor();
+        // Compaction took the last three of the first batch; then a marker, a batch that compaction emptied, a gap.
+        let batches = [batch(10, 3, 16, 0), batch(16, 1, 17, CONTROL), batch(17, 0, 20, 0), batch(30, 2, 32, 0)];
+        let mut current = current(&cursor, 11, &batches);
+        assert_eq!(as_text(steps(&mut current, &cursor)), "11@12 12@13 |@16 |@17 |@20 30@31 31@32 |@32 done@32 ");
+    }
+
+    #[test]
+    fn batches_that_overlap_hand_out_nothing_twice() {
+        let cursor = cursor();
+        let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0), batch(1, 4, 5, 0)]);
+        assert_eq!(as_text(steps(&mut current, &cursor)), "0@1 1@2 2@3 |@3 3@4 4@5 |@5 done@5 ");
+    }
+
+    #[test]
+    fn a_bad_batch_ends_it_where_it_is_bad() {
+        let cursor = cursor();
+        let mut cut = batch(3, 3, 6, 0);
+        // The last record claims to be longer than what is left.
+        let last = cut.len() - 8;
+        cut[last] = 0x7e;
+        let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0), cut]);
+        assert_eq!(as_text(steps(&mut current, &cursor)), "0@1 1@2 2@3 |@3 3@4 4@5 bad 5..6@5 ");
+    }
+
+    #[test]
+    fn after_a_seek_nothing_more_comes_of_it() {
+        use super::super::shared::Shared;
+        use crate::machine::credit::Credit;
+        let (cursor, shared) = (cursor(), Shared::new(Credit::new(1, 1)));
+        let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0)]);
+        assert!(matches!(current.step(), Step::Record(_)));
+        shared.seek(&cursor, Some(77));
+        assert_eq!(as_text(steps(&mut current, &cursor)), "done@77 ");
+    }
+}

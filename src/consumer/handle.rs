@@ -21,7 +21,7 @@ use crate::machine::credit::PartitionId;
 use crate::machine::offsets::Start;
 use crate::net::Core;
 
-/// Where to go on reading: see [`Consumer::seek`].
+/// Where to go on reading: see [`Consumer::seek`]. An `i64` is an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Position {
@@ -52,6 +52,31 @@ impl From<i64> for Position {
 ///
 /// Works from any runtime or executor; its tasks live on the client's. Dropping it ends its tasks and closes its
 /// connections.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+/// # let cluster = milena::mock::MockCluster::start().await;
+/// # cluster.create_topic("orders", 2);
+/// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+/// # let producer = client.producer().build()?;
+/// # for n in 0..10 { producer.send(milena::Record::to("orders").partition(n % 2).value("x")).await?; }
+/// use milena::OffsetReset;
+///
+/// let mut consumer = client.consumer().group("billing").auto_offset_reset(OffsetReset::Earliest).build()?;
+/// consumer.assign([("orders", 0), ("orders", 1)])?;
+/// for _ in 0..10 {
+///     let record = consumer.recv().await?;
+///     println!("{}@{}: {:?}", record.topic_partition(), record.offset(), record.value());
+/// }
+/// // What was read has been dealt with: the next one begins behind it.
+/// let positions = consumer.assignment().into_iter().filter_map(|tp| {
+///     let position = consumer.position(&tp)?;
+///     Some((tp, position))
+/// });
+/// consumer.commit_offsets(positions).await?;
+/// consumer.close().await?;
+/// # Ok(()) }
+/// ```
 pub struct Consumer {
     core: Arc<Core>,
     shared: Arc<Shared>,
@@ -178,6 +203,25 @@ impl Consumer {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the partition is not assigned, or the offset negative.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+    /// # let producer = client.producer().build()?;
+    /// # for n in 0..10 { producer.send(milena::Record::to("orders").value("x")).await?; }
+    /// use milena::{Position, TopicPartition};
+    ///
+    /// let orders = TopicPartition::new("orders", 0);
+    /// let mut consumer = client.consumer().build()?;
+    /// consumer.assign([orders.clone()])?;
+    /// consumer.seek(&orders, 7)?;
+    /// assert_eq!(consumer.recv().await?.offset(), 7);
+    /// consumer.seek(&orders, Position::Beginning)?;
+    /// assert_eq!(consumer.recv().await?.offset(), 0);
+    /// # Ok(()) }
+    /// ```
     pub fn seek(&self, partition: &TopicPartition, position: impl Into<Position>) -> Result<(), Error> {
         let Some(cursor) = self.assigned.get(partition) else {
             let message = format!("{partition} is not assigned, so there is no seeking in it");

@@ -142,7 +142,6 @@ impl Manager {
     }
 
     fn handle_command(&mut self, command: Command) {
-        let now = self.core.now();
         match command {
             Command::Assign { added, removed } => {
                 for id in removed {
@@ -150,11 +149,11 @@ impl Manager {
                     self.machine.unassign(id);
                 }
                 for Assigned { id, topic_partition: tp, generation, start } in added {
-                    self.machine.assign(now, id, Arc::clone(&tp.topic), tp.partition, generation, start);
+                    self.machine.assign(id, Arc::clone(&tp.topic), tp.partition, generation, start);
                     self.assigned.insert(id, tp);
                 }
             }
-            Command::Seek { id, generation, start } => self.machine.seek(now, id, generation, start),
+            Command::Seek { id, generation, start } => self.machine.seek(id, generation, start),
             Command::Close(_) => {}
         }
     }

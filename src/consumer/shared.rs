@@ -64,6 +64,8 @@ struct Buffer {
 #[derive(Debug)]
 enum Item {
     Fetched(Fetched),
+    /// Where it goes on, after a gap.
+    Position(i64),
     Error(Error),
 }
 
@@ -100,7 +102,7 @@ pub struct Inbox {
     is_closed: bool,
 }
 
-/// Errors of no partition that are kept for a caller who does not look.
+/// Errors that are kept for a caller who does not look: of each partition, and of none.
 const MAX_ERRORS: usize = 16;
 
 impl Shared {
@@ -147,15 +149,14 @@ impl Shared {
         generation
     }
 
-    /// The position was found. What was handed out meanwhile, or sought, is newer.
+    /// The position was found: known at once if there was none, else when what came before is handed out.
     pub fn found(&self, id: PartitionId, generation: u64, position: i64) {
-        let inbox = self.lock();
-        if let Some(Buffer { cursor, .. }) = inbox.buffers.get(&id)
-            && cursor.generation() == generation
-            && cursor.position().is_none()
-        {
-            cursor.advance(position);
-        }
+        self.deliver(|inbox| match inbox.buffers.get(&id) {
+            Some(Buffer { cursor, .. }) if cursor.generation() == generation && cursor.position().is_none() => {
+                cursor.advance(position);
+            }
+            _ => inbox.push(id, generation, Item::Position(position)),
+        });
     }
 
     /// An error of one partition, behind the records that came before it.
@@ -229,8 +230,14 @@ impl Inbox {
         if buffer.cursor.generation() != generation {
             return;
         }
-        if let Item::Fetched(fetched) = &item {
-            self.credit.take(id, fetched.bytes);
+        match &item {
+            Item::Fetched(fetched) => self.credit.take(id, fetched.bytes),
+            Item::Error(_)
+                if buffer.queue.iter().filter(|item| matches!(item, Item::Error(_))).count() >= MAX_ERRORS =>
+            {
+                return;
+            }
+            Item::Error(_) | Item::Position(_) => {}
         }
         if buffer.queue.is_empty() {
             self.ready.push_back(id);
@@ -258,13 +265,14 @@ impl Inbox {
             if !buffer.queue.is_empty() {
                 self.ready.push_back(id);
             }
-            return match item {
-                Item::Error(error) => Taken::Error(error),
+            match item {
+                Item::Error(error) => return Taken::Error(error),
+                Item::Position(position) => buffer.cursor.advance(position),
                 Item::Fetched(fetched) => {
                     let cursor = Arc::clone(&buffer.cursor);
-                    Taken::Fetched { generation: cursor.generation(), cursor, fetched }
+                    return Taken::Fetched { generation: cursor.generation(), cursor, fetched };
                 }
-            };
+            }
         }
         if self.is_closed {
             return Taken::Closed;

@@ -189,12 +189,13 @@ impl<R> Accumulator<R> {
     /// The next partition whose open batch is to be taken and pushed.
     pub fn poll_take(&mut self) -> Option<PartitionId> {
         // What has left meanwhile is for its next leader to take.
-        std::iter::from_fn(|| self.takes.pop_front()).find(|id| self.slots.contains_key(id))
+        std::iter::from_fn(|| self.takes.pop_front())
+            .find(|id| self.slots.contains_key(id) || cfg!(milena_bug = "take_what_left"))
     }
 
     /// The next request: the heads of as many ready partitions as fit, at least one.
     pub fn poll_request(&mut self, now: Instant) -> Option<Send> {
-        if self.requests.len() >= self.config.max_in_flight {
+        if self.requests.len() >= self.config.max_in_flight + usize::from(cfg!(milena_bug = "one_too_many")) {
             return None;
         }
         let token = self.next_token;
@@ -236,6 +237,9 @@ impl<R> Accumulator<R> {
         for id in self.requests.remove(&token).unwrap_or_default() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let outcome = match find(response, &slot.name) {
+                None if cfg!(milena_bug = "unmentioned_is_well") => {
+                    Outcome::Acknowledged(Placed { base_offset: None, log_append_time: None })
+                }
                 None => Outcome::Ended(Attempt::Unmentioned),
                 Some(answer) if answer.error_code.is_ok() => Outcome::Acknowledged(Placed {
                     base_offset: (answer.base_offset >= 0).then_some(answer.base_offset),
@@ -347,7 +351,8 @@ impl<R> Accumulator<R> {
             self.events.push_back(Event::NeedsNewerThan(spent));
         }
         let mut timer = slot.queue.poll_timeout(now);
-        if slot.queue.startable(now, self.identity).is_some() && !slot.is_listed {
+        let is_waiting = slot.open_since.is_some() && cfg!(milena_bug = "forgotten_while_lingering");
+        if slot.queue.startable(now, self.identity).is_some() && !slot.is_listed && !is_waiting {
             slot.is_listed = true;
             self.ready.push_back(id);
         }

@@ -135,9 +135,10 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether trying again can help: a stranger on the port stays one until somebody changes a setting.
+    /// Whether trying again can help: a stranger on the port stays one until somebody changes a setting, and a client whose
+    /// tasks have ended stays closed.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Http | Self::Tls | Self::Refused(_))
+        !matches!(self, Self::Http | Self::Tls | Self::Refused(_) | Self::Closed)
     }
 }
 

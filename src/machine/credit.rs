@@ -59,6 +59,7 @@ impl Credit {
     }
 
     /// What all partitions use.
+    #[cfg(test)]
     pub fn used(&self) -> usize {
         self.used.values().sum()
     }

@@ -207,6 +207,7 @@ impl Fetch {
 
     /// Fetches a partition from now on, or, if it is here already, from elsewhere: after a seek.
     pub fn add(&mut self, route: Route) {
+        self.disown(route.id);
         let topic = self.topics.entry(Arc::clone(&route.topic)).or_default();
         topic.partitions.insert(route.index, route.id);
         if topic.id != route.topic_id {
@@ -246,14 +247,6 @@ impl Fetch {
         if self.partitions.get(&id).is_some_and(|partition| partition.route.generation == generation) {
             self.release(id, Why::Recalled);
         }
-    }
-
-    pub fn len(&self) -> usize {
-        self.partitions.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.partitions.is_empty()
     }
 
     /// The next request, if a lane is free and something can be fetched.
@@ -467,7 +460,21 @@ impl Fetch {
         self.not_before = Some(now + self.backoff.next_delay(random));
     }
 
+    /// What is under way for the partition will not be its own any more, so it needs no credit: whoever seeks must not
+    /// wait for room that stale data holds.
+    fn disown(&mut self, id: PartitionId) {
+        for flight in self.flights.iter_mut().flatten() {
+            let Ok(at) = flight.asked.binary_search_by_key(&id, |asked| asked.id) else { continue };
+            let asked = &mut flight.asked[at];
+            if !std::mem::replace(&mut asked.answered, true) {
+                let (generation, reserved) = (asked.generation, asked.reserved);
+                self.events.push_back(Event::Answered { id, generation, reserved, fetched: None });
+            }
+        }
+    }
+
     fn release(&mut self, id: PartitionId, why: Why) {
+        self.disown(id);
         let Some(Partition { route, .. }) = self.partitions.remove(&id) else { return };
         if let Some(topic) = self.topics.get_mut(&route.topic) {
             if topic.partitions.get(&route.index) == Some(&id) {

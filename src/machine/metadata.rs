@@ -108,13 +108,21 @@ struct Open {
     is_whole: bool,
 }
 
+#[derive(Debug)]
+struct Wanted {
+    /// Whether the broker may create it.
+    may_create: bool,
+    /// Forgotten then, unless it is in use by that time.
+    until: Option<Instant>,
+}
+
 /// See the module's documentation, and [`crate::machine`] for the contract.
 #[derive(Debug)]
 pub struct Metadata {
     config: Config,
     cluster: Arc<Cluster>,
-    /// Topics that somebody uses, and whether the broker may create them.
-    wanted: BTreeMap<Arc<str>, bool>,
+    /// Topics that somebody uses or looks for.
+    wanted: BTreeMap<Arc<str>, Wanted>,
     open: Vec<Open>,
     due: Instant,
     /// A topic became wanted that no open question names.
@@ -161,13 +169,25 @@ impl Metadata {
 
     /// Keeps `topic` in the picture from now on, and asks for it at once if it is new or in trouble.
     pub fn want(&mut self, now: Instant, topic: &Arc<str>, auto_create: bool) {
+        self.want_until(now, topic, auto_create, None);
+    }
+
+    /// The same for whoever only looks whether it is there: a misspelt name is not asked for ever after. The topic is
+    /// forgotten [`LOOKED_FOR`] later, or at `deadline` if that is later still, unless somebody wants it again.
+    pub fn look_for(&mut self, now: Instant, topic: &Arc<str>, auto_create: bool, deadline: Option<Instant>) {
+        let until = deadline.unwrap_or(now).max(now + LOOKED_FOR);
+        self.want_until(now, topic, auto_create, Some(until));
+    }
+
+    fn want_until(&mut self, now: Instant, topic: &Arc<str>, may_create: bool, until: Option<Instant>) {
         let is_new = match self.wanted.get_mut(topic) {
-            Some(create) => {
-                *create |= auto_create;
+            Some(wanted) => {
+                wanted.may_create |= may_create;
+                wanted.until = wanted.until.zip(until).map(|(one, other)| one.max(other));
                 false
             }
             None => {
-                self.wanted.insert(Arc::clone(topic), auto_create);
+                self.wanted.insert(Arc::clone(topic), Wanted { may_create, until });
                 true
             }
         };
@@ -191,6 +211,7 @@ impl Metadata {
         if response.brokers.is_empty() || !response.error_code.is_ok() {
             return self.handle_failure(now, id, random);
         }
+        self.wanted.retain(|_, wanted| wanted.until.is_none_or(|until| until > now));
         self.merge(response);
         (self.failures, self.asked, self.paused_until) = (0, 0, None);
         self.rotation += 1;
@@ -281,10 +302,10 @@ impl Metadata {
     /// has it names nothing that must not be created, also when that was there before: it may have been deleted. Both
     /// kinds take turns.
     fn request(&self) -> (MetadataRequest, bool) {
-        let missing = self.wanted.iter().any(|(name, may_create)| *may_create && !self.is_known(name));
-        let for_all = self.wanted.values().all(|may_create| *may_create);
+        let missing = self.wanted.iter().any(|(name, wanted)| wanted.may_create && !self.is_known(name));
+        let for_all = self.wanted.values().all(|wanted| wanted.may_create);
         let create = missing && (for_all || !self.was_creating);
-        let named = self.wanted.iter().filter(|(_, may_create)| !create || **may_create);
+        let named = self.wanted.iter().filter(|(_, wanted)| !create || wanted.may_create);
         let topics = named.map(|(name, _)| MetadataRequestTopic { name: Some(Arc::clone(name)), ..Default::default() });
         let topics = Some(topics.collect());
         let request = MetadataRequest { topics, allow_auto_topic_creation: create, ..Default::default() };
@@ -314,8 +335,10 @@ impl Metadata {
             Some((id, Broker { id, host, port, rack }))
         });
         let mut topics = old.topics.clone();
+        topics.retain(|name, _| self.wanted.contains_key(name));
         for answer in &response.topics {
-            let Some(name) = &answer.name else { continue };
+            // Nothing is kept that nobody asked for, whatever a broker sends.
+            let Some(name) = answer.name.as_ref().filter(|name| self.wanted.contains_key(*name)) else { continue };
             let topic = merge_topic(old.topics.get(name).map(Arc::as_ref), Arc::clone(name), answer);
             topics.insert(Arc::clone(name), Arc::new(topic));
         }
@@ -328,6 +351,9 @@ impl Metadata {
         });
     }
 }
+
+/// How long a topic that is only looked for stays in the picture (metadata.max.idle.ms).
+const LOOKED_FOR: Duration = Duration::from_secs(300);
 
 /// Questions at a time.
 const MAX_OPEN: usize = 3;

@@ -15,3 +15,5 @@ pub mod fetch;
 pub mod metadata;
 pub mod offsets;
 pub mod sequence;
+#[cfg(test)]
+mod simulation;

@@ -14,6 +14,7 @@
 //! until things went well again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem::Discriminant;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -163,8 +164,8 @@ struct Partition {
     leader_epoch: i32,
     backoff: Backoff,
     not_before: Option<Instant>,
-    /// Since when it is not out with a leader that works, and why.
-    trouble_since: Instant,
+    /// What keeps it from being out with a leader that works, and since when.
+    trouble: Option<(Discriminant<Problem>, Instant)>,
     last_code: ErrorCode,
     reported: Option<Problem>,
 }
@@ -191,15 +192,7 @@ impl Offsets {
         }
     }
 
-    pub fn assign(
-        &mut self,
-        now: Instant,
-        id: PartitionId,
-        topic: Arc<str>,
-        index: i32,
-        generation: u64,
-        start: Start,
-    ) {
+    pub fn assign(&mut self, id: PartitionId, topic: Arc<str>, index: i32, generation: u64, start: Start) {
         let partition = Partition {
             topic,
             index,
@@ -210,7 +203,7 @@ impl Offsets {
             leader_epoch: -1,
             backoff: Backoff::new(self.config.retry_backoff, self.config.retry_backoff_max),
             not_before: None,
-            trouble_since: now,
+            trouble: None,
             last_code: ErrorCode::NONE,
             reported: None,
         };
@@ -226,7 +219,7 @@ impl Offsets {
     }
 
     /// `generation` is the new one: what comes in under older ones is no news any more.
-    pub fn seek(&mut self, now: Instant, id: PartitionId, generation: u64, start: Start) {
+    pub fn seek(&mut self, id: PartitionId, generation: u64, start: Start) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         if generation <= partition.generation {
             return;
@@ -234,10 +227,7 @@ impl Offsets {
         let old = std::mem::replace(&mut partition.generation, generation);
         let was_recalled = std::mem::take(&mut partition.is_recalled);
         partition.not_before = None;
-        partition.trouble_since = now;
-        partition.last_code = ErrorCode::NONE;
-        partition.reported = None;
-        partition.backoff.reset();
+        partition.went_well();
         if let State::Out { leader, since, .. } = partition.state {
             if let (Start::At(offset), false) = (start, was_recalled) {
                 // The leader goes on from there, without a way home and back.
@@ -292,10 +282,7 @@ impl Offsets {
         self.at_home.insert(id);
         if next > offset || now.saturating_duration_since(since) > self.config.unknown_patience {
             // It went well for a while.
-            partition.trouble_since = now;
-            partition.last_code = ErrorCode::NONE;
-            partition.reported = None;
-            partition.backoff.reset();
+            partition.went_well();
         }
         let problem = match why {
             Why::Recalled => return,
@@ -342,7 +329,7 @@ impl Offsets {
         match answer {
             Ok(Some(offset)) => {
                 partition.backoff.reset();
-                self.found(now, id, offset);
+                self.found(id, offset);
             }
             Ok(None) => {
                 partition.backoff.reset();
@@ -365,7 +352,7 @@ impl Offsets {
         let State::Listing { is_asked, .. } = &mut partition.state else { return };
         *is_asked = false;
         match answer {
-            Ok(offset) if offset >= 0 => self.found(now, id, offset),
+            Ok(offset) if offset >= 0 => self.found(id, offset),
             Ok(_) | Err(_) => {
                 // An end of a log is never negative (rule 47).
                 let code = answer.err().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR);
@@ -399,8 +386,8 @@ impl Offsets {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let times = self.at_home.iter().filter_map(|id| {
             let partition = self.partitions.get(id)?;
-            let patience = match (&partition.reported, self.trouble(partition)) {
-                (None, Some((_, patience))) => Some(partition.trouble_since + patience),
+            let patience = match (partition.trouble, self.trouble(partition)) {
+                (Some((_, since)), Some((_, patience))) if partition.reported.is_none() => Some(since + patience),
                 _ => None,
             };
             partition.not_before.into_iter().chain(patience).min()
@@ -434,11 +421,11 @@ impl Offsets {
         };
     }
 
-    fn found(&mut self, now: Instant, id: PartitionId, offset: i64) {
+    fn found(&mut self, id: PartitionId, offset: i64) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.state = State::Home { offset };
         partition.not_before = None;
-        partition.trouble_since = now;
+        partition.trouble = None;
         partition.reported = None;
         self.outputs.push_back(Output::Position { id, generation: partition.generation, offset });
     }
@@ -470,9 +457,17 @@ impl Offsets {
         let mut problems = Vec::new();
         for &id in &self.at_home {
             let Some(partition) = self.partitions.get(&id) else { continue };
-            if let Some((problem, patience)) = self.trouble(partition)
-                && partition.reported.is_none()
-                && partition.trouble_since + patience <= now
+            let trouble = self.trouble(partition);
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            // Another trouble is given its time anew.
+            let kind = trouble.as_ref().map(|(problem, _)| std::mem::discriminant(problem));
+            partition.trouble = kind.map(|kind| match partition.trouble {
+                Some((known, since)) if known == kind => (kind, since),
+                _ => (kind, now),
+            });
+            if let (Some((problem, patience)), Some((_, since)), None) =
+                (trouble, partition.trouble, &partition.reported)
+                && since + patience <= now
             {
                 problems.push((id, problem));
             }
@@ -483,7 +478,6 @@ impl Offsets {
                 let topic = self.cluster.topics.get(&partition.topic)?;
                 Some((broker.id, epoch, topic.id))
             });
-            let Some(partition) = self.partitions.get_mut(&id) else { continue };
             if let Some((_, epoch, topic_id)) = place {
                 let is_same = partition.topic_id == topic_id;
                 partition.leader_epoch = if is_same { partition.leader_epoch.max(epoch) } else { epoch };
@@ -552,6 +546,13 @@ impl Offsets {
 }
 
 impl Partition {
+    fn went_well(&mut self) {
+        self.trouble = None;
+        self.last_code = ErrorCode::NONE;
+        self.reported = None;
+        self.backoff.reset();
+    }
+
     fn route(&self, id: PartitionId, offset: i64) -> Route {
         Route {
             id,

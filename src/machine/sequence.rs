@@ -152,6 +152,12 @@ impl<R> PartitionQueue<R> {
         }
     }
 
+    /// As after a long life under `identity`.
+    #[cfg(test)]
+    pub fn resume(&mut self, identity: Identity, next_sequence: i32) {
+        (self.identity, self.next_sequence) = (Some(identity), next_sequence);
+    }
+
     pub fn push(&mut self, batch: Batch<R>) {
         self.queue.push_back(batch);
     }
@@ -169,7 +175,8 @@ impl<R> PartitionQueue<R> {
     pub fn startable(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
         let head = self.queue.front()?;
         // Past its deadline it only waits to be told so, or it would take another request's time.
-        let is_due = head.deadline > now && self.retry_at.is_none_or(|at| at <= now);
+        let is_due =
+            (head.deadline > now || cfg!(milena_bug = "send_expired")) && self.retry_at.is_none_or(|at| at <= now);
         let is_free = self.in_flight.is_none() && is_due;
         let has_identity =
             !self.is_idempotent || head.stamp.is_some() || identity.is_some_and(|identity| self.can_use(identity));
@@ -184,7 +191,7 @@ impl<R> PartitionQueue<R> {
     /// Sends the head. Call it only when [`Self::startable`] says so, with the same arguments.
     pub fn start(&mut self, token: Token, identity: Option<Identity>) -> Option<Bytes> {
         let mut batch = self.queue.pop_front()?;
-        if batch.stamp.is_none() {
+        if batch.stamp.is_none() || cfg!(milena_bug = "stamp_retry_again") {
             let sequence = match identity.filter(|_| self.is_idempotent) {
                 Some(identity) => {
                     self.adopt(identity);
@@ -206,7 +213,9 @@ impl<R> PartitionQueue<R> {
     /// The attempt `token` ended. Late answers of attempts that were taken back are ignored.
     pub fn handle_outcome(&mut self, now: Instant, token: Token, outcome: Outcome, random: u64) -> Resolution<R> {
         let nothing = Resolution { settled: None, refresh: false };
-        let Some((_, mut batch)) = self.in_flight.take_if(|(in_flight, _)| *in_flight == token) else {
+        let Some((_, mut batch)) =
+            self.in_flight.take_if(|(in_flight, _)| *in_flight == token || cfg!(milena_bug = "any_token"))
+        else {
             return nothing;
         };
         let attempt = match outcome {
@@ -225,13 +234,18 @@ impl<R> PartitionQueue<R> {
             Attempt::Unmentioned => (Action::Retry, false),
         };
         batch.maybe_written |= !is_absent;
+        if is_absent && cfg!(milena_bug = "forget_open") {
+            batch.maybe_written = false;
+        }
         match action {
             Action::Done | Action::Duplicate => {
                 self.backoff.reset();
                 let placed = Placed { base_offset: None, log_append_time: None };
                 Resolution { settled: Some((batch, Ok(placed))), refresh: false }
             }
-            Action::NewEpoch if self.is_idempotent && !batch.maybe_written => {
+            Action::NewEpoch
+                if self.is_idempotent && (!batch.maybe_written || cfg!(milena_bug = "open_under_new_epoch")) =>
+            {
                 // Never appended, so it may go out again under the next epoch, as sequence 0.
                 self.spent = self.identity;
                 batch.stamp = None;
@@ -240,6 +254,7 @@ impl<R> PartitionQueue<R> {
                 self.retry_at = Some(now + self.backoff.next_delay(random));
                 nothing
             }
+            Action::Retry if cfg!(milena_bug = "never_settled") && attempt == Attempt::Unmentioned => nothing,
             Action::Retry | Action::Refresh | Action::FindCoordinator => {
                 batch.last = Some(attempt);
                 self.queue.push_front(batch);
@@ -260,7 +275,7 @@ impl<R> PartitionQueue<R> {
         if self.is_idempotent
             && let Some((_, mut batch)) = self.in_flight.take()
         {
-            batch.maybe_written = true;
+            batch.maybe_written = !cfg!(milena_bug = "recall_is_absence");
             self.queue.push_front(batch);
         }
         if self.in_flight.is_none() {
@@ -308,7 +323,8 @@ impl<R> PartitionQueue<R> {
             return None;
         }
         let head = self.queue.front()?;
-        Some(self.retry_at.filter(|at| *at > now).map_or(head.deadline, |at| at.min(head.deadline)))
+        let is_to_come = |at: &Instant| *at > now && !cfg!(milena_bug = "back_off_without_timer");
+        Some(self.retry_at.filter(is_to_come).map_or(head.deadline, |at| at.min(head.deadline)))
     }
 
     /// Whether a new batch may be stamped with `identity`. It must not be older than what was used before:
@@ -321,7 +337,7 @@ impl<R> PartitionQueue<R> {
         match self.identity {
             None => true,
             Some(own) if own == identity => self.spent != Some(own),
-            Some(own) if own.id == identity.id => own.epoch < identity.epoch,
+            Some(own) if own.id == identity.id => own.epoch < identity.epoch || cfg!(milena_bug = "older_identity"),
             Some(_) => !self.former_ids.contains(&identity.id),
         }
     }
@@ -332,7 +348,9 @@ impl<R> PartitionQueue<R> {
             return;
         }
         self.former_ids.extend(former.map(|former| former.id).filter(|id| *id != identity.id));
-        self.next_sequence = 0;
+        if !cfg!(milena_bug = "epoch_keeps_sequence") {
+            self.next_sequence = 0;
+        }
         self.spent = None;
     }
 
@@ -343,9 +361,9 @@ impl<R> PartitionQueue<R> {
         if self.identity != Some(identity) {
             return;
         }
-        if batch.maybe_written {
+        if batch.maybe_written && !cfg!(milena_bug = "reuse_open_sequence") {
             self.spent = Some(identity);
-        } else {
+        } else if !cfg!(milena_bug = "gap_after_rejection") {
             self.next_sequence = sequence;
         }
     }
@@ -353,7 +371,8 @@ impl<R> PartitionQueue<R> {
 
 /// Sequences wrap to 0 behind 2³¹−1 (rule 11).
 fn advance(sequence: i32, count: usize) -> i32 {
-    let next = (u64::from(sequence.cast_unsigned()) + count as u64) % (1 << 31);
+    let next = (u64::from(sequence.cast_unsigned()) + count as u64)
+        % (1 << if cfg!(milena_bug = "sequence_does_not_wrap") { 32 } else { 31 });
     next as i32
 }
 

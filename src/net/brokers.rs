@@ -69,9 +69,12 @@ impl Brokers {
         self.enqueue(to, class, Job { request, deadline, reply });
         let answer = self.network.runtime.until(deadline, answer).await;
         let answer = answer.ok_or(CallError::NotAwaited { api: R::API })?;
-        // The task is gone only if the runtime is.
-        let closed = CallError::Lost { cause: Cause::Closed, sent: true };
-        let (version, frame) = answer.unwrap_or(Err(closed))?;
+        // The task is gone: with its runtime, or a user's connector panicked.
+        let gone = || {
+            let cause = Cause::Io { kind: std::io::ErrorKind::Other, message: "its task has ended".into() };
+            CallError::Lost { cause, sent: true }
+        };
+        let (version, frame) = answer.unwrap_or_else(|_| Err(gone()))?;
         frame::decode_response::<R>(&frame, version)
             .map_err(|error| CallError::Lost { cause: Cause::Decode { api: R::API, error }, sent: true })
     }

@@ -9,7 +9,7 @@ use super::connector::Address;
 use super::lane::Network;
 use super::metadata::{MetadataHandle, address_of};
 use crate::machine::backoff::Backoff;
-use crate::machine::connection::{Call, CallError};
+use crate::machine::connection::{Call, CallError, Cause};
 use crate::machine::metadata;
 use crate::wire::message::Request;
 
@@ -86,6 +86,10 @@ impl Core {
         if answer.is_err() {
             // Only once for all who failed at this broker, or two of them would come back to the first of two brokers.
             let _ = self.turn.compare_exchange(turn, turn.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        }
+        // Nothing is awaited on a runtime that has ended: its timers panic.
+        if answer.is_err() && self.metadata.is_over() {
+            return Err(CallError::Lost { cause: Cause::Closed, sent: true });
         }
         answer
     }

@@ -17,6 +17,7 @@ use crate::wire::error_code::ErrorCode;
 
 enum Command {
     Want { topic: Arc<str>, auto_create: bool },
+    LookFor { topic: Arc<str>, auto_create: bool, deadline: Option<Instant> },
     Refresh,
 }
 
@@ -65,6 +66,16 @@ impl MetadataHandle {
     /// Keeps `topic` in the picture from now on.
     pub fn want(&self, topic: &Arc<str>, auto_create: bool) {
         let _ = self.commands.send(Command::Want { topic: Arc::clone(topic), auto_create });
+    }
+
+    /// Whether its task has ended under this handle: with its runtime.
+    pub fn is_over(&self) -> bool {
+        self.commands.is_closed()
+    }
+
+    /// Looks whether there is such a topic. Who goes on to use it says so by [`Self::want`].
+    pub fn look_for(&self, topic: &Arc<str>, auto_create: bool, deadline: Option<Instant>) {
+        let _ = self.commands.send(Command::LookFor { topic: Arc::clone(topic), auto_create, deadline });
     }
 
     /// The next picture that a broker answers with, asked for now.
@@ -129,7 +140,7 @@ impl MetadataHandle {
         if let Some(known) = found(&picture.borrow_and_update()) {
             return known;
         }
-        self.want(name, auto_create);
+        self.look_for(name, auto_create, Some(deadline));
         let waiting = async {
             loop {
                 if picture.changed().await.is_err() {
@@ -195,6 +206,9 @@ async fn run(
                 while let Some(command) = next {
                     match command {
                         Command::Want { topic, auto_create } => machine.want(runtime.now(), &topic, auto_create),
+                        Command::LookFor { topic, auto_create, deadline } => {
+                            machine.look_for(runtime.now(), &topic, auto_create, deadline);
+                        }
                         Command::Refresh => machine.refresh(runtime.now()),
                     }
                     next = inbox.try_recv().ok();

@@ -114,7 +114,7 @@ impl ProducerBuilder {
 
     /// From when a record's batch was begun: how long it may take until it is acknowledged, retries included. A
     /// request that is under way then is waited for, at most one `request_timeout` more. Default 2 minutes; at least
-    /// `linger` and one `request_timeout`. (Java: `delivery.timeout.ms`.)
+    /// `linger` and one `request_timeout`, at most a year. (Java: `delivery.timeout.ms`.)
     pub fn delivery_timeout(mut self, limit: Duration) -> Self {
         self.delivery_timeout = limit;
         self

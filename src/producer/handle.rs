@@ -1,5 +1,6 @@
 //! The producer's handle.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
@@ -129,6 +130,9 @@ impl Producer {
     /// Cancel-safe: a future that is dropped before it is ready has not enqueued its record. A loop that only enqueues
     /// still lets other tasks run: once in a while the future yields though it could go on.
     pub async fn enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
+        if is_time_to_yield() {
+            Yield::default().await;
+        }
         match self.try_append(&record, &mut 0, true) {
             Ok(delivery) => return Ok(delivery),
             Err(Missing::Turn) => Yield::default().await,
@@ -157,7 +161,7 @@ impl Producer {
             }
             Err(Missing::Topic) => {
                 let name: Arc<str> = record.topic.as_str().into();
-                self.inner.core.metadata.want(&name, self.inner.auto_create);
+                self.inner.core.metadata.look_for(&name, self.inner.auto_create, None);
                 let cluster = self.inner.core.metadata.cluster();
                 let is_known = cluster.topics.get(&name).is_some_and(|topic| !topic.partitions.is_empty());
                 if is_known {
@@ -241,7 +245,7 @@ impl Producer {
         let runtime = &inner.core.network.runtime;
         let deadline = runtime.now() + inner.max_block;
         let mut missing = first;
-        let mut has_asked = false;
+        let mut asked = 0;
         loop {
             let mut permit = 0;
             match missing {
@@ -255,10 +259,10 @@ impl Producer {
                     let partitions = topic.await?.partitions.len();
                     self.register(&name, partitions);
                 }
-                // Partitions may have been added since: one fresh answer decides.
-                Missing::Partition(error) if has_asked => return Err(error),
+                // Partitions may have been added since: a fresh answer decides. The first may have been under way before.
+                Missing::Partition(error) if asked == 2 => return Err(error),
                 Missing::Partition(error) => {
-                    has_asked = true;
+                    asked += 1;
                     let Some(cluster) = runtime.until(deadline, inner.core.metadata.fresh()).await else {
                         return Err(error);
                     };
@@ -310,6 +314,7 @@ impl Producer {
         });
         let partitions = topic.grow(&inner.table, partitions);
         if !partitions.is_empty() {
+            inner.core.metadata.want(name, inner.auto_create);
             let _ = inner.router.send(Request::Register { topic: Arc::clone(topic), partitions });
         }
     }
@@ -353,6 +358,20 @@ enum Missing {
 }
 
 const MAX_CLOSE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Every so many calls on a thread, and after each sealed batch, others get their turn, or a loop that only enqueues
+/// would starve a current-thread runtime for good.
+const YIELD_EVERY: u32 = 128;
+
+/// Counted per thread: one counter for all would be fought over.
+fn is_time_to_yield() -> bool {
+    thread_local! {
+        static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
+    let calls = CALLS.get().wrapping_add(1);
+    CALLS.set(calls);
+    calls.is_multiple_of(YIELD_EVERY)
+}
 
 /// Pending once.
 #[derive(Default)]

@@ -132,11 +132,9 @@ impl Partition {
                         let since = open.since;
                         self.tell(state, Message::First { id: self.id, since });
                     }
-                    state.owes_yield |= index % YIELD_EVERY == YIELD_EVERY - 1;
                     // What is as large as a batch can take no more.
                     if state.open.as_ref().is_some_and(|open| open.writer.size() >= limits.batch_size) {
                         self.seal(state, limits);
-                        state.owes_yield = true;
                     }
                     return Append::Done(delivery);
                 }
@@ -206,6 +204,7 @@ impl Partition {
 
     fn seal(&self, state: &mut State, limits: &Limits) {
         if let Some(batch) = close(state, limits) {
+            state.owes_yield = true;
             state.sealed.push_back(batch);
             if state.sealed.len() == 1 {
                 self.tell(state, Message::Sealed { id: self.id });
@@ -224,9 +223,6 @@ impl Partition {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// A caller that never waits still lets others run so often (see `Producer::enqueue`).
-const YIELD_EVERY: u32 = 128;
 
 fn close(state: &mut State, limits: &Limits) -> Option<Batch<Settle>> {
     let Open { writer, mut settle, since } = state.open.take()?;

@@ -3,7 +3,7 @@
 //! Nothing passes through here on a good day: callers and leaders' tasks talk directly. A partition comes by when its
 //! leader moves, and stays here while it has none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -113,6 +113,8 @@ pub(super) struct Router {
     own: mpsc::UnboundedSender<Request>,
     topics: Vec<Arc<Topic>>,
     places: BTreeMap<PartitionId, Place>,
+    /// Those of them that are here.
+    homeless: BTreeSet<PartitionId>,
     leaders: BTreeMap<i32, LeaderTask>,
     identity: watch::Sender<IdentityState>,
     init: Option<InitFuture>,
@@ -141,6 +143,7 @@ impl Router {
             own: requests.clone(),
             topics: Vec::new(),
             places: BTreeMap::new(),
+            homeless: BTreeSet::new(),
             leaders: BTreeMap::new(),
             identity: watch::channel(IdentityState::Unknown).0,
             init: None,
@@ -157,7 +160,7 @@ impl Router {
         let mut drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
         let mut swept = runtime.now();
         loop {
-            let has_homeless = self.places.values().any(|place| matches!(place.home, Home::Router(_)));
+            let has_homeless = !self.homeless.is_empty();
             let now = runtime.now();
             // Here and not in the select alone: a flood of requests must not hold back deadlines.
             if has_homeless && swept + SWEEP <= now {
@@ -213,6 +216,7 @@ impl Router {
             Request::Left { id, partition } => {
                 if let Some(place) = self.places.get_mut(&id) {
                     place.home = Home::Router(partition);
+                    self.homeless.insert(id);
                 }
                 let cluster = self.core.metadata.cluster();
                 self.place(&cluster, id);
@@ -240,6 +244,7 @@ impl Router {
             let queue = PartitionQueue::new(is_idempotent, retry_backoff, retry_backoff_max);
             let home = Home::Router(Box::new(Moving { name, queue }));
             self.places.insert(partition.id, Place { home, topic_id });
+            self.homeless.insert(partition.id);
             self.place(&cluster, partition.id);
         }
     }
@@ -296,6 +301,7 @@ impl Router {
                 let Some(messages) = self.leader(cluster, node) else { return };
                 let Some(place) = self.places.get_mut(&id) else { return };
                 if let Home::Router(mut partition) = std::mem::replace(&mut place.home, Home::Leader(node)) {
+                    self.homeless.remove(&id);
                     partition.name.topic_id = topic_id;
                     let _ = messages.send(Message::Adopt { id, partition });
                 }
@@ -360,8 +366,9 @@ impl Router {
             IdentityState::Failed(reason) => Some(reason.clone()),
             _ => None,
         };
-        for (id, place) in &mut self.places {
-            let (Home::Router(moving), Some(partition)) = (&mut place.home, self.table.get(*id)) else { continue };
+        for id in &self.homeless {
+            let (Some(place), Some(partition)) = (self.places.get_mut(id), self.table.get(*id)) else { continue };
+            let Home::Router(moving) = &mut place.home else { continue };
             for batch in partition.take(&self.limits) {
                 moving.queue.push(batch);
             }

@@ -290,6 +290,7 @@ fn an_epoch_of_minus_one_is_never_accepted_for_a_known_one() {
         assert!(rig.until_due().unwrap() <= ms(1000), "and it is asked for again");
     }
     // Brokers that know no epochs at all are another thing.
+    rig.want("old", false);
     let query = rig.ask();
     rig.answer(&query, &response(3, [topic("old", &[(1, -1)])]));
     rig.refresh();
@@ -552,4 +553,49 @@ fn the_picture_is_renewed_at_its_maximum_age() {
     assert!(rig.poll().is_none());
     rig.wait(ms(1));
     assert_eq!(names(&rig.poll().unwrap()), ["t"]);
+}
+
+/// Row 27: what was only looked for, a misspelt name say, is asked for again and again for a while, and then no more.
+#[test]
+fn a_topic_that_was_only_looked_for_is_forgotten() {
+    let mut rig = Rig::knowing(1, 3, &["used"]);
+    let look_for = |rig: &mut Rig, name: &str, deadline| rig.machine.look_for(rig.now, &name.into(), true, deadline);
+    look_for(&mut rig, "misspelt", None);
+    look_for(&mut rig, "used", None);
+    let patient = rig.now + 2 * LOOKED_FOR;
+    look_for(&mut rig, "late", Some(patient));
+    let start = rig.now;
+    let mut last = BTreeSet::new();
+    while rig.now < start + 3 * LOOKED_FOR {
+        let query = rig.ask();
+        for name in names(&query) {
+            last.retain(|(_, seen): &(Instant, String)| seen != name);
+            last.insert((rig.now, name.to_owned()));
+        }
+        let answers = names(&query).into_iter().map(|name| match name {
+            "used" => topic(name, &[(1, 0)]),
+            _ => refused(name, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        });
+        let answers = answers.collect::<Vec<_>>();
+        rig.answer(&query, &response(3, answers));
+    }
+    let last: Vec<_> =
+        last.into_iter().map(|(at, name)| ((at - start).as_secs().next_multiple_of(100), name)).collect();
+    assert_eq!(last[..2], [(300, "misspelt".to_owned()), (600, "late".to_owned())]);
+    assert_eq!(last[2].1, "used");
+    assert_eq!(rig.machine.cluster().topics.keys().map(|name| &**name).collect::<Vec<_>>(), ["used"]);
+    // Wanted again, it is asked for at once.
+    look_for(&mut rig, "misspelt", None);
+    assert!(names(&rig.poll().unwrap()).contains(&"misspelt"));
+}
+
+#[test]
+fn topics_that_nobody_asked_for_are_not_kept() {
+    let mut rig = Rig::knowing(1, 3, &["t"]);
+    rig.refresh();
+    let query = rig.ask();
+    let flood = (0..1000).map(|n| topic(&format!("flood-{n}"), &[(1, 0)]));
+    rig.answer(&query, &response(3, flood.chain([topic("t", &[(2, 1)])])));
+    assert_eq!(rig.machine.cluster().topics.len(), 1);
+    assert_eq!(rig.leaders("t"), [(2, 1)]);
 }

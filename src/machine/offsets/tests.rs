@@ -44,6 +44,7 @@ fn of_incarnation(id: u8, error_code: ErrorCode, partitions: &[(i32, i32)]) -> A
     };
     let now = Instant::now();
     let mut machine = metadata::Metadata::new(now, config, 0);
+    machine.want(now, &"t".into(), false);
     let query = machine.poll_query(now).unwrap();
     machine.handle_answer(now, query.id, &response, MIDDLE);
     Arc::clone(machine.cluster())
@@ -82,11 +83,11 @@ impl Rig {
     }
 
     fn assign(&mut self, index: i32, start: Start) {
-        self.machine.assign(self.now, index as u64, "t".into(), index, 0, start);
+        self.machine.assign(index as u64, "t".into(), index, 0, start);
     }
 
     fn seek(&mut self, generation: u64, start: Start) {
-        self.machine.seek(self.now, 0, generation, start);
+        self.machine.seek(0, generation, start);
     }
 
     fn released(&mut self, generation: u64, next: i64, why: Why) {

@@ -1,0 +1,374 @@
+//! Connections and brokers: what may become of a request, and of its answer.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::broker::{Stamp, Verdict};
+use super::world::{What, World};
+use super::{MS, Micros};
+use crate::machine::connection::{CallError, Cause, Token};
+use crate::record::{Batches, RawBatch};
+use crate::wire::api::ApiKey;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::leader::produce::{PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse};
+
+const FOR_NOW: &[ErrorCode] = &[
+    ErrorCode::NOT_ENOUGH_REPLICAS,
+    ErrorCode::NOT_LEADER_OR_FOLLOWER,
+    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    ErrorCode::CORRUPT_MESSAGE,
+    ErrorCode::THROTTLING_QUOTA_EXCEEDED,
+];
+const FOR_GOOD: &[ErrorCode] =
+    &[ErrorCode::INVALID_RECORD, ErrorCode::MESSAGE_TOO_LARGE, ErrorCode::TOPIC_AUTHORIZATION_FAILED];
+/// Whether or not it was appended.
+const OPEN: &[ErrorCode] = &[
+    ErrorCode::REQUEST_TIMED_OUT,
+    ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    ErrorCode::NETWORK_EXCEPTION,
+    ErrorCode::KAFKA_STORAGE_ERROR,
+    ErrorCode::UNKNOWN_SERVER_ERROR,
+    ErrorCode(999),
+];
+const LOST_TRACK: &[ErrorCode] =
+    &[ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::UNKNOWN_PRODUCER_ID, ErrorCode::INVALID_PRODUCER_EPOCH];
+
+#[derive(Debug)]
+pub(super) enum Wire {
+    /// A connection can be written to.
+    Connected {
+        node: usize,
+    },
+    /// A request reaches its broker, or what is left of the connection that it was written to.
+    Arrive {
+        key: u64,
+    },
+    Answer {
+        node: usize,
+        generation: u64,
+        token: Token,
+        response: ProduceResponse,
+    },
+    /// The client sees the end of a connection.
+    End {
+        node: usize,
+        generation: u64,
+    },
+    /// A request has waited as long as it may.
+    Deadline {
+        node: usize,
+        token: Token,
+    },
+}
+
+impl Wire {
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Arrive { .. })
+    }
+}
+
+#[derive(Default)]
+struct Connection {
+    /// How many there were before.
+    generation: u64,
+    is_up: bool,
+    is_connecting: bool,
+    /// Waiting for an answer, or to be written.
+    open: VecDeque<Open>,
+    /// Nothing overtakes anything.
+    last_arrival: Micros,
+    last_answer: Micros,
+    /// The broker has closed this one.
+    closed: Option<u64>,
+}
+
+struct Open {
+    token: Token,
+    is_written: bool,
+    batches: Vec<Batch>,
+}
+
+/// One partition's part of a request.
+#[derive(Clone)]
+struct Batch {
+    partition: usize,
+    stamp: Stamp,
+    records: Vec<u32>,
+}
+
+/// On its way to a broker.
+struct Copy {
+    node: usize,
+    generation: u64,
+    token: Token,
+    batches: Vec<Batch>,
+}
+
+pub(super) struct Network {
+    connections: Vec<Connection>,
+    copies: BTreeMap<u64, Copy>,
+    next_copy: u64,
+    hung_until: Vec<Micros>,
+}
+
+impl Network {
+    pub(super) fn new(nodes: usize) -> Self {
+        let connections = (0..nodes).map(|_| Connection::default()).collect();
+        Self { connections, copies: BTreeMap::new(), next_copy: 0, hung_until: vec![0; nodes] }
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.hung_until.fill(0);
+    }
+
+    /// What of a partition waits for an answer from this node.
+    pub(super) fn open_requests(&self, node: usize, partition: usize) -> Vec<Vec<u32>> {
+        let batches = self.connections[node].open.iter().flat_map(|open| &open.batches);
+        batches.filter(|batch| batch.partition == partition).map(|batch| batch.records.clone()).collect()
+    }
+
+    pub(super) fn open_everything(&self, node: usize) -> Vec<Vec<u32>> {
+        let batches = self.connections[node].open.iter().flat_map(|open| &open.batches);
+        batches.map(|batch| batch.records.clone()).collect()
+    }
+
+    pub(super) fn is_under_way(&self, partition: usize) -> bool {
+        let open = self.connections.iter().flat_map(|connection| &connection.open).flat_map(|open| &open.batches);
+        let copies = self.copies.values().flat_map(|copy| &copy.batches);
+        open.chain(copies).any(|batch| batch.partition == partition)
+    }
+}
+
+impl World {
+    fn delay(&mut self) -> Micros {
+        self.random.between(self.plan.delay / 4, self.plan.delay)
+    }
+
+    /// A task sends a request. Its batches are read from the real bytes, as a broker would read them.
+    pub(super) fn send(&mut self, node: usize, token: Token, request: &ProduceRequest) {
+        self.ledger.summary.requests += 1;
+        let mut batches = Vec::new();
+        for data in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
+            let bytes = data.records.clone().unwrap_or_default().0;
+            let mut parsed = Batches::new(bytes.clone(), true);
+            let (Some(Ok(batch)), None) = (parsed.next(), parsed.next()) else {
+                self.ledger.problems.push(format!("P11: not a batch: {bytes:?}"));
+                return;
+            };
+            let partition = data.index as usize;
+            let header = batch.header();
+            let stamp = Stamp { id: header.producer_id, epoch: header.producer_epoch, sequence: header.base_sequence };
+            let records = records_of(&batch);
+            self.ledger.send(partition, stamp, &records, bytes);
+            batches.push(Batch { partition, stamp, records });
+        }
+        let connection = &mut self.network.connections[node];
+        connection.open.push_back(Open { token, is_written: false, batches });
+        if connection.open.len() > self.plan.max_in_flight {
+            self.ledger.problems.push("P11: more requests in flight than allowed".into());
+        }
+        self.after(self.plan.request_timeout, What::Wire(Wire::Deadline { node, token }));
+        self.write(node);
+    }
+
+    pub(super) fn wire(&mut self, wire: Wire) {
+        match wire {
+            Wire::Connected { node } => {
+                let connection = &mut self.network.connections[node];
+                (connection.is_up, connection.is_connecting) = (true, false);
+                self.write(node);
+            }
+            Wire::Arrive { key } => self.arrive(key),
+            Wire::Answer { node, generation, token, response } => self.answer(node, generation, token, &response),
+            Wire::End { node, generation } => {
+                if self.network.connections[node].generation == generation {
+                    self.lose(node, &Cause::Eof);
+                }
+            }
+            Wire::Deadline { node, token } => self.deadline(node, token),
+        }
+    }
+
+    /// Writes what waits, or connects first.
+    fn write(&mut self, node: usize) {
+        let connection = &mut self.network.connections[node];
+        if !connection.is_up {
+            if !connection.open.is_empty() && !std::mem::replace(&mut connection.is_connecting, true) {
+                let delay = self.random.between(MS / 10, self.plan.reconnect);
+                self.after(delay, What::Wire(Wire::Connected { node }));
+            }
+            return;
+        }
+        let generation = connection.generation;
+        let waiting = connection.open.iter_mut().filter(|open| !open.is_written);
+        let written: Vec<_> = waiting
+            .map(|open| {
+                open.is_written = true;
+                Copy { node, generation, token: open.token, batches: open.batches.clone() }
+            })
+            .collect();
+        for copy in written {
+            let delay = self.delay();
+            let connection = &mut self.network.connections[node];
+            connection.last_arrival = connection.last_arrival.max(self.now + delay);
+            let (at, key) = (connection.last_arrival, self.network.next_copy);
+            self.network.next_copy += 1;
+            self.network.copies.insert(key, copy);
+            self.at(at, What::Wire(Wire::Arrive { key }));
+        }
+    }
+
+    fn arrive(&mut self, key: u64) {
+        let Some(Copy { node, generation, token, .. }) = self.network.copies.get(&key) else { return };
+        let (node, generation, token) = (*node, *generation, *token);
+        if self.network.hung_until[node] > self.now {
+            return self.at(self.network.hung_until[node], What::Wire(Wire::Arrive { key }));
+        }
+        let faults = self.plan.faults.clone();
+        let connection = &mut self.network.connections[node];
+        let is_dead = connection.generation != generation || connection.closed == Some(generation);
+        if is_dead {
+            let roll = self.random.below(1000);
+            if roll < faults.late_copy / 2 && !self.is_healed {
+                // Later still: it waits in some buffer.
+                let delay = self.random.between(MS, 2000 * MS);
+                return self.after(delay, What::Wire(Wire::Arrive { key }));
+            }
+            let Some(copy) = self.network.copies.remove(&key) else { return };
+            if roll < faults.late_copy {
+                copy.batches.iter().for_each(|batch| drop(self.process(node, batch)));
+            }
+            return;
+        }
+        if self.random.chance(faults.hang) {
+            let pause = self.random.between(10 * MS, 3 * self.plan.request_timeout);
+            self.network.hung_until[node] = self.now + pause;
+            return self.at(self.now + pause, What::Wire(Wire::Arrive { key }));
+        }
+        let delay = self.delay();
+        let Some(copy) = self.network.copies.remove(&key) else { return };
+        if self.random.chance(faults.cut_before) {
+            self.network.connections[node].closed = Some(generation);
+            return self.after(delay, What::Wire(Wire::End { node, generation }));
+        }
+        let mut answers: Vec<_> = copy.batches.iter().filter_map(|batch| self.process(node, batch)).collect();
+        if self.random.chance(faults.cut_after) {
+            self.network.connections[node].closed = Some(generation);
+            return self.after(delay, What::Wire(Wire::End { node, generation }));
+        }
+        if self.random.chance(faults.silent) {
+            return;
+        }
+        if self.random.chance(faults.hostile_answer) {
+            answers.push(PartitionProduceResponse { index: 77, base_offset: 5, ..Default::default() });
+            answers.extend(answers.first().cloned().map(|twin| PartitionProduceResponse { base_offset: 1, ..twin }));
+        }
+        let topic = TopicProduceResponse { name: "t".into(), partition_responses: answers, ..Default::default() };
+        let response = ProduceResponse { responses: vec![topic], ..Default::default() };
+        let connection = &mut self.network.connections[node];
+        connection.last_answer = connection.last_answer.max(self.now + delay);
+        let at = connection.last_answer;
+        self.at(at, What::Wire(Wire::Answer { node, generation, token, response }));
+    }
+
+    /// What a broker does with one batch, and what it says; `None`: nothing.
+    fn process(&mut self, node: usize, batch: &Batch) -> Option<PartitionProduceResponse> {
+        let faults = &self.plan.faults;
+        let refused = |error_code| {
+            let index = batch.partition as i32;
+            Some(PartitionProduceResponse { index, error_code, base_offset: -1, ..Default::default() })
+        };
+        if self.logs[batch.partition].leader != Some(node) {
+            return refused(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        for (rate, codes) in
+            [(faults.refuse_for_now, FOR_NOW), (faults.refuse_for_good, FOR_GOOD), (faults.lose_track, LOST_TRACK)]
+        {
+            if self.random.chance(rate) {
+                return refused(self.random.pick(codes));
+            }
+        }
+        let is_open = self.random.chance(faults.leave_open);
+        if is_open && self.random.chance(400) {
+            return refused(self.random.pick(OPEN));
+        }
+        let verdict = self.logs[batch.partition].append(batch.stamp, &batch.records);
+        if is_open {
+            return refused(self.random.pick(OPEN));
+        }
+        if self.random.chance(faults.unmentioned) {
+            return None;
+        }
+        let base_offset = match verdict {
+            Verdict::Appended(offset) => offset,
+            Verdict::Duplicate(_) if self.plan.is_old_broker => return refused(ErrorCode::DUPLICATE_SEQUENCE_NUMBER),
+            Verdict::Duplicate(offset) => offset,
+            Verdict::Refused(code) => return refused(code),
+        };
+        Some(PartitionProduceResponse { index: batch.partition as i32, base_offset, ..Default::default() })
+    }
+
+    fn answer(&mut self, node: usize, generation: u64, token: Token, response: &ProduceResponse) {
+        let connection = &mut self.network.connections[node];
+        if connection.generation != generation {
+            return;
+        }
+        // In order, or it is no answer.
+        match connection.open.pop_front() {
+            Some(open) if open.token == token => {
+                let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+                for batch in open.batches {
+                    let own = answers.clone().find(|answer| answer.index == batch.partition as i32);
+                    let is_known = own.is_some_and(|own| {
+                        let code = own.error_code;
+                        code.is_ok() || [FOR_NOW, FOR_GOOD, LOST_TRACK].iter().any(|known| known.contains(&code))
+                    });
+                    if !is_known {
+                        self.ledger.leave_open(&batch.records);
+                    }
+                }
+                self.with_task(node, |task, now, random| task.handle_response(now, token, response, random));
+            }
+            // An earlier one was never answered: the connection is given up.
+            open => {
+                connection.open.extend(open);
+                let expected = 0;
+                self.lose(node, &Cause::WrongCorrelation { expected, got: expected + 1 });
+            }
+        }
+    }
+
+    fn deadline(&mut self, node: usize, token: Token) {
+        let connection = &mut self.network.connections[node];
+        let Some(place) = connection.open.iter().position(|open| open.token == token) else { return };
+        if connection.open[place].is_written {
+            let after = std::time::Duration::from_micros(self.plan.request_timeout);
+            return self.lose(node, &Cause::RequestTimeout { api: ApiKey::PRODUCE, after });
+        }
+        connection.open.remove(place);
+        let error = CallError::NotSentInTime { api: ApiKey::PRODUCE };
+        self.with_task(node, |task, now, random| task.handle_failed(now, token, &error, random));
+    }
+
+    /// The client's end of a connection: what was written is lost, what was not waits for the next one.
+    fn lose(&mut self, node: usize, cause: &Cause) {
+        let connection = &mut self.network.connections[node];
+        connection.generation += 1;
+        connection.is_up = false;
+        let (lost, waiting): (Vec<_>, Vec<_>) = connection.open.drain(..).partition(|open| open.is_written);
+        connection.open.extend(waiting);
+        for open in &lost {
+            open.batches.iter().for_each(|batch| self.ledger.leave_open(&batch.records));
+        }
+        for open in lost {
+            let error = CallError::Lost { cause: cause.clone(), sent: true };
+            self.with_task(node, |task, now, random| task.handle_failed(now, open.token, &error, random));
+        }
+        self.write(node);
+    }
+}
+
+fn records_of(batch: &RawBatch) -> Vec<u32> {
+    let records = batch.records().into_iter().flatten().flatten();
+    let numbers = records.filter_map(|record| Some(u32::from_be_bytes(*record.value()?.first_chunk()?)));
+    numbers.collect()
+}

@@ -1,0 +1,12 @@
+//! The consumer's promises, on the mock cluster.
+
+#![allow(clippy::disallowed_methods, reason = "tests have clocks and tasks")]
+
+mod faults;
+#[path = "../mock_cluster/harness.rs"]
+#[allow(dead_code, reason = "shared with the mock's own tests, which use all of it")]
+mod harness;
+mod memory;
+mod offsets;
+mod reading;
+mod rig;

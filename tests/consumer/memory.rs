@@ -1,0 +1,96 @@
+//! Bytes ahead of the caller.
+
+use std::sync::atomic::Ordering;
+
+use milena::mock::MockCluster;
+use milena::{Client, OffsetReset, Record};
+
+use crate::rig::*;
+
+/// Records of 1 KiB, so many KiB in each partition.
+async fn fill_kib(cluster: &MockCluster, partitions: i32, kib: usize) {
+    let producer = client(cluster).await.producer().build().unwrap();
+    for n in 0..kib * partitions as usize {
+        let record = Record::to("t").partition(n as i32 % partitions).value(vec![n as u8; 1000]);
+        producer.enqueue(record).await.unwrap();
+    }
+    producer.close(60 * SECOND).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_does_not_read_is_fetched_for_up_to_the_budget() {
+    let cluster = cluster(2).await;
+    cluster.create_topic("t", 4);
+    fill_kib(&cluster, 4, 4_000).await;
+    let wire = Wire::new(&cluster, 0);
+    let client = Client::builder(cluster.bootstrap()).connector(wire.clone()).connect().await.unwrap();
+    let builder = client.consumer().auto_offset_reset(OffsetReset::Earliest).fetch_buffer(2 << 20);
+    let mut consumer = builder.max_partition_fetch_bytes(256 << 10).build().unwrap();
+    consumer.assign(all(4)).unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    let ahead = wire.read.load(Ordering::SeqCst);
+    assert!((1 << 20..(2 << 20) + (64 << 10)).contains(&ahead), "{ahead}");
+    // Full of data for everybody, it asks for nothing at all.
+    cluster.clear_requests();
+    tokio::time::sleep(60 * SECOND).await;
+    assert!(cluster.requests().len() <= 1, "{:?}", cluster.requests());
+    let mut next = [0i64; 4];
+    for _ in 0..16_000 {
+        let record = within(SECOND, consumer.recv()).await.unwrap();
+        let next = &mut next[record.partition() as usize];
+        assert_eq!(record.offset(), *next);
+        *next += 1;
+    }
+    // Nothing was fetched twice.
+    let whole: usize = (0..4).flat_map(|p| cluster.batches("t", p)).map(|batch| batch.size).sum();
+    let read = wire.read.load(Ordering::SeqCst);
+    assert!(read < whole * 21 / 20, "{read} bytes read for {whole} of batches");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_partition_leaves_room_for_the_others() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 3);
+    let producer = client(&cluster).await.producer().build().unwrap();
+    for _ in 0..4_000 {
+        producer.enqueue(Record::to("t").partition(0).value(vec![0; 1000])).await.unwrap();
+    }
+    producer.flush().await;
+    let builder = client(&cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest).fetch_buffer(1 << 20);
+    let mut consumer = builder.max_partition_fetch_bytes(128 << 10).build().unwrap();
+    consumer.assign(all(3)).unwrap();
+    tokio::time::sleep(30 * SECOND).await;
+    producer.send(Record::to("t").partition(1).value("here")).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    // It is its turn after one fetch of the full one, not after all of them.
+    let mut before = 0;
+    while consumer.recv().await.unwrap().partition() != 1 {
+        before += 1;
+    }
+    assert!(before <= 130, "{before} records of the full partition came first");
+    // The caller goes on with the full one alone, and the idle ones delay nothing.
+    let started = tokio::time::Instant::now();
+    for _ in before..4_000 {
+        assert_eq!(within(SECOND, consumer.recv()).await.unwrap().partition(), 0);
+    }
+    assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_beyond_every_limit_still_arrives() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 2);
+    let producer = client(&cluster).await.producer().build().unwrap();
+    for partition in [0, 1, 0, 1] {
+        producer.send(Record::to("t").partition(partition).value(vec![7; 700_000])).await.unwrap();
+    }
+    let builder = client(&cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest);
+    let builder = builder.fetch_buffer(10_000).max_partition_fetch_bytes(1_000).fetch_max_bytes(5_000);
+    let mut consumer = builder.build().unwrap();
+    consumer.assign(all(2)).unwrap();
+    let mut count = 0;
+    for _ in 0..4 {
+        count += within(10 * SECOND, consumer.recv()).await.unwrap().value().unwrap().len();
+    }
+    assert_eq!(count, 2_800_000);
+}
