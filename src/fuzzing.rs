@@ -10,7 +10,9 @@ use bytes::Bytes;
 
 use crate::Address;
 use crate::record::header::HEADER_SIZE;
-use crate::record::{BatchWriter, Batches, ControlType, RawBatch, RecordView};
+use crate::record::{
+    BatchWriter, Batches, Compression, Compressor, ControlType, Decompressor, Limits, RawBatch, RecordError, RecordView,
+};
 use crate::wire::api::ApiKey;
 use crate::wire::frame::{decode_api_versions, decode_body, decode_response, encode_body};
 use crate::wire::message::{Context, Embedded, Request, Wire};
@@ -250,6 +252,54 @@ fn records(batch: &RawBatch) -> bool {
 fn assert_same(a: RecordView<'_>, b: RecordView<'_>) {
     assert_eq!((a.offset(), a.timestamp(), a.key(), a.value()), (b.offset(), b.timestamp(), b.key(), b.value()));
     assert!(a.headers().eq(b.headers()), "other headers");
+}
+
+/// [`decompress`] of gzip.
+pub fn decompress_gzip(data: &[u8]) -> bool {
+    decompress(Compression::Gzip, data)
+}
+
+/// [`decompress`] of snappy.
+pub fn decompress_snappy(data: &[u8]) -> bool {
+    decompress(Compression::Snappy, data)
+}
+
+/// [`decompress`] of lz4.
+pub fn decompress_lz4(data: &[u8]) -> bool {
+    decompress(Compression::Lz4, data)
+}
+
+/// [`decompress`] of zstd.
+pub fn decompress_zstd(data: &[u8]) -> bool {
+    decompress(Compression::Zstd, data)
+}
+
+/// Compressed records. Whether they decompress, within a limit; what they are then, and they themselves taken for
+/// records, survive a round trip.
+fn decompress(codec: Compression, data: &[u8]) -> bool {
+    /// What costs a fuzzer no time.
+    const LIMITS: Limits = Limits { max_output: 1 << 20, ratio: 1_100 };
+    if !codec.is_available() {
+        return false;
+    }
+    let (mut compressor, mut decompressor) = (Compressor::new(), Decompressor::new());
+    let output = decompressor.decompress(codec, data, LIMITS);
+    for input in [data, output.as_deref().unwrap_or_default()] {
+        let packed = compressor.compress(codec, None, input).expect("anything compresses");
+        let again = decompressor.decompress(codec, packed, LIMITS).expect("what was compressed decompresses");
+        assert!(again == input, "{codec}: a round trip changed {} bytes", input.len());
+    }
+    match output {
+        Ok(output) => {
+            assert!(output.len() <= LIMITS.max_output);
+            let less = Limits { max_output: output.len().saturating_sub(1), ..LIMITS };
+            let cut = decompressor.decompress(codec, data, less);
+            assert!(output.is_empty() || matches!(cut, Err(RecordError::TooLargeDecompressed { .. })), "{cut:?}");
+            true
+        }
+        Err(RecordError::Codec { .. } | RecordError::TooLargeDecompressed { .. }) => false,
+        Err(error) => panic!("{codec} says {error:?}"),
+    }
 }
 
 /// A `host:port`, as users and brokers write it. Whether it is one; it then prints as something that parses to the same.

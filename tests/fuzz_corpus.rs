@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use arbitrary::Unstructured;
 use milena::fuzzing::{self, Visit, each_request, entropy};
-use milena::record::{BatchWriter, Identity};
+use milena::record::{BatchWriter, Compression, Compressor, Identity};
 use milena::wire::api::ApiKey;
 use milena::wire::frame::encode_body;
 use milena::wire::message::{Context, Request, Wire};
@@ -24,6 +24,10 @@ type TestRecord<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>, &'a [(&'a str, O
 
 const TARGETS: &[Target] = &[
     ("address", fuzzing::address),
+    ("decompress_gzip", fuzzing::decompress_gzip),
+    ("decompress_lz4", fuzzing::decompress_lz4),
+    ("decompress_snappy", fuzzing::decompress_snappy),
+    ("decompress_zstd", fuzzing::decompress_zstd),
     ("record_batch", fuzzing::record_batch),
     ("request_body", fuzzing::request_body),
     ("response_frame", fuzzing::response_frame),
@@ -136,6 +140,47 @@ fn write_seeds() {
     let mut gzip = one.to_vec();
     gzip[22] |= 1;
     write("record_batch", "bad-codec", &[&gzip]);
+    write_compressed();
+}
+
+/// What there is to compress: nothing, text, runs, and noise, which is stored; alone and twice.
+fn write_compressed() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let text = "{\"level\":\"INFO\",\"text\":\"the same again and again\"}".repeat(30);
+    let inputs: [(&str, Vec<u8>); 5] = [
+        ("nothing", Vec::new()),
+        ("text", text.into_bytes()),
+        ("zeros", vec![0; 100_000]),
+        ("noise", (0..300).map(|_| rng.u8(..)).collect()),
+        ("mixed", entropy(&mut rng, 3_000)),
+    ];
+    let mut compressor = Compressor::new();
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        let target = format!("decompress_{codec}");
+        for (name, input) in &inputs {
+            let packed = compressor.compress(codec, None, input).unwrap();
+            write(&target, name, &[packed]);
+            if *name == "text" {
+                write(&target, "twice", &[packed, packed]);
+                let cut = if codec == Compression::Snappy { 60 } else { packed.len() - 1 };
+                write(&target, "bad-cut", &[&packed[..cut]]);
+            }
+        }
+        let bomb = compressor.compress(codec, None, &vec![b'x'; (1 << 20) + 1]).unwrap();
+        write(&target, "bad-bomb", &[bomb]);
+    }
+    write("decompress_snappy", "unframed", &[&[11, 5 << 2], b"hello ", &[0b000_001_01, 6]]);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (target, name) in [
+        ("decompress_lz4", "lz4-linked"),
+        ("decompress_lz4", "lz4-checksums-and-size"),
+        ("decompress_zstd", "zstd-19-checksum"),
+        ("decompress_zstd", "zstd-pipe"),
+        ("decompress_zstd", "zstd-window-128-mib"),
+        ("decompress_gzip", "gzip-name"),
+    ] {
+        write(target, name, &[&fs::read(golden.join(name)).unwrap()]);
+    }
 }
 
 fn write(target: &str, name: &str, parts: &[&[u8]]) {

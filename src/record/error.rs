@@ -62,6 +62,31 @@ pub enum RecordError {
     /// The records are compressed.
     #[error("this version of milena does not read batches compressed with {0}")]
     Compressed(Compression),
+    /// The records are compressed, and the codec was left out of this build.
+    #[error("reading or writing batches compressed with {0} takes milena's feature `{0}`, which this build is without")]
+    CodecMissing(Compression),
+    /// What was compressed does not decompress, or the other way round.
+    #[error("the batch's records are broken {codec}: {problem}")]
+    Codec {
+        /// What the header says that they are.
+        codec: Compression,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The records became more than was allowed, and were given up there.
+    #[error("the batch's records are more than {limit} bytes when decompressed")]
+    TooLargeDecompressed {
+        /// What was allowed.
+        limit: usize,
+    },
+    /// The records became so much more than they were that it must be an attack, and were given up there.
+    #[error("the batch's {compressed} bytes of records are more than {ratio} times as many when decompressed")]
+    Ratio {
+        /// Bytes before.
+        compressed: usize,
+        /// What was allowed.
+        ratio: usize,
+    },
     /// A codec that Kafka does not define.
     #[error("compression codec {0} is unknown")]
     UnknownCodec(u8),

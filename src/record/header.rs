@@ -12,6 +12,8 @@
 //! reading the rest. Producer id, epoch and sequence are inside: who changes them computes the CRC again.
 //! `magic` lies at byte 16 in every format there ever was, so it can be asked before anything else is understood.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Buf, BufMut};
 
 use super::error::RecordError;
@@ -230,6 +232,19 @@ impl Attributes {
         })
     }
 
+    /// The same with this codec.
+    #[must_use]
+    pub fn with_compression(self, codec: Compression) -> Self {
+        let bits = match codec {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Snappy => 2,
+            Compression::Lz4 => 3,
+            Compression::Zstd => 4,
+        };
+        Self(self.0 & !Self::CODEC | bits)
+    }
+
     fn codec(self) -> u8 {
         // Three bits.
         (self.0 & Self::CODEC) as u8
@@ -275,6 +290,42 @@ pub enum Compression {
     Lz4,
     /// `zstd`
     Zstd,
+}
+
+impl Compression {
+    /// The levels that there are, from the fastest to the smallest. `None`: the codec knows one way only. That is so for
+    /// snappy, and for lz4 in pure Rust; what Kafka calls lz4's levels are searches that only the C library has.
+    pub fn levels(self) -> Option<RangeInclusive<i32>> {
+        match self {
+            Self::None | Self::Snappy | Self::Lz4 => None,
+            Self::Gzip => Some(1..=9),
+            Self::Zstd => Some(1..=22),
+        }
+    }
+
+    /// The level that `wish` means: the nearest there is, or the one that Java's client defaults to.
+    pub(super) fn level(self, wish: Option<i32>) -> i32 {
+        let default = match self {
+            Self::None | Self::Snappy | Self::Lz4 => 0,
+            Self::Gzip => 6,
+            Self::Zstd => 3,
+        };
+        match (wish, self.levels()) {
+            (Some(wish), Some(levels)) => wish.clamp(*levels.start(), *levels.end()),
+            _ => default,
+        }
+    }
+
+    /// Whether this build has the codec.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Gzip => cfg!(feature = "gzip"),
+            Self::Snappy => cfg!(feature = "snappy"),
+            Self::Lz4 => cfg!(feature = "lz4"),
+            Self::Zstd => cfg!(feature = "zstd"),
+        }
+    }
 }
 
 impl std::fmt::Display for Compression {

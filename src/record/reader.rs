@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use super::codec::{Decompressor, Limits};
 use super::error::RecordError;
-use super::header::{self, BatchHeader, HEADER_SIZE, MAGIC, MAGIC_END, PREFIX_SIZE};
+use super::header::{self, BatchHeader, Compression, HEADER_SIZE, MAGIC, MAGIC_END, PREFIX_SIZE};
 use super::view::{MIN_RECORD_SIZE, RecordAt, RecordSlice, RecordView};
 use crate::wire::cursor::Reader;
 
@@ -115,16 +116,67 @@ impl RawBatch {
         }
     }
 
-    /// The records, decoded while they are asked for, lent from this batch.
+    /// The records, decoded while they are asked for, lent from this batch; not if they are compressed.
     pub fn records(&self) -> Result<Records<'_>, RecordError> {
-        let cursor = RecordCursor::new(&self.header, &self.bytes, HEADER_SIZE)?;
-        Ok(Records { header: &self.header, bytes: &self.bytes, cursor })
+        self.check_plain()?;
+        Records::new(&self.header, &self.bytes, HEADER_SIZE)
     }
 
-    /// The records, for a consumer that goes on with the batch at a later call.
+    /// The records, for a consumer that goes on with the batch at a later call; not if they are compressed.
     pub fn into_records(self) -> Result<OwnedRecords, RecordError> {
-        let cursor = RecordCursor::new(&self.header, &self.bytes, HEADER_SIZE)?;
-        Ok(OwnedRecords { header: self.header, bytes: self.bytes, cursor })
+        self.check_plain()?;
+        OwnedRecords::new(self.header, self.bytes, HEADER_SIZE)
+    }
+
+    /// The batch with its records decompressed. One that is not compressed is handed on, for nothing.
+    pub fn decompress(self, decompressor: &mut Decompressor, limits: Limits) -> Result<Unpacked, RecordError> {
+        let Self { header, bytes } = self;
+        match header.attributes.compression()? {
+            Compression::None => Ok(Unpacked { header, bytes, at: HEADER_SIZE }),
+            codec => {
+                let records = bytes.get(HEADER_SIZE..).unwrap_or_default();
+                Ok(Unpacked { bytes: decompressor.decompress(codec, records, limits)?, header, at: 0 })
+            }
+        }
+    }
+
+    fn check_plain(&self) -> Result<(), RecordError> {
+        match self.header.attributes.compression()? {
+            Compression::None => Ok(()),
+            codec => Err(RecordError::Compressed(codec)),
+        }
+    }
+}
+
+/// A batch whose records are not compressed, or not any more.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    header: BatchHeader,
+    /// Begins with the header, or with the first record if they were decompressed.
+    bytes: Bytes,
+    /// Where the first record is.
+    at: usize,
+}
+
+impl Unpacked {
+    /// The header, as sent: it still says what the records were compressed with.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// What the records' places are relative to, and what stays in memory while one of them does.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// As [`RawBatch::records`].
+    pub fn records(&self) -> Result<Records<'_>, RecordError> {
+        Records::new(&self.header, &self.bytes, self.at)
+    }
+
+    /// As [`RawBatch::into_records`].
+    pub fn into_records(self) -> Result<OwnedRecords, RecordError> {
+        OwnedRecords::new(self.header, self.bytes, self.at)
     }
 }
 
@@ -144,11 +196,8 @@ pub struct RecordCursor {
 }
 
 impl RecordCursor {
-    /// Refuses a batch that is compressed, or that claims more records than its bytes can hold.
+    /// Refuses a batch that claims more records than its bytes can hold.
     fn new(header: &BatchHeader, bytes: &Bytes, at: usize) -> Result<Self, RecordError> {
-        if header.is_compressed() {
-            return Err(RecordError::Compressed(header.attributes.compression()?));
-        }
         // Whatever they were unpacked from: a record's fields are noted as 32-bit places in these bytes.
         if u32::try_from(bytes.len()).is_err() {
             return Err(RecordError::TooLarge(bytes.len()));
@@ -203,6 +252,12 @@ pub struct Records<'a> {
     cursor: RecordCursor,
 }
 
+impl<'a> Records<'a> {
+    fn new(header: &'a BatchHeader, bytes: &'a Bytes, at: usize) -> Result<Self, RecordError> {
+        Ok(Self { header, bytes, cursor: RecordCursor::new(header, bytes, at)? })
+    }
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = Result<RecordView<'a>, RecordError>;
 
@@ -223,6 +278,10 @@ pub struct OwnedRecords {
 }
 
 impl OwnedRecords {
+    fn new(header: BatchHeader, bytes: Bytes, at: usize) -> Result<Self, RecordError> {
+        Ok(Self { cursor: RecordCursor::new(&header, &bytes, at)?, header, bytes })
+    }
+
     /// The header of the batch.
     pub fn header(&self) -> &BatchHeader {
         &self.header

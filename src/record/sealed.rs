@@ -2,7 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::header::{self, BatchHeader, CRC_AT, HEADER_SIZE, Identity};
+use super::codec::Compressor;
+use super::error::RecordError;
+use super::header::{self, BatchHeader, CRC_AT, Compression, HEADER_SIZE, Identity, PREFIX_SIZE};
 
 /// A full batch that waits for its turn, then for its acknowledgement.
 ///
@@ -55,6 +57,33 @@ impl SealedBatch {
     /// The greatest timestamp.
     pub fn max_timestamp(&self) -> i64 {
         self.header.max_timestamp
+    }
+
+    /// Puts the records behind a codec, unless that makes them no smaller; `level` as [`Compressor::compress`] takes it.
+    /// Whether it did. Only before the first stamp: what was sent is not changed.
+    ///
+    /// The batch stays in its buffer, so this allocates nothing but what `compressor` keeps.
+    pub fn compress(
+        &mut self,
+        codec: Compression,
+        level: Option<i32>,
+        compressor: &mut Compressor,
+    ) -> Result<bool, RecordError> {
+        let Batch::Unstamped(buffer) = &mut self.bytes else { return Ok(false) };
+        if self.header.is_compressed() || codec == Compression::None {
+            return Ok(false);
+        }
+        let records = buffer.get(HEADER_SIZE..).unwrap_or_default();
+        let compressed = compressor.compress(codec, level, records)?;
+        if compressed.len() >= records.len() {
+            return Ok(false);
+        }
+        buffer.truncate(HEADER_SIZE);
+        buffer.extend_from_slice(compressed);
+        self.header.attributes = self.header.attributes.with_compression(codec);
+        // Less than before, which was an `i32`.
+        self.header.length = i32::try_from(buffer.len().saturating_sub(PREFIX_SIZE)).unwrap_or(i32::MAX);
+        Ok(true)
     }
 
     /// Writes who sends it and the CRC, and hands out the bytes to send. Under the same identity as before these are

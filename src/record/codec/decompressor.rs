@@ -1,0 +1,72 @@
+//! Records from behind a codec.
+
+use bytes::Bytes;
+
+#[cfg(feature = "gzip")]
+use super::gzip;
+use super::limits::Limits;
+#[cfg(feature = "lz4")]
+use super::lz4;
+use super::output::Output;
+#[cfg(feature = "snappy")]
+use super::snappy;
+#[cfg(feature = "zstd")]
+use super::zstd;
+use crate::record::error::RecordError;
+use crate::record::header::Compression;
+
+/// Decompresses one batch after the other, with tables and a buffer that it keeps.
+#[derive(Default)]
+pub struct Decompressor {
+    #[cfg(feature = "gzip")]
+    gzip: gzip::Decompressor,
+    #[cfg(feature = "zstd")]
+    zstd: zstd::Decompressor,
+    output: Output,
+}
+
+impl Decompressor {
+    /// Allocates nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All that `input` decompresses to, unless that is more than `limits` allow, or `input` ends early.
+    ///
+    /// While it runs, and whatever `input` holds, there is memory for what was decompressed so far, twice while it
+    /// grows; with zstd also for the frame's window, which is no more than that.
+    pub fn decompress(&mut self, codec: Compression, input: &[u8], limits: Limits) -> Result<Bytes, RecordError> {
+        self.output.begin(input.len(), limits);
+        match self.run(codec, input) {
+            Ok(()) => Ok(self.output.take()),
+            Err(error) => {
+                self.output.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    fn run(&mut self, codec: Compression, input: &[u8]) -> Result<(), RecordError> {
+        let output = &mut self.output;
+        #[allow(unreachable_patterns, reason = "unless a codec is left out")]
+        match codec {
+            Compression::None => {
+                let (_, room) = output.room(input.len());
+                if room.len() < input.len() {
+                    return Err(output.too_large());
+                }
+                room.copy_from_slice(input);
+                output.advance(input.len())
+            }
+            #[cfg(feature = "gzip")]
+            Compression::Gzip => self.gzip.decompress(input, output),
+            #[cfg(feature = "snappy")]
+            Compression::Snappy => snappy::decompress(input, output),
+            #[cfg(feature = "lz4")]
+            Compression::Lz4 => lz4::decompress(input, output),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => self.zstd.decompress(input, output),
+            missing => Err(RecordError::CodecMissing(missing)),
+        }
+    }
+}

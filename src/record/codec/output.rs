@@ -1,0 +1,118 @@
+//! Where codecs decompress to.
+
+use bytes::Bytes;
+
+use super::limits::Limits;
+use crate::record::error::RecordError;
+
+/// What is kept from batch to batch: beyond this, a buffer goes with its batch.
+pub const KEPT: usize = 2 << 20;
+/// The smallest step by which the buffer grows.
+const STEP: usize = 64 << 10;
+
+/// A buffer that grows with what is really written, up to a limit.
+///
+/// ```text
+///   | filled               | room         |            the buffer is initialised once, and written over and over
+///   '- at most `limit` -------------'- 1 -'            the byte behind the limit tells full from too full
+/// ```
+/// Invariants: `filled <= bytes.len()`, and `filled <= limit` after every `advance` that went well.
+#[derive(Default)]
+pub struct Output {
+    bytes: Vec<u8>,
+    filled: usize,
+    limits: Limits,
+    /// Bytes that are decompressed, all of them.
+    input: usize,
+}
+
+impl Output {
+    /// Begins a batch of `input` bytes.
+    pub fn begin(&mut self, input: usize, limits: Limits) {
+        self.filled = 0;
+        self.limits = limits;
+        self.input = input;
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// For a codec that says when it is done: at least one byte of room, and one beyond the limit at most.
+    pub fn spare(&mut self) -> &mut [u8] {
+        if self.filled == self.bytes.len() {
+            // Records hardly ever compress to less than a quarter, and doubling finds the rest.
+            let start = self.input.saturating_mul(4).max(STEP);
+            self.grow(self.filled.saturating_mul(2).max(start));
+        }
+        let end = self.bytes.len().min(self.limit().saturating_add(1));
+        self.bytes.get_mut(self.filled..end).unwrap_or_default()
+    }
+
+    /// For a codec that knows how much it needs: `wanted` bytes of room, or fewer if they exceed the limit; and the
+    /// bytes so far.
+    pub fn room(&mut self, wanted: usize) -> (&[u8], &mut [u8]) {
+        let wanted = wanted.min(self.limit().saturating_sub(self.filled));
+        let end = self.filled.saturating_add(wanted);
+        if end > self.bytes.len() {
+            self.grow(end.max(self.filled.saturating_mul(2)));
+        }
+        match self.bytes.split_at_mut_checked(self.filled) {
+            Some((filled, room)) => (filled, room.get_mut(..wanted).unwrap_or_default()),
+            None => (&[], &mut []),
+        }
+    }
+
+    /// Bytes that may still be written.
+    pub fn left(&self) -> usize {
+        self.limit().saturating_sub(self.filled)
+    }
+
+    /// `count` bytes of the room were written.
+    pub fn advance(&mut self, count: usize) -> Result<(), RecordError> {
+        self.filled = self.filled.saturating_add(count).min(self.bytes.len());
+        if self.filled > self.limit() { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    /// That the limit is too little for this batch.
+    pub fn too_large(&self) -> RecordError {
+        self.limits.error(self.input)
+    }
+
+    /// What was written from `start` on.
+    pub fn since(&self, start: usize) -> &[u8] {
+        self.bytes.get(start..self.filled).unwrap_or_default()
+    }
+
+    /// Ends the batch.
+    pub fn take(&mut self) -> Bytes {
+        if self.filled <= KEPT {
+            return Bytes::copy_from_slice(self.since(0));
+        }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.truncate(self.filled);
+        bytes.shrink_to_fit();
+        bytes.into()
+    }
+
+    /// Ends a batch that came to nothing.
+    pub fn abandon(&mut self) {
+        self.filled = 0;
+        if self.bytes.len() > KEPT {
+            self.bytes = Vec::new();
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.limits.of(self.input)
+    }
+
+    /// To `size` bytes, but not beyond the limit and one.
+    fn grow(&mut self, size: usize) {
+        let size = size.min(self.limit().saturating_add(1));
+        // `resize` alone would round up to a power of two.
+        self.bytes.reserve_exact(size.saturating_sub(self.bytes.len()));
+        self.bytes.resize(size.max(self.bytes.len()), 0);
+    }
+}
