@@ -68,6 +68,9 @@ pub enum ErrorKind {
     Protocol,
     /// Fetched bytes that fail their checksum or are no record batch. The position stays before them.
     Corrupt,
+    /// A fetched batch that becomes larger than `max_decompressed_batch` when it is decompressed. The position stays
+    /// before it.
+    BatchTooLarge,
     /// No position to read from, and the reset policy is `none`; or the position left the log.
     OffsetOutOfRange,
     /// The client, producer or consumer is closed.

@@ -306,7 +306,7 @@ fn streams_one_behind_the_other() {
 #[test]
 fn snappy_without_a_frame() {
     // 11 bytes: "hello " as a literal, then five of them copied. librdkafka and old Go clients write no frame.
-    let raw = [11, 5 << 2, b'h', b'e', b'l', b'l', b'o', b' ', 0b000_001_01, 6];
+    let raw = [11, 5 << 2, b'h', b'e', b'l', b'l', b'o', b' ', 0b0000_0101, 6];
     assert_eq!(decompressed(Compression::Snappy, &raw, Limits::default()).unwrap(), &b"hello hello"[..]);
 }
 
@@ -333,7 +333,8 @@ fn other_tools_agree() {
         assert!(output.status.success(), "{command:?}");
         output.stdout
     }
-    let tools: [(Compression, &[&str], &[&[&str]]); 3] = [
+    type Argv = &'static [&'static str];
+    let tools: [(Compression, Argv, &[Argv]); 3] = [
         (Compression::Gzip, &["gzip", "-dc"], &[&["gzip", "-1c"], &["gzip", "-9c"]]),
         (
             Compression::Lz4,

@@ -169,7 +169,7 @@ fn write_compressed() {
         let bomb = compressor.compress(codec, None, &vec![b'x'; (1 << 20) + 1]).unwrap();
         write(&target, "bad-bomb", &[bomb]);
     }
-    write("decompress_snappy", "unframed", &[&[11, 5 << 2], b"hello ", &[0b000_001_01, 6]]);
+    write("decompress_snappy", "unframed", &[&[11, 5 << 2], b"hello ", &[0b0000_0101, 6]]);
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for (target, name) in [
         ("decompress_lz4", "lz4-linked"),

@@ -13,6 +13,7 @@ use crate::machine::credit::Credit;
 use crate::machine::fetch;
 use crate::machine::offsets::{self, Reset};
 use crate::net::Core;
+use crate::record::Limits;
 
 /// Where to begin reading a partition when there is no committed offset, or none that the log still has.
 /// (Java: `auto.offset.reset`.)
@@ -43,6 +44,7 @@ pub struct ConsumerBuilder {
     partition_max_bytes: usize,
     buffer: usize,
     check_crcs: bool,
+    max_decompressed: usize,
     auto_create: bool,
 }
 
@@ -58,6 +60,7 @@ impl ConsumerBuilder {
             partition_max_bytes: 1 << 20,
             buffer: 64 << 20,
             check_crcs: true,
+            max_decompressed: Limits::default().max_output,
             auto_create: true,
         }
     }
@@ -123,6 +126,17 @@ impl ConsumerBuilder {
         self
     }
 
+    /// How many bytes the records of one batch may become when they are decompressed: what keeps a few hundred kilobytes
+    /// from filling the memory. A batch beyond it is an error, [`ErrorKind::BatchTooLarge`], and nothing of it is handed
+    /// out; its partition waits for a [`seek`](Consumer::seek) past it. So is a batch that becomes more than 8 MiB and
+    /// 1,100 times its size, whatever is set here. Default 32 MiB. (Java has no such limit.)
+    ///
+    /// [`ErrorKind::BatchTooLarge`]: crate::ErrorKind::BatchTooLarge
+    pub fn max_decompressed_batch(mut self, bytes: usize) -> Self {
+        self.max_decompressed = bytes;
+        self
+    }
+
     /// Whether assigning a topic that does not exist may create it, if the brokers allow that
     /// (`auto.create.topics.enable`). Default true, as in Java. (Java: `allow.auto.create.topics`.)
     pub fn allow_auto_create_topics(mut self, allow: bool) -> Self {
@@ -143,6 +157,7 @@ impl ConsumerBuilder {
             ("fetch_max_bytes", self.max_bytes),
             ("max_partition_fetch_bytes", self.partition_max_bytes),
             ("fetch_buffer", self.buffer),
+            ("max_decompressed_batch", self.max_decompressed),
         ] {
             if bytes == 0 {
                 return Err(Error::config(format!("{setting} is 0: it must be at least 1 byte")));
@@ -190,7 +205,8 @@ impl ConsumerBuilder {
         let shared = Arc::new(Shared::new(Credit::new(self.buffer, self.partition_max_bytes)));
         let group = self.group.map(|id| Arc::new(Group::new(id)));
         let commands = Manager::start(&core, &shared, group.clone(), fetch, offsets);
-        Ok(Consumer::new(core, shared, commands, group, self.auto_create))
+        let limits = Limits { max_output: self.max_decompressed, ..Limits::default() };
+        Ok(Consumer::new(core, shared, commands, group, self.auto_create, limits))
     }
 }
 

@@ -7,7 +7,7 @@ use super::record::{ConsumerRecord, Source};
 use super::shared::Cursor;
 use crate::machine::credit::PartitionId;
 use crate::machine::fetch::Fetched;
-use crate::record::{OwnedRecords, RawBatch, RecordError};
+use crate::record::{Decompressor, Limits, OwnedRecords, RawBatch, RecordError};
 
 pub struct Current {
     cursor: Arc<Cursor>,
@@ -22,6 +22,12 @@ pub struct Current {
 struct Open {
     records: OwnedRecords,
     source: Arc<Source>,
+}
+
+/// What decompresses the batches of a consumer, one after the other.
+pub struct Unpacker {
+    pub decompressor: Decompressor,
+    pub limits: Limits,
 }
 
 pub enum Step {
@@ -50,12 +56,12 @@ impl Current {
         (self.cursor.id, self.bytes)
     }
 
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self, unpacker: &mut Unpacker) -> Step {
         if self.cursor.generation() != self.generation {
             return Step::Done;
         }
         let Some(open) = &mut self.open else {
-            return self.open_next();
+            return self.open_next(unpacker);
         };
         loop {
             match open.records.next_at() {
@@ -79,24 +85,27 @@ impl Current {
         }
     }
 
-    fn open_next(&mut self) -> Step {
+    fn open_next(&mut self, unpacker: &mut Unpacker) -> Step {
         let Some(batch) = self.batches.pop_front() else { return Step::Done };
         let header = *batch.header();
         // Markers take offsets, and nobody sees them.
         if header.is_control() {
             return self.pass(header.next_offset());
         }
-        let source = Source {
-            topic: Arc::clone(&self.cursor.topic_partition.topic),
-            partition: self.cursor.topic_partition.partition,
-            leader_epoch: header.partition_leader_epoch,
-            timestamp_type: header.attributes.timestamp_type(),
-            bytes: batch.bytes().clone(),
-        };
-        match batch.into_records() {
-            Ok(records) => {
-                self.open = Some(Open { records, source: Arc::new(source) });
-                self.step()
+        let opened = batch.decompress(&mut unpacker.decompressor, unpacker.limits).and_then(|batch| {
+            let source = Source {
+                topic: Arc::clone(&self.cursor.topic_partition.topic),
+                partition: self.cursor.topic_partition.partition,
+                leader_epoch: header.partition_leader_epoch,
+                timestamp_type: header.attributes.timestamp_type(),
+                bytes: batch.bytes().clone(),
+            };
+            Ok(Open { records: batch.into_records()?, source: Arc::new(source) })
+        });
+        match opened {
+            Ok(open) => {
+                self.open = Some(open);
+                self.step(unpacker)
             }
             Err(error) => self.bad(header.next_offset(), error),
         }
@@ -119,7 +128,7 @@ mod tests {
     use super::*;
     use crate::error::TopicPartition;
     use crate::record::writer::{BatchWriter, NO_HEADERS};
-    use crate::record::{Batches, Identity};
+    use crate::record::{Batches, Compression, Compressor, Identity};
 
     const CONTROL: u8 = 0x20;
 
@@ -141,11 +150,15 @@ mod tests {
         Current::new(Arc::clone(cursor), cursor.generation(), Fetched { batches, from, bytes: 0 })
     }
 
+    fn unpacker(max_output: usize) -> Unpacker {
+        Unpacker { decompressor: Decompressor::new(), limits: Limits { max_output, ..Limits::default() } }
+    }
+
     /// The offsets, `|` where a batch ends, and what came last; with the position after each.
     fn steps(current: &mut Current, cursor: &Cursor) -> Vec<(String, i64)> {
         let mut steps = Vec::new();
         loop {
-            let (step, is_last) = match current.step() {
+            let (step, is_last) = match current.step(&mut unpacker(10_000)) {
                 Step::Record(record) => (record.offset().to_string(), false),
                 Step::Batch => ("|".into(), false),
                 Step::Bad { offset, end, .. } => (format!("bad {offset}..{end}"), true),
@@ -194,12 +207,31 @@ mod tests {
     }
 
     #[test]
+    fn compressed_batches_are_opened_within_the_limit() {
+        let cursor = cursor();
+        let compressed = |base: i64, size: usize| {
+            let mut writer = BatchWriter::new(1024);
+            for _ in 0..2 {
+                writer.append(0, None, Some(&vec![b'x'; size]), NO_HEADERS).unwrap();
+            }
+            let mut batch = writer.finish();
+            assert_eq!(batch.compress(Compression::Zstd, None, &mut Compressor::new()), Ok(true));
+            let mut bytes = batch.stamp(Identity::NONE).to_vec();
+            bytes[..8].copy_from_slice(&base.to_be_bytes());
+            bytes
+        };
+        let batches = [compressed(0, 1_000), batch(2, 1, 3, 0), compressed(3, 6_000), batch(5, 1, 6, 0)];
+        let mut current = current(&cursor, 1, &batches);
+        assert_eq!(as_text(steps(&mut current, &cursor)), "1@2 |@2 2@3 |@3 bad 3..5@3 ");
+    }
+
+    #[test]
     fn after_a_seek_nothing_more_comes_of_it() {
         use super::super::shared::Shared;
         use crate::machine::credit::Credit;
         let (cursor, shared) = (cursor(), Shared::new(Credit::new(1, 1)));
         let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0)]);
-        assert!(matches!(current.step(), Step::Record(_)));
+        assert!(matches!(current.step(&mut unpacker(0)), Step::Record(_)));
         shared.seek(&cursor, Some(77));
         assert_eq!(as_text(steps(&mut current, &cursor)), "done@77 ");
     }

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::commit::{Group, OffsetAndMetadata};
-use super::current::{Current, Step};
+use super::current::{Current, Step, Unpacker};
 use super::manager::{Assigned, Command};
 use super::problem::unreadable;
 use super::record::ConsumerRecord;
@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::credit::PartitionId;
 use crate::machine::offsets::Start;
 use crate::net::Core;
+use crate::record::{Decompressor, Limits};
 
 /// Where to go on reading: see [`Consumer::seek`]. An `i64` is an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +87,7 @@ pub struct Consumer {
     assigned: BTreeMap<TopicPartition, Arc<Cursor>>,
     next_id: PartitionId,
     current: Option<Current>,
+    unpacker: Unpacker,
     /// Records handed out since the last time the runtime got its turn.
     streak: u32,
 }
@@ -102,9 +104,20 @@ impl Consumer {
         commands: mpsc::UnboundedSender<Command>,
         group: Option<Arc<Group>>,
         auto_create: bool,
+        limits: Limits,
     ) -> Self {
-        let assigned = BTreeMap::new();
-        Self { core, shared, commands, group, auto_create, assigned, next_id: 0, current: None, streak: 0 }
+        Self {
+            core,
+            shared,
+            commands,
+            group,
+            auto_create,
+            assigned: BTreeMap::new(),
+            next_id: 0,
+            current: None,
+            unpacker: Unpacker { decompressor: Decompressor::new(), limits },
+            streak: 0,
+        }
     }
 
     /// Reads exactly these partitions from now on.
@@ -164,6 +177,8 @@ impl Consumer {
     ///   not, and `auto_offset_reset` is `None`. The partition waits for a seek.
     /// * [`Corrupt`](crate::ErrorKind::Corrupt), [`Unsupported`](crate::ErrorKind::Unsupported): a batch that cannot
     ///   be read, after a second attempt to fetch it. The partition waits for a seek past it.
+    /// * [`BatchTooLarge`](crate::ErrorKind::BatchTooLarge): a compressed batch that becomes larger than
+    ///   [`max_decompressed_batch`](super::ConsumerBuilder::max_decompressed_batch). The same.
     /// * [`Broker`](crate::ErrorKind::Broker): the broker refuses, as with a missing authorization. Retried.
     /// * [`Connection`](crate::ErrorKind::Connection), [`Timeout`](crate::ErrorKind::Timeout) and the like: no broker
     ///   was ever reached, or one has not been for `default_api_timeout`. Retried.
@@ -338,7 +353,7 @@ impl Consumer {
             }
             let done = match &mut self.current {
                 None => None,
-                Some(current) => match current.step() {
+                Some(current) => match current.step(&mut self.unpacker) {
                     Step::Record(record) => {
                         self.streak += 1;
                         return Poll::Ready(Ok(record));

@@ -55,9 +55,10 @@ pub fn describe(problem: Problem, tp: &TopicPartition) -> Error {
 /// `end`: the offset behind the batch, as far as its header can be believed.
 pub fn unreadable(tp: &TopicPartition, offset: i64, end: Option<i64>, error: RecordError) -> Error {
     let kind = match error {
-        RecordError::Compressed(_) | RecordError::UnsupportedMagic(_) | RecordError::UnknownCodec(_) => {
+        RecordError::CodecMissing(_) | RecordError::UnsupportedMagic(_) | RecordError::UnknownCodec(_) => {
             ErrorKind::Unsupported
         }
+        RecordError::TooLargeDecompressed { .. } | RecordError::Ratio { .. } => ErrorKind::BatchTooLarge,
         _ => ErrorKind::Corrupt,
     };
     let past = match end {
@@ -65,11 +66,12 @@ pub fn unreadable(tp: &TopicPartition, offset: i64, end: Option<i64>, error: Rec
         None => "seek past it to read on".into(),
     };
     let message = match error {
-        RecordError::Compressed(codec) => {
-            format!(
-                "{tp} at offset {offset} is compressed with {codec}: this version reads uncompressed batches; {past}"
-            )
+        RecordError::TooLargeDecompressed { limit } => {
+            format!("{tp} at offset {offset}: {error}, and max_decompressed_batch is {limit}: raise it, or {past}")
         }
+        RecordError::Ratio { .. } => format!(
+            "{tp} at offset {offset}: {error}, which beyond 8 MiB is refused, whatever max_decompressed_batch is; {past}"
+        ),
         _ => format!("{tp} at offset {offset} cannot be read: {error}; {past}"),
     };
     Error::new(kind, message).with_source(error).with_partition(tp.clone())

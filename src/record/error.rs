@@ -59,8 +59,8 @@ pub enum RecordError {
     /// Another format than 2: message sets before Kafka 0.11, or one that does not exist yet.
     #[error("this version of milena does not read record format {0}")]
     UnsupportedMagic(i8),
-    /// The records are compressed.
-    #[error("this version of milena does not read batches compressed with {0}")]
+    /// The records are compressed, and nobody decompressed them.
+    #[error("the batch's records are still compressed with {0}")]
     Compressed(Compression),
     /// The records are compressed, and the codec was left out of this build.
     #[error("reading or writing batches compressed with {0} takes milena's feature `{0}`, which this build is without")]

@@ -1,8 +1,6 @@
 //! Kafka's own console tools read what we write, and write what we read.
 
-use std::time::Duration;
-
-use milena::{ErrorKind, Record};
+use milena::{ErrorKind, OffsetReset, Record, TopicPartition};
 
 use crate::cluster::{Cluster, from_the_beginning, read, text};
 
@@ -77,30 +75,45 @@ pub async fn ours_to_console_consumer(cluster: Cluster) {
     );
 }
 
-pub async fn compressed_batches_say_so(cluster: Cluster) {
+pub async fn every_codec_of_the_console_producer(cluster: Cluster) {
     let client = cluster.client().await;
-    let topic = cluster.topic(&client, 2).await;
-    let bootstrap = cluster.bootstrap.join(",");
-    let partition_0 = ["--compression-codec", "lz4"];
-    let mut arguments = vec!["tool", "console-producer", "--bootstrap-server", &bootstrap, "--topic", &topic];
-    arguments.extend(partition_0);
-    cluster.script(&arguments, &"the same again and again\n".repeat(50));
-    let mut consumer = from_the_beginning(&client, &topic, 0..2);
-    let error = consumer.recv().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-    assert!(error.to_string().contains("lz4"), "{error}");
-    // The other partition goes on.
-    let other = 1 - error.topic_partition().unwrap().partition;
-    let producer = client.producer().build().unwrap();
-    producer.send(Record::to(&topic).partition(other).value("plain")).await.unwrap();
-    loop {
-        match tokio::time::timeout(Duration::from_secs(60), consumer.recv()).await.unwrap() {
-            Ok(record) => {
-                assert_eq!(text(record.value()), Some("plain"));
-                return;
-            }
-            // The console's batches may have gone to both.
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
-        }
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = cluster.topic(&client, 1).await;
+        let lines: Vec<_> = (0..5_000).map(|n| format!("{codec} {n}, the same again and again")).collect();
+        console_producer(&cluster, &topic, codec, &(lines.join("\n") + "\n"));
+        let records = read(&mut from_the_beginning(&client, &topic, [0]), lines.len()).await;
+        let values: Vec<_> = records.iter().map(|record| text(record.value()).unwrap()).collect();
+        assert_eq!(values, lines);
+        let offsets: Vec<_> = records.iter().map(|record| record.offset()).collect();
+        assert_eq!(offsets, (0..5_000).collect::<Vec<_>>());
     }
+}
+
+pub async fn a_batch_beyond_the_limit_is_skipped(cluster: Cluster) {
+    let client = cluster.client().await;
+    let topic = cluster.topic(&client, 1).await;
+    let tp = TopicPartition::new(topic.as_str(), 0);
+    let producer = client.producer().build().unwrap();
+    producer.send(Record::to(&topic).value("before")).await.unwrap();
+    console_producer(&cluster, &topic, "zstd", &format!("{}\n", "x".repeat(100_000)));
+    producer.send(Record::to(&topic).value("behind")).await.unwrap();
+
+    let consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).max_decompressed_batch(50_000);
+    let mut consumer = consumer.build().unwrap();
+    consumer.assign([tp.clone()]).unwrap();
+    assert_eq!(text(consumer.recv().await.unwrap().value()), Some("before"));
+    let error = consumer.recv().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BatchTooLarge, "{error}");
+    assert_eq!(error.topic_partition(), Some(&tp));
+    assert!(error.to_string().contains("offset 1: ") && error.to_string().contains("max_decompressed_batch is 50000"));
+    assert!(error.to_string().contains("seek to 2 "), "{error}");
+    assert_eq!(consumer.position(&tp), Some(1));
+    consumer.seek(&tp, 2).unwrap();
+    assert_eq!(text(consumer.recv().await.unwrap().value()), Some("behind"));
+}
+
+fn console_producer(cluster: &Cluster, topic: &str, codec: &str, input: &str) {
+    let bootstrap = cluster.bootstrap.join(",");
+    let arguments = ["tool", "console-producer", "--bootstrap-server", &bootstrap, "--topic", topic];
+    cluster.script(&[&arguments[..], &["--compression-codec", codec]].concat(), input);
 }
