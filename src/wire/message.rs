@@ -312,6 +312,7 @@ macro_rules! message {
             }
 
             impl Default for $name {
+                #[inline]
                 fn default() -> Self {
                     Self {
                         $($field: $crate::wire::message::default_of!($ty, $($default)?),)*
@@ -332,6 +333,8 @@ macro_rules! message {
                     },)*
                 ]);
 
+                // Inline: what a build never sends or receives is then not compiled in either.
+                #[inline]
                 #[allow(unused_mut, unused_variables, reason = "a table may have no tagged or no plain fields")]
                 fn encode(
                     &self,
@@ -352,6 +355,7 @@ macro_rules! message {
                     Ok(())
                 }
 
+                #[inline]
                 #[allow(unused_mut, unused_variables, reason = "a table may have no tagged or no plain fields")]
                 fn decode(
                     reader: &mut $crate::wire::cursor::Reader<'_>,
@@ -389,6 +393,7 @@ macro_rules! message {
                     Ok(Self { $($field,)* unknown })
                 }
 
+                #[inline]
                 fn min_size(cx: $crate::wire::message::Context) -> usize {
                     let mut size = usize::from(cx.flexible);
                     $({
