@@ -389,7 +389,7 @@ fn formats_and_codecs_that_cannot_be_read_are_named() {
         assert_eq!(batch.into_records().unwrap_err(), error);
     }
     let message = RecordError::Compressed(Compression::Zstd).to_string();
-    assert_eq!(message, "this version of milena does not read batches compressed with zstd");
+    assert_eq!(message, "the batch's records are still compressed with zstd");
 }
 
 // ---- what nobody should send ----
