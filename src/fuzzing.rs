@@ -254,22 +254,22 @@ fn assert_same(a: RecordView<'_>, b: RecordView<'_>) {
     assert!(a.headers().eq(b.headers()), "other headers");
 }
 
-/// [`decompress`] of gzip.
+/// `decompress` of gzip.
 pub fn decompress_gzip(data: &[u8]) -> bool {
     decompress(Compression::Gzip, data)
 }
 
-/// [`decompress`] of snappy.
+/// `decompress` of snappy.
 pub fn decompress_snappy(data: &[u8]) -> bool {
     decompress(Compression::Snappy, data)
 }
 
-/// [`decompress`] of lz4.
+/// `decompress` of lz4.
 pub fn decompress_lz4(data: &[u8]) -> bool {
     decompress(Compression::Lz4, data)
 }
 
-/// [`decompress`] of zstd.
+/// `decompress` of zstd.
 pub fn decompress_zstd(data: &[u8]) -> bool {
     decompress(Compression::Zstd, data)
 }
