@@ -15,7 +15,7 @@ use crate::record::{
 };
 use crate::wire::api::ApiKey;
 use crate::wire::frame::{decode_api_versions, decode_body, decode_response, encode_body};
-use crate::wire::message::{Context, Request, Wire};
+use crate::wire::message::{Context, Embedded, Request, Wire};
 use crate::wire::{cluster, controller, coordinator, leader};
 
 /// Something to do with every API of the tables.
@@ -24,13 +24,21 @@ pub trait Visit {
     where
         R: Request + Clone + Debug + PartialEq,
         R::Response: Clone + Debug + PartialEq;
+
+    /// A message inside another one.
+    fn embedded<E>(&mut self)
+    where
+        E: Embedded + Clone + Debug + PartialEq,
+    {
+    }
 }
 
 macro_rules! apis {
-    ($($request:path,)*) => {
-        /// Shows every API of the tables to `visit`.
+    ($($request:path,)*; $($data:path,)*) => {
+        /// Shows every table to `visit`.
         pub fn each_request(visit: &mut impl Visit) {
             $(visit.request::<$request>();)*
+            $(visit.embedded::<$data>();)*
         }
     };
 }
@@ -43,11 +51,76 @@ apis! {
     coordinator::offset_commit::OffsetCommitRequest,
     coordinator::offset_fetch::OffsetFetchRequest,
     cluster::find_coordinator::FindCoordinatorRequest,
+    coordinator::join_group::JoinGroupRequest,
+    coordinator::heartbeat::HeartbeatRequest,
+    coordinator::leave_group::LeaveGroupRequest,
+    coordinator::sync_group::SyncGroupRequest,
+    coordinator::describe_groups::DescribeGroupsRequest,
+    cluster::list_groups::ListGroupsRequest,
+    cluster::sasl_handshake::SaslHandshakeRequest,
     cluster::api_versions::ApiVersionsRequest,
     controller::create_topics::CreateTopicsRequest,
     controller::delete_topics::DeleteTopicsRequest,
+    leader::delete_records::DeleteRecordsRequest,
     coordinator::init_producer_id::InitProducerIdRequest,
+    leader::offset_for_leader_epoch::OffsetForLeaderEpochRequest,
+    coordinator::add_partitions_to_txn::AddPartitionsToTxnRequest,
+    coordinator::add_offsets_to_txn::AddOffsetsToTxnRequest,
+    coordinator::end_txn::EndTxnRequest,
+    leader::write_txn_markers::WriteTxnMarkersRequest,
+    coordinator::txn_offset_commit::TxnOffsetCommitRequest,
+    cluster::describe_acls::DescribeAclsRequest,
+    cluster::create_acls::CreateAclsRequest,
+    cluster::delete_acls::DeleteAclsRequest,
+    cluster::describe_configs::DescribeConfigsRequest,
+    cluster::alter_configs::AlterConfigsRequest,
+    cluster::alter_replica_log_dirs::AlterReplicaLogDirsRequest,
+    cluster::describe_log_dirs::DescribeLogDirsRequest,
+    cluster::sasl_authenticate::SaslAuthenticateRequest,
     controller::create_partitions::CreatePartitionsRequest,
+    cluster::create_delegation_token::CreateDelegationTokenRequest,
+    cluster::renew_delegation_token::RenewDelegationTokenRequest,
+    cluster::expire_delegation_token::ExpireDelegationTokenRequest,
+    cluster::describe_delegation_token::DescribeDelegationTokenRequest,
+    coordinator::delete_groups::DeleteGroupsRequest,
+    controller::elect_leaders::ElectLeadersRequest,
+    cluster::incremental_alter_configs::IncrementalAlterConfigsRequest,
+    controller::alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+    controller::list_partition_reassignments::ListPartitionReassignmentsRequest,
+    coordinator::offset_delete::OffsetDeleteRequest,
+    cluster::describe_client_quotas::DescribeClientQuotasRequest,
+    cluster::alter_client_quotas::AlterClientQuotasRequest,
+    cluster::describe_user_scram_credentials::DescribeUserScramCredentialsRequest,
+    controller::alter_user_scram_credentials::AlterUserScramCredentialsRequest,
+    controller::describe_quorum::DescribeQuorumRequest,
+    controller::update_features::UpdateFeaturesRequest,
+    cluster::describe_cluster::DescribeClusterRequest,
+    leader::describe_producers::DescribeProducersRequest,
+    controller::unregister_broker::UnregisterBrokerRequest,
+    coordinator::describe_transactions::DescribeTransactionsRequest,
+    cluster::list_transactions::ListTransactionsRequest,
+    coordinator::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest,
+    coordinator::consumer_group_describe::ConsumerGroupDescribeRequest,
+    cluster::get_telemetry_subscriptions::GetTelemetrySubscriptionsRequest,
+    cluster::push_telemetry::PushTelemetryRequest,
+    cluster::list_config_resources::ListConfigResourcesRequest,
+    cluster::describe_topic_partitions::DescribeTopicPartitionsRequest,
+    coordinator::share_group_heartbeat::ShareGroupHeartbeatRequest,
+    coordinator::share_group_describe::ShareGroupDescribeRequest,
+    leader::share_fetch::ShareFetchRequest,
+    leader::share_acknowledge::ShareAcknowledgeRequest,
+    controller::add_raft_voter::AddRaftVoterRequest,
+    controller::remove_raft_voter::RemoveRaftVoterRequest,
+    coordinator::streams_group_heartbeat::StreamsGroupHeartbeatRequest,
+    coordinator::streams_group_describe::StreamsGroupDescribeRequest,
+    coordinator::describe_share_group_offsets::DescribeShareGroupOffsetsRequest,
+    coordinator::alter_share_group_offsets::AlterShareGroupOffsetsRequest,
+    coordinator::delete_share_group_offsets::DeleteShareGroupOffsetsRequest,
+    coordinator::streams_group_topology_description_update::StreamsGroupTopologyDescriptionUpdateRequest,
+    controller::unregister_controller::UnregisterControllerRequest,
+    ; // and what is embedded in them
+    coordinator::consumer_protocol_subscription::ConsumerProtocolSubscription,
+    coordinator::consumer_protocol_assignment::ConsumerProtocolAssignment,
 }
 
 /// A response frame without its size: correlation id, header, body. Whether it decoded; if so, it survives a round trip.
@@ -309,34 +382,43 @@ fn with_api<'a, C: Case>(data: &'a [u8], case: impl FnOnce(&'a [u8]) -> C) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::message::Kind;
 
-    /// Every `api NAME = key` line of the tables, so that a new table cannot be forgotten by the oracles.
+    /// Every `api NAME = key` and `data Name` line of the tables, so that a new table cannot be forgotten by the oracles.
     #[test]
     fn no_table_is_left_out() {
-        fn keys(folder: &std::path::Path, found: &mut Vec<i16>) {
+        fn lines(folder: &std::path::Path, found: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    keys(&path, found);
+                    lines(&path, found);
                     continue;
                 }
                 let text = std::fs::read_to_string(&path).unwrap();
-                let lines = text.lines().filter_map(|line| line.strip_prefix("    api "));
-                found.extend(lines.map(|line| {
-                    let (_, key) = line.split_once(" = ").unwrap();
-                    key.split_once(' ').unwrap().0.parse::<i16>().unwrap()
-                }));
+                for line in text.lines() {
+                    let words: Vec<&str> = line.split_whitespace().collect();
+                    match &words[..] {
+                        ["api", _, "=", key, ..] if line.starts_with("    api ") => found.push((*key).to_owned()),
+                        ["data", name, ..] if line.starts_with("    data ") => found.push((*name).to_owned()),
+                        _ => {}
+                    }
+                }
             }
         }
-        struct Keys(Vec<i16>);
-        impl Visit for Keys {
+        struct Listed(Vec<String>);
+        impl Visit for Listed {
             fn request<R: Request>(&mut self) {
-                self.0.push(R::API.0);
+                self.0.push(R::API.0.to_string());
+            }
+
+            fn embedded<E: Embedded>(&mut self) {
+                let Kind::Struct(name, _) = E::KIND else { unreachable!() };
+                self.0.push(name.to_owned());
             }
         }
         let mut written = Vec::new();
-        keys(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire"), &mut written);
-        let mut listed = Keys(Vec::new());
+        lines(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire"), &mut written);
+        let mut listed = Listed(Vec::new());
         each_request(&mut listed);
         written.sort_unstable();
         listed.0.sort_unstable();

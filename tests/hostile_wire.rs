@@ -3,19 +3,19 @@
 //! Three attacks on the responses of every API in every version: lengths and counts set to their edges at every offset
 //! of a legal frame, frames cut at every byte and with bits flipped, and frames made for amplification: as many of the
 //! smallest items as fit. `MILENA_CASES=300 cargo test --release --test hostile_wire -- --nocapture` attacks more frames
-//! per message and version than the usual 2, and prints how many mutants there were.
+//! per message and version than the usual one, and prints how many mutants there were.
 #![allow(clippy::print_stdout, reason = "figures for whoever asks with --nocapture")]
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use arbitrary::Unstructured;
 use bytes::Bytes;
 use milena::fuzzing::{Visit, each_request, entropy};
 use milena::wire::api::ApiKey;
-use milena::wire::frame::{decode_api_versions, decode_response, encode_body};
-use milena::wire::message::{Context, Field, Kind, Request, Wire};
+use milena::wire::frame::{decode_api_versions, decode_body, decode_response, encode_body};
+use milena::wire::message::{Context, Embedded, Field, Kind, Request, Wire};
 
 /// A decoded response may take this many bytes for each byte of its frame. An empty string in a list of strings is one
 /// byte on the wire, and a pointer, a length and two reference counts in memory.
@@ -25,26 +25,34 @@ const CONSTANT: usize = 512;
 
 const SEED: u64 = 20_261_121;
 
-/// Decodes as the client does; returns the peak of what was allocated meanwhile, and whether it was a response.
-fn attack<R: Request>(version: i16, frame: &Bytes) -> (usize, bool) {
+/// What is attacked: a message by name and version, decoded as the client does. Whether it was one.
+struct Target<'a> {
+    name: &'a dyn Display,
+    version: i16,
+    decode: &'a dyn Fn(&Bytes) -> bool,
+}
+
+fn response<R: Request>(frame: &Bytes, version: i16) -> bool {
+    if R::API == ApiKey::API_VERSIONS {
+        let _ = decode_api_versions(frame, version);
+    }
+    decode_response::<R>(frame, version).is_ok()
+}
+
+/// The peak of what was allocated meanwhile, and whether it was what it should be.
+fn attack(target: &Target<'_>, frame: &Bytes) -> (usize, bool) {
+    let Target { name, version, decode } = target;
     let mut decoded = false;
-    let run = || {
-        allocation_counter::measure(|| {
-            decoded = decode_response::<R>(frame, version).is_ok();
-            if R::API == ApiKey::API_VERSIONS {
-                let _ = decode_api_versions(frame, version);
-            }
-        })
-    };
+    let run = || allocation_counter::measure(|| decoded = decode(frame));
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(allocated) => {
             let peak = usize::try_from(allocated.bytes_max).unwrap();
             let allowed = RATIO * frame.len() + CONSTANT;
-            assert!(peak <= allowed, "{} v{version}: {peak} bytes for {}: {frame:02x?}", R::API, frame.len());
+            assert!(peak <= allowed, "{name} v{version}: {peak} bytes for {}: {frame:02x?}", frame.len());
             (peak, decoded)
         }
         Err(panic) => {
-            println!("{} v{version} panics: {frame:02x?}", R::API);
+            println!("{name} v{version} panics: {frame:02x?}");
             resume_unwind(panic);
         }
     }
@@ -64,39 +72,39 @@ fn mutated_frames() {
         decoded: u64,
     }
     impl Mutate {
-        fn attack<R: Request>(&mut self, version: i16, frame: Vec<u8>) {
-            let (_, decoded) = attack::<R>(version, &Bytes::from(frame));
+        fn attack(&mut self, target: &Target<'_>, frame: Vec<u8>) {
+            let (_, decoded) = attack(target, &Bytes::from(frame));
             self.mutants += 1;
             self.decoded += u64::from(decoded);
         }
 
-        fn mutants<R: Request>(&mut self, version: i16, frame: &[u8], rng: &mut fastrand::Rng) {
+        fn mutants(&mut self, target: &Target<'_>, frame: &[u8], rng: &mut fastrand::Rng) {
             // Offsets of a long frame repeat what those of a short one do.
             let offsets = frame.len().min(250);
             for end in 0..offsets {
-                self.attack::<R>(version, frame[..end].to_vec());
+                self.attack(target, frame[..end].to_vec());
             }
             for bit in 0..frame.len().min(64) * 8 {
                 let mut mutant = frame.to_vec();
                 mutant[bit / 8] ^= 1 << (bit % 8);
-                self.attack::<R>(version, mutant);
+                self.attack(target, mutant);
             }
             // Whatever stands there, a length, a count or neither: every offset is set to every edge.
             for at in 4..offsets {
                 let after = |width: usize| i64::try_from(frame.len().saturating_sub(at + width)).unwrap();
                 for edge in [-1, 0, 1, i64::from(i32::MAX), after(4) + 1, i64::from(i32::MIN)] {
                     let edge = i32::try_from(edge).unwrap();
-                    self.attack::<R>(version, spliced(frame, at, 4, &edge.to_be_bytes()));
+                    self.attack(target, spliced(frame, at, 4, &edge.to_be_bytes()));
                 }
                 for edge in [-1, 0, 1, i64::from(i16::MAX), after(2) + 1] {
                     let edge = i16::try_from(edge).unwrap_or(i16::MAX);
-                    self.attack::<R>(version, spliced(frame, at, 2, &edge.to_be_bytes()));
+                    self.attack(target, spliced(frame, at, 2, &edge.to_be_bytes()));
                 }
                 for edge in [&[0u8][..], &[1], &[2], &[0x7f], &[0xff, 0x7f], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
-                    self.attack::<R>(version, spliced(frame, at, 1, edge));
+                    self.attack(target, spliced(frame, at, 1, edge));
                 }
                 // A compact length is one more than what it counts.
-                self.attack::<R>(version, spliced(frame, at, 1, &uvarint(u32::try_from(after(1) + 2).unwrap())));
+                self.attack(target, spliced(frame, at, 1, &uvarint(u32::try_from(after(1) + 2).unwrap())));
             }
             // Several at once.
             for _ in 0..offsets {
@@ -105,7 +113,28 @@ fn mutated_frames() {
                     let at = rng.usize(..mutant.len());
                     mutant[at] = [0, 1, 2, 0x7f, 0x80, 0xff, rng.u8(..)][rng.usize(..7)];
                 }
-                self.attack::<R>(version, mutant);
+                self.attack(target, mutant);
+            }
+        }
+    }
+    impl Mutate {
+        fn message<T: Wire>(
+            &mut self,
+            target: &Target<'_>,
+            seed: u64,
+            flexible: bool,
+            frame: impl Fn(&[u8]) -> Vec<u8>,
+        ) {
+            let version = target.version;
+            let mut rng = fastrand::Rng::with_seed(seed);
+            for _ in 0..self.frames {
+                let noise = entropy(&mut rng, 400);
+                let cx = Context { version, flexible, nullable: false };
+                let message = T::arbitrary(&mut Unstructured::new(&noise), cx).unwrap();
+                let frame = frame(&encode_body(&message, version, flexible).unwrap());
+                let (_, decoded) = attack(target, &Bytes::from(frame.clone()));
+                assert!(decoded, "{} v{version} does not decode before it is mutated", target.name);
+                self.mutants(target, &frame, &mut rng);
             }
         }
     }
@@ -117,20 +146,23 @@ fn mutated_frames() {
         {
             for version in R::VERSIONS.first..=R::VERSIONS.last {
                 let flexible = R::FLEXIBLE.contains(version);
-                let mut rng = fastrand::Rng::with_seed(SEED + (R::API.0 as u64) * 100 + version as u64);
-                for _ in 0..self.frames {
-                    let noise = entropy(&mut rng, 400);
-                    let cx = Context { version, flexible, nullable: false };
-                    let response = R::Response::arbitrary(&mut Unstructured::new(&noise), cx).unwrap();
-                    let frame = frame_of::<R>(version, &encode_body(&response, version, flexible).unwrap());
-                    let (_, decoded) = attack::<R>(version, &Bytes::from(frame.clone()));
-                    assert!(decoded, "{} v{version} does not decode before it is mutated", R::API);
-                    self.mutants::<R>(version, &frame, &mut rng);
-                }
+                let decode = |frame: &Bytes| response::<R>(frame, version);
+                let target = Target { name: &R::API, version, decode: &decode };
+                let seed = SEED + (R::API.0 as u64) * 100 + version as u64;
+                self.message::<R::Response>(&target, seed, flexible, |body| frame_of::<R>(version, body));
+            }
+        }
+
+        fn embedded<E: Embedded>(&mut self) {
+            let Kind::Struct(name, _) = E::KIND else { unreachable!() };
+            for version in E::VERSIONS.first..=E::VERSIONS.last {
+                let decode = |body: &Bytes| decode_body::<E>(body, version, false).is_ok();
+                let target = Target { name: &name, version, decode: &decode };
+                self.message::<E>(&target, SEED + version as u64, false, <[u8]>::to_vec);
             }
         }
     }
-    let frames = std::env::var("MILENA_CASES").map_or(2, |cases| cases.parse().expect("MILENA_CASES is a number"));
+    let frames = std::env::var("MILENA_CASES").map_or(1, |cases| cases.parse().expect("MILENA_CASES is a number"));
     let mut mutate = Mutate { frames, mutants: 0, decoded: 0 };
     each_request(&mut mutate);
     let Mutate { mutants, decoded, .. } = mutate;
@@ -149,8 +181,8 @@ fn spliced(frame: &[u8], at: usize, width: usize, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn smallest_items() {
     struct Amplify {
-        /// Percent of a byte allocated per byte received, by API, with the place.
-        worst: BTreeMap<ApiKey, (usize, String)>,
+        /// Percent of a byte allocated per byte received, by message, with the place.
+        worst: BTreeMap<String, (usize, String)>,
     }
     impl Visit for Amplify {
         fn request<R>(&mut self)
@@ -158,22 +190,40 @@ fn smallest_items() {
             R: Request + Clone + Debug + PartialEq,
             R::Response: Clone + Debug + PartialEq,
         {
-            let Kind::Struct(_, fields) = <R::Response as Wire>::KIND else { unreachable!() };
             for version in R::VERSIONS.first..=R::VERSIONS.last {
                 let flexible = R::FLEXIBLE.contains(version);
-                for list in lists(fields, version) {
-                    for tags in if flexible { &[0, 1, 2, 5, 9][..] } else { &[0] } {
-                        let mut smallest = Smallest { version, flexible, count: 300, tags: *tags, bytes: Vec::new() };
-                        smallest.message(fields, &list);
-                        let frame = Bytes::from(frame_of::<R>(version, &smallest.bytes));
-                        let place = format!("v{version}, {}, {tags} tags each", path(fields, &list));
-                        let (peak, decoded) = attack::<R>(version, &frame);
-                        assert!(decoded, "{} {place}: {:?}", R::API, decode_response::<R>(&frame, version).err());
-                        let ratio = 100 * peak / frame.len();
-                        let worst = self.worst.entry(R::API).or_default();
-                        if ratio > worst.0 {
-                            *worst = (ratio, place);
-                        }
+                let decode = |frame: &Bytes| response::<R>(frame, version);
+                let target = Target { name: &R::API, version, decode: &decode };
+                let frame = |body: &[u8]| frame_of::<R>(version, body);
+                self.message(&target, &<R::Response as Wire>::KIND, flexible, frame);
+            }
+        }
+
+        fn embedded<E: Embedded>(&mut self) {
+            let Kind::Struct(name, _) = E::KIND else { unreachable!() };
+            for version in E::VERSIONS.first..=E::VERSIONS.last {
+                let decode = |body: &Bytes| decode_body::<E>(body, version, false).is_ok();
+                let target = Target { name: &name, version, decode: &decode };
+                self.message(&target, &E::KIND, false, <[u8]>::to_vec);
+            }
+        }
+    }
+    impl Amplify {
+        fn message(&mut self, target: &Target<'_>, kind: &Kind, flexible: bool, frame: impl Fn(&[u8]) -> Vec<u8>) {
+            let Kind::Struct(_, fields) = *kind else { unreachable!() };
+            let Target { name, version, .. } = *target;
+            for list in lists(fields, version) {
+                for tags in if flexible { &[0, 1, 2, 5, 9][..] } else { &[0] } {
+                    let mut smallest = Smallest { version, flexible, count: 300, tags: *tags, bytes: Vec::new() };
+                    smallest.message(fields, &list);
+                    let frame = Bytes::from(frame(&smallest.bytes));
+                    let place = format!("v{version}, {}, {tags} tags each", path(fields, &list));
+                    let (peak, decoded) = attack(target, &frame);
+                    assert!(decoded, "{name} {place} does not decode");
+                    let ratio = 100 * peak / frame.len();
+                    let worst = self.worst.entry(name.to_string()).or_default();
+                    if ratio > worst.0 {
+                        *worst = (ratio, place);
                     }
                 }
             }
@@ -181,8 +231,8 @@ fn smallest_items() {
     }
     let mut amplify = Amplify { worst: BTreeMap::new() };
     each_request(&mut amplify);
-    for (api, (percent, place)) in &amplify.worst {
-        println!("{api}: {}.{:02} bytes per byte ({place})", percent / 100, percent % 100);
+    for (name, (percent, place)) in &amplify.worst {
+        println!("{name}: {}.{:02} bytes per byte ({place})", percent / 100, percent % 100);
     }
     assert!(amplify.worst.len() > 10);
 }
@@ -241,16 +291,16 @@ impl Smallest {
         for (i, field) in fields.iter().enumerate().filter(|(_, field)| field.spec.versions.contains(version)) {
             let on_path = list.split_first().filter(|(first, _)| **first == i).map(|(_, rest)| rest);
             match field.spec.tag {
-                None => self.value(field.kind, on_path),
-                Some(tag) if on_path.is_some() => tagged = Some((tag, field.kind, on_path)),
+                None => self.value(field.kind, field.spec.nullable.contains(version), on_path),
+                Some(tag) if on_path.is_some() => tagged = Some((tag, field, on_path)),
                 Some(_) => {}
             }
         }
         if self.flexible {
             self.bytes.extend(uvarint(u32::from(self.tags) + u32::from(tagged.is_some())));
-            if let Some((tag, kind, on_path)) = tagged {
+            if let Some((tag, field, on_path)) = tagged {
                 let outer = std::mem::take(&mut self.bytes);
-                self.value(kind, on_path);
+                self.value(field.kind, field.spec.nullable.contains(version), on_path);
                 let inner = std::mem::replace(&mut self.bytes, outer);
                 self.bytes.extend(uvarint(tag));
                 self.bytes.extend(uvarint(u32::try_from(inner.len()).unwrap()));
@@ -262,8 +312,15 @@ impl Smallest {
         }
     }
 
-    fn value(&mut self, kind: &'static Kind, list: Option<&[usize]>) {
+    fn value(&mut self, kind: &'static Kind, nullable: bool, list: Option<&[usize]>) {
         match plain(kind) {
+            Kind::Struct(_, fields) => match list {
+                None if nullable => self.bytes.push(0xff),
+                _ => {
+                    self.bytes.extend(nullable.then_some(1));
+                    self.message(fields, list.unwrap_or_default());
+                }
+            },
             Kind::Primitive(name) => {
                 let size = match *name {
                     "int8" | "bool" => 1,
@@ -285,10 +342,9 @@ impl Smallest {
                 };
                 self.length(count, 4);
                 for _ in 0..count {
-                    self.value(item, list);
+                    self.value(item, false, list);
                 }
             }
-            Kind::Struct(_, fields) => self.message(fields, list.unwrap_or_default()),
             Kind::Nullable(_) => unreachable!(),
         }
     }

@@ -16,7 +16,7 @@ use super::manager::{Assigned, Command};
 use super::problem::unreadable;
 use super::record::ConsumerRecord;
 use super::shared::{Cursor, Shared, Taken};
-use crate::error::{Error, TopicPartition};
+use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::credit::PartitionId;
 use crate::machine::offsets::Start;
 use crate::net::Core;
@@ -381,7 +381,14 @@ impl Consumer {
                     self.streak = 0;
                     return Poll::Pending;
                 }
+                // Ready at once, every time: a loop that goes on after errors must not starve its neighbours.
+                Taken::Unassigned if self.streak == 0 => {
+                    self.streak = 1;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Taken::Unassigned => {
+                    self.streak = 0;
                     return Poll::Ready(Err(Error::config("nothing is assigned: name partitions with `assign` first")));
                 }
                 Taken::Closed => return Poll::Ready(Err(Error::closed("consumer"))),
@@ -393,9 +400,13 @@ impl Consumer {
 impl Stream for Consumer {
     type Item = Result<ConsumerRecord, Error>;
 
-    /// As [`Consumer::recv`]. Yields errors and goes on; never ends.
+    /// As [`Consumer::recv`]. Yields errors and goes on; ends when the client's runtime has ended, since nothing can come
+    /// any more.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_recv(cx).map(Some)
+        self.get_mut().poll_recv(cx).map(|next| match next {
+            Err(error) if error.kind() == ErrorKind::Closed => None,
+            next => Some(next),
+        })
     }
 }
 

@@ -92,6 +92,8 @@ impl Task {
         let mut timer = Timer::new(&self.core.network.runtime);
         let credit = Arc::clone(&self.credit);
         loop {
+            // Here as well as in the select: a flood of events must not hold back deadlines.
+            self.machine.handle_timeout(self.core.now());
             self.drain();
             self.fetch();
             let deadline = self.machine.poll_timeout();

@@ -62,6 +62,8 @@ pub struct Manager {
     /// The lookup of commits has failed since the last one that did not; said once.
     is_lookup_reported: bool,
     outage: Outage,
+    /// Also when the runtime drops this task, even before it ran: the caller must not wait for ever.
+    _closing: Closing,
 }
 
 /// No broker answers metadata requests.
@@ -95,6 +97,7 @@ impl Manager {
             answered,
             is_lookup_reported: false,
             outage: Outage::No,
+            _closing: Closing(Arc::clone(shared)),
         };
         core.network.runtime.spawn(manager.run(inbox, released, answers));
         commands
@@ -106,12 +109,12 @@ impl Manager {
         mut released: mpsc::UnboundedReceiver<Released>,
         mut answers: mpsc::UnboundedReceiver<Answer>,
     ) {
-        // Also when the runtime drops this task: the caller must not wait for ever.
-        let _closing = Closing(Arc::clone(&self.shared));
         let mut timer = Timer::new(&self.core.network.runtime);
         let mut picture = self.core.metadata.watch();
         picture.mark_changed();
         loop {
+            // Here as well as in the select: a flood of commands must not hold back deadlines.
+            self.machine.handle_timeout(self.core.now());
             self.drain();
             let outage = match self.outage {
                 Outage::Since(at) => Some(at + self.core.api_timeout),

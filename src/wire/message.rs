@@ -15,18 +15,17 @@
 //! In brackets: the versions that have the field (`4+`, `0-8`, `3`), then `null 1+` (the versions in which it may be
 //! null), `tag 0` (a tagged field, KIP-482), `ignorable` (a version without the field may drop it silently; without
 //! this, sending a value other than the default is an error, as in Java). After `=`: the default, if it is not zero,
-//! empty or null. The type says the rest: `Option<_>` is what can be null.
+//! empty or null. The type says the rest: `Option<_>` is what can be null. A line `data Name [0-3];` instead of `api` is
+//! for a message that travels inside another one ([`Embedded`]).
 //!
 //! A table yields the struct (with the tagged fields that this version of milena does not know, kept), `Default`,
 //! encode, decode, the smallest encoding (which bounds list counts before anything is reserved), a description of
 //! itself to compare with Kafka's schemas, and random values for fuzzing.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::cursor::{DecodeError, EncodeError, Reader, Writer};
-use super::error_code::ErrorCode;
+pub use super::value::{Records, Uuid};
 
 /// What a field needs to know of the message around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +144,16 @@ pub trait Request: Wire + Send + 'static {
     const FLEXIBLE: Versions;
     type Response: Wire + Send + 'static;
 }
+
+/// A message inside a bytes field of another, behind an `i16` version: what group members tell each other through their
+/// coordinator. Never flexible.
+pub trait Embedded: Wire + Send + 'static {
+    /// The versions that the table describes.
+    const VERSIONS: Versions;
+}
+
+/// What a table describes, apart from primitives and lists: the only values that can be null without a length.
+pub trait Struct: Wire {}
 
 /// Tagged fields that the tables do not know: kept, and written back as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -271,6 +280,7 @@ macro_rules! default_text {
 macro_rules! message {
     (
         $(api $api:ident = $key:literal [$($versions:tt)*] flexible [$($flexible:tt)*]: $request:ident => $response:ident;)*
+        $(data $data:ident [$($data_versions:tt)*];)*
         $(
             $(#[$meta:meta])*
             struct $name:ident {
@@ -288,6 +298,12 @@ macro_rules! message {
             const _: () = assert!($crate::wire::api::ApiKey::$api.0 == $key);
         )*
         $(
+            impl $crate::wire::message::Embedded for $data {
+                const VERSIONS: $crate::wire::message::Versions =
+                    $crate::wire::message::spec!($($data_versions)*).versions;
+            }
+        )*
+        $(
             $(#[$meta])*
             #[derive(Clone, Debug, PartialEq)]
             pub struct $name {
@@ -296,6 +312,7 @@ macro_rules! message {
             }
 
             impl Default for $name {
+                #[inline]
                 fn default() -> Self {
                     Self {
                         $($field: $crate::wire::message::default_of!($ty, $($default)?),)*
@@ -303,6 +320,8 @@ macro_rules! message {
                     }
                 }
             }
+
+            impl $crate::wire::message::Struct for $name {}
 
             impl $crate::wire::message::Wire for $name {
                 const KIND: $crate::wire::message::Kind = $crate::wire::message::Kind::Struct(stringify!($name), &[
@@ -314,6 +333,8 @@ macro_rules! message {
                     },)*
                 ]);
 
+                // Inline: what a build never sends or receives is then not compiled in either.
+                #[inline]
                 #[allow(unused_mut, unused_variables, reason = "a table may have no tagged or no plain fields")]
                 fn encode(
                     &self,
@@ -334,6 +355,7 @@ macro_rules! message {
                     Ok(())
                 }
 
+                #[inline]
                 #[allow(unused_mut, unused_variables, reason = "a table may have no tagged or no plain fields")]
                 fn decode(
                     reader: &mut $crate::wire::cursor::Reader<'_>,
@@ -371,6 +393,7 @@ macro_rules! message {
                     Ok(Self { $($field,)* unknown })
                 }
 
+                #[inline]
                 fn min_size(cx: $crate::wire::message::Context) -> usize {
                     let mut size = usize::from(cx.flexible);
                     $({
@@ -433,318 +456,5 @@ pub fn encode_field<T: Wire + PartialEq>(
         // A default is what a reader assumes of a tag that is missing.
         Some(_) if *value == default => Ok(()),
         Some(tag) => tags.add(tag, value, cx),
-    }
-}
-
-/// The bytes of record batches: Kafka's type `records`, kept apart from plain `bytes` as its schemas do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Records(pub Bytes);
-
-/// Kafka's 16-byte ids. All zeroes is "none".
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Uuid(pub [u8; 16]);
-
-impl Uuid {
-    pub const ZERO: Self = Self([0; 16]);
-
-    pub fn is_zero(self) -> bool {
-        self == Self::ZERO
-    }
-}
-
-impl std::fmt::Debug for Uuid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
-macro_rules! integer {
-    ($($ty:ty, $name:literal;)*) => {$(
-        impl Wire for $ty {
-            const KIND: Kind = Kind::Primitive($name);
-
-            fn encode(&self, writer: &mut Writer, _: Context) -> Result<(), EncodeError> {
-                writer.slice(&self.to_be_bytes());
-                Ok(())
-            }
-
-            fn decode(reader: &mut Reader<'_>, _: Context) -> Result<Self, DecodeError> {
-                Ok(Self::from_be_bytes(reader.array()?))
-            }
-
-            fn min_size(_: Context) -> usize {
-                size_of::<Self>()
-            }
-
-            #[cfg(feature = "__internals")]
-            fn arbitrary(u: &mut arbitrary::Unstructured<'_>, _: Context) -> arbitrary::Result<Self> {
-                // The ends of the range and -1 are most fields' defaults: noise would hardly ever meet them.
-                match u.int_in_range(0..=15u8)? {
-                    0 => Ok(Self::MIN),
-                    1 => Ok(Self::MAX),
-                    2 => Ok(Self::from_be_bytes([0; size_of::<Self>()])),
-                    3 => Ok(Self::from_be_bytes([0xff; size_of::<Self>()])),
-                    _ => u.arbitrary(),
-                }
-            }
-        }
-    )*};
-}
-
-integer! {
-    i8, "int8";
-    i16, "int16";
-    u16, "uint16";
-    i32, "int32";
-    u32, "uint32";
-    i64, "int64";
-    f64, "float64";
-}
-
-impl Wire for bool {
-    const KIND: Kind = Kind::Primitive("bool");
-
-    fn encode(&self, writer: &mut Writer, _: Context) -> Result<(), EncodeError> {
-        writer.u8(u8::from(*self));
-        Ok(())
-    }
-
-    fn decode(reader: &mut Reader<'_>, _: Context) -> Result<Self, DecodeError> {
-        Ok(reader.i8()? != 0)
-    }
-
-    fn min_size(_: Context) -> usize {
-        1
-    }
-
-    #[cfg(feature = "__internals")]
-    fn arbitrary(u: &mut arbitrary::Unstructured<'_>, _: Context) -> arbitrary::Result<Self> {
-        u.arbitrary()
-    }
-}
-
-impl Wire for ErrorCode {
-    const KIND: Kind = Kind::Primitive("int16");
-
-    fn encode(&self, writer: &mut Writer, _: Context) -> Result<(), EncodeError> {
-        writer.i16(self.0);
-        Ok(())
-    }
-
-    fn decode(reader: &mut Reader<'_>, _: Context) -> Result<Self, DecodeError> {
-        Ok(Self(reader.i16()?))
-    }
-
-    fn min_size(_: Context) -> usize {
-        2
-    }
-
-    #[cfg(feature = "__internals")]
-    fn arbitrary(u: &mut arbitrary::Unstructured<'_>, _: Context) -> arbitrary::Result<Self> {
-        Ok(Self(u.arbitrary()?))
-    }
-}
-
-impl Wire for Uuid {
-    const KIND: Kind = Kind::Primitive("uuid");
-
-    fn encode(&self, writer: &mut Writer, _: Context) -> Result<(), EncodeError> {
-        writer.slice(&self.0);
-        Ok(())
-    }
-
-    fn decode(reader: &mut Reader<'_>, _: Context) -> Result<Self, DecodeError> {
-        Ok(Self(reader.array()?))
-    }
-
-    fn min_size(_: Context) -> usize {
-        16
-    }
-
-    #[cfg(feature = "__internals")]
-    fn arbitrary(u: &mut arbitrary::Unstructured<'_>, _: Context) -> arbitrary::Result<Self> {
-        Ok(Self(u.arbitrary()?))
-    }
-}
-
-/// Values behind a length: strings, bytes, records and lists share how null and the length are written.
-pub trait Counted: Sized {
-    const KIND: Kind;
-    /// Whether versions that are not flexible write the length in two bytes (strings) or four.
-    const SHORT: bool;
-
-    fn count(&self) -> usize;
-    fn encode_items(&self, writer: &mut Writer, cx: Context) -> Result<(), EncodeError>;
-    fn decode_items(reader: &mut Reader<'_>, len: usize, cx: Context) -> Result<Self, DecodeError>;
-    #[cfg(feature = "__internals")]
-    fn arbitrary_items(u: &mut arbitrary::Unstructured<'_>, cx: Context) -> arbitrary::Result<Self>;
-}
-
-macro_rules! with_length {
-    ($([$($generics:tt)*] $ty:ty;)*) => {$(
-        impl<$($generics)*> Wire for $ty {
-            const KIND: Kind = <Self as Counted>::KIND;
-
-            fn encode(&self, writer: &mut Writer, cx: Context) -> Result<(), EncodeError> {
-                writer.length(Some(Counted::count(self)), cx.flexible, Self::SHORT)?;
-                self.encode_items(writer, cx)
-            }
-
-            fn decode(reader: &mut Reader<'_>, cx: Context) -> Result<Self, DecodeError> {
-                let len = reader.length(cx.flexible, Self::SHORT)?.ok_or(DecodeError::UnexpectedNull)?;
-                Self::decode_items(reader, len, cx)
-            }
-
-            fn min_size(cx: Context) -> usize {
-                if cx.flexible { 1 } else if Self::SHORT { 2 } else { 4 }
-            }
-
-            #[cfg(feature = "__internals")]
-            fn arbitrary(u: &mut arbitrary::Unstructured<'_>, cx: Context) -> arbitrary::Result<Self> {
-                Self::arbitrary_items(u, cx)
-            }
-        }
-
-        impl<$($generics)*> Wire for Option<$ty> {
-            const KIND: Kind = Kind::Nullable(&<$ty as Counted>::KIND);
-
-            fn encode(&self, writer: &mut Writer, cx: Context) -> Result<(), EncodeError> {
-                match self {
-                    Some(value) => value.encode(writer, cx),
-                    None => writer.length(None, cx.flexible, <$ty>::SHORT),
-                }
-            }
-
-            fn decode(reader: &mut Reader<'_>, cx: Context) -> Result<Self, DecodeError> {
-                match reader.length(cx.flexible, <$ty>::SHORT)? {
-                    Some(len) => Ok(Some(<$ty>::decode_items(reader, len, cx)?)),
-                    None if cx.nullable => Ok(None),
-                    None => Err(DecodeError::UnexpectedNull),
-                }
-            }
-
-            fn min_size(cx: Context) -> usize {
-                <$ty as Wire>::min_size(cx)
-            }
-
-            fn is_forbidden_null(&self, cx: Context) -> bool {
-                self.is_none() && !cx.nullable
-            }
-
-            #[cfg(feature = "__internals")]
-            fn arbitrary(u: &mut arbitrary::Unstructured<'_>, cx: Context) -> arbitrary::Result<Self> {
-                if cx.nullable && u.ratio(1, 4)? {
-                    return Ok(None);
-                }
-                <$ty as Wire>::arbitrary(u, cx).map(Some)
-            }
-        }
-    )*};
-}
-
-with_length! {
-    [] Arc<str>;
-    [] Bytes;
-    [] Records;
-    [T: Wire] Vec<T>;
-}
-
-impl Counted for Arc<str> {
-    const KIND: Kind = Kind::Primitive("string");
-    const SHORT: bool = true;
-
-    fn count(&self) -> usize {
-        str::len(self)
-    }
-
-    fn encode_items(&self, writer: &mut Writer, _: Context) -> Result<(), EncodeError> {
-        writer.slice(self.as_bytes());
-        Ok(())
-    }
-
-    fn decode_items(reader: &mut Reader<'_>, len: usize, _: Context) -> Result<Self, DecodeError> {
-        std::str::from_utf8(reader.take(len)?).map(Self::from).map_err(|_| DecodeError::NotUtf8)
-    }
-
-    #[cfg(feature = "__internals")]
-    fn arbitrary_items(u: &mut arbitrary::Unstructured<'_>, _: Context) -> arbitrary::Result<Self> {
-        u.arbitrary::<&str>().map(Self::from)
-    }
-}
-
-impl Counted for Bytes {
-    const KIND: Kind = Kind::Primitive("bytes");
-    const SHORT: bool = false;
-
-    fn count(&self) -> usize {
-        Self::len(self)
-    }
-
-    fn encode_items(&self, writer: &mut Writer, _: Context) -> Result<(), EncodeError> {
-        writer.bytes(self);
-        Ok(())
-    }
-
-    fn decode_items(reader: &mut Reader<'_>, len: usize, _: Context) -> Result<Self, DecodeError> {
-        reader.bytes(len)
-    }
-
-    #[cfg(feature = "__internals")]
-    fn arbitrary_items(u: &mut arbitrary::Unstructured<'_>, _: Context) -> arbitrary::Result<Self> {
-        u.arbitrary::<&[u8]>().map(Self::copy_from_slice)
-    }
-}
-
-impl Counted for Records {
-    const KIND: Kind = Kind::Primitive("records");
-    const SHORT: bool = false;
-
-    fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    fn encode_items(&self, writer: &mut Writer, _: Context) -> Result<(), EncodeError> {
-        writer.bytes(&self.0);
-        Ok(())
-    }
-
-    fn decode_items(reader: &mut Reader<'_>, len: usize, _: Context) -> Result<Self, DecodeError> {
-        reader.bytes(len).map(Self)
-    }
-
-    #[cfg(feature = "__internals")]
-    fn arbitrary_items(u: &mut arbitrary::Unstructured<'_>, cx: Context) -> arbitrary::Result<Self> {
-        Bytes::arbitrary_items(u, cx).map(Self)
-    }
-}
-
-impl<T: Wire> Counted for Vec<T> {
-    const KIND: Kind = Kind::Array(&T::KIND);
-    const SHORT: bool = false;
-
-    fn count(&self) -> usize {
-        Self::len(self)
-    }
-
-    fn encode_items(&self, writer: &mut Writer, cx: Context) -> Result<(), EncodeError> {
-        let cx = Context { nullable: false, ..cx };
-        self.iter().try_for_each(|item| item.encode(writer, cx))
-    }
-
-    fn decode_items(reader: &mut Reader<'_>, len: usize, cx: Context) -> Result<Self, DecodeError> {
-        let cx = Context { nullable: false, ..cx };
-        reader.check_count(len, T::min_size(cx))?;
-        let mut items = Self::with_capacity(len);
-        for _ in 0..len {
-            items.push(T::decode(reader, cx)?);
-        }
-        Ok(items)
-    }
-
-    #[cfg(feature = "__internals")]
-    fn arbitrary_items(u: &mut arbitrary::Unstructured<'_>, cx: Context) -> arbitrary::Result<Self> {
-        let cx = Context { nullable: false, ..cx };
-        let count = u.int_in_range(0..=3)?;
-        (0..count).map(|_| T::arbitrary(u, cx)).collect()
     }
 }

@@ -15,6 +15,7 @@ pub mod error_code;
 pub mod frame;
 pub mod leader;
 pub mod message;
+mod value;
 
 #[cfg(test)]
 mod tests;

@@ -423,3 +423,34 @@ async fn handles_may_go_between_threads() {
     is_send_sync(&record);
     assert_eq!(record.unwrap().offset(), 0);
 }
+
+/// A loop that goes on after errors ends with the runtime instead of turning for ever, and lets others run meanwhile.
+#[test]
+fn a_stream_ends_with_its_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut consumer, _cluster) = runtime.block_on(async {
+        let cluster = cluster(1).await;
+        cluster.create_topic("t", 1);
+        let mut consumer = reader(&cluster).await;
+        assert!(consumer.next().now_or_never().is_none(), "nothing to read yet");
+        (consumer, cluster)
+    });
+    drop(runtime);
+    while let Some(next) = consumer.next().now_or_never().expect("ready") {
+        assert!(next.is_err());
+    }
+    assert_eq!(consumer.recv().now_or_never().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// On real time: the paused clock would wait for a loop that never rests.
+#[tokio::test]
+async fn asking_without_an_assignment_is_an_error_that_lets_others_run() {
+    let cluster = cluster(1).await;
+    let mut consumer = client(&cluster).await.consumer().build().unwrap();
+    for _ in 0..3 {
+        let error = consumer.recv().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("assign"), "{error}");
+    }
+    let turning = async { while consumer.next().await.unwrap().is_err() {} };
+    assert!(tokio::time::timeout(SECOND / 20, turning).await.is_err(), "the timer gets its turn");
+}

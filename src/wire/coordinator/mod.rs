@@ -1,5 +1,29 @@
 //! Requests that a group's or a transaction's coordinator answers.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
+pub mod alter_share_group_offsets;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
+pub mod consumer_protocol_assignment;
+pub mod consumer_protocol_subscription;
+pub mod delete_groups;
+pub mod delete_share_group_offsets;
+pub mod describe_groups;
+pub mod describe_share_group_offsets;
+pub mod describe_transactions;
+pub mod end_txn;
+pub mod heartbeat;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
 pub mod offset_commit;
+pub mod offset_delete;
 pub mod offset_fetch;
+pub mod share_group_describe;
+pub mod share_group_heartbeat;
+pub mod streams_group_describe;
+pub mod streams_group_heartbeat;
+pub mod streams_group_topology_description_update;
+pub mod sync_group;
+pub mod txn_offset_commit;
