@@ -464,7 +464,8 @@ fn bombs() {
             _ => false,
         };
         assert!(expected, "{codec}: {error:?}");
-        assert!(peak < 64 * MIB as u64, "{codec}: {peak}");
+        // Output, one and a half times while it grows; zstd's window besides.
+        assert!(peak < 58 * MIB as u64, "{codec}: {peak}");
 
         // The same as a batch, which costs its reader an error, and the next batch arrives.
         let batches = BytesMut::from_iter(

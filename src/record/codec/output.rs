@@ -108,9 +108,11 @@ impl Output {
         self.limits.of(self.input)
     }
 
-    /// To `size` bytes, but not beyond the limit and one.
+    /// To `size` bytes, but not beyond the limit and one; and once it is past half of it, all the way. So the last move,
+    /// when there are two buffers, takes one and a half times the limit.
     fn grow(&mut self, size: usize) {
-        let size = size.min(self.limit().saturating_add(1));
+        let limit = self.limit();
+        let size = if size > limit / 2 { limit.saturating_add(1) } else { size };
         // `resize` alone would round up to a power of two.
         self.bytes.reserve_exact(size.saturating_sub(self.bytes.len()));
         self.bytes.resize(size.max(self.bytes.len()), 0);
