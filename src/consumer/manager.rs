@@ -14,9 +14,8 @@ use crate::error::{Error, TopicPartition};
 use crate::machine::connection::Call;
 use crate::machine::credit::PartitionId;
 use crate::machine::fetch;
-use crate::machine::metadata::Broker;
 use crate::machine::offsets::{self, AskedOffset, Offsets, Output, Start};
-use crate::net::{Address, Class, Core, Picture, Route, Timer};
+use crate::net::{Address, Class, Core, Picture, Route, Timer, address_of};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::leader::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
@@ -347,8 +346,4 @@ impl Drop for Closing {
     fn drop(&mut self) {
         self.0.close();
     }
-}
-
-fn address_of(broker: &Broker) -> Address {
-    Address::new(Arc::clone(&broker.host), broker.port)
 }
