@@ -92,6 +92,7 @@ fn main() -> ExitCode {
         console::console_producer_to_ours
         console::ours_to_console_consumer
         console::every_codec_of_the_console_producer
+        console::every_codec_to_the_console_consumer
         console::a_batch_beyond_the_limit_is_skipped
         failover::a_killed_broker_loses_and_doubles_nothing
         failover::a_stopped_broker_delays_nobody_else
