@@ -23,6 +23,7 @@ pub(super) struct State {
     pub(super) sessions: BTreeMap<i32, Sessions>,
     next_producer_id: i64,
     topics_created: usize,
+    fetch_sessions: usize,
     rng: fastrand::Rng,
 }
 
@@ -52,6 +53,7 @@ impl State {
             sessions: (1..=brokers).map(|broker| (broker, Sessions::new(fetch_sessions, rng.fork()))).collect(),
             next_producer_id: 0,
             topics_created: 0,
+            fetch_sessions,
             rng,
         }
     }
@@ -63,6 +65,13 @@ impl State {
 
     pub(super) fn is_live(&self, broker: i32) -> bool {
         self.brokers.get(&broker).copied().unwrap_or(false)
+    }
+
+    /// A broker that was not there before, and runs.
+    pub(super) fn add_broker(&mut self, broker: i32) {
+        let sessions = Sessions::new(self.fetch_sessions, self.rng.fork());
+        self.sessions.insert(broker, sessions);
+        self.brokers.insert(broker, true);
     }
 
     /// A broker goes away or comes back; leaders and controller move to who lives. Says whether anything changed.
