@@ -114,7 +114,8 @@ async fn main() -> ExitCode {
     // What the cluster cannot do, it says by a panic: a port that is taken, a topic that Kafka does not allow.
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
-        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
         eprintln!("mock-cluster: {}", text.unwrap_or("a panic without a message"));
     }));
     let cluster = arguments.builder.start().await;
