@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::MockCluster;
 use super::broker::Broker;
+use super::configs::TopicConfig;
 use super::fault::{Fault, FaultHandle, When};
+use super::partition::Partition;
 use super::state::State;
-use super::topic::{Partition, Topic, TopicConfig};
+use super::topic::Topic;
 
 /// Topics.
 impl MockCluster {
@@ -42,7 +44,7 @@ impl MockCluster {
         let now = topic_mut(&mut state, name).partitions.len();
         assert!(now < count, "the topic {name} has {now} partitions");
         let replicas = state.spread(now, count - now, state.replication_default(), 0);
-        topic_mut(&mut state, name).partitions.extend(replicas.into_iter().map(Partition::new));
+        topic_mut(&mut state, name).grow(replicas);
     }
 
     /// Sets a topic's configuration, by Kafka's names. The mock acts on `max.message.bytes`, `message.timestamp.type`,
@@ -63,7 +65,10 @@ impl MockCluster {
     /// # }
     /// ```
     pub fn set_topic_config(&self, topic: &str, name: &str, value: &str) {
-        let set = topic_mut(&mut self.shared.state(), topic).config.set(name, value);
+        let mut state = self.shared.state();
+        let set = topic_mut(&mut state, topic).config.set(name, value);
+        state.configured(topic);
+        drop(state);
         if let Err(message) = set {
             panic!("the topic {topic} cannot be configured so: {message}");
         }
@@ -73,14 +78,14 @@ impl MockCluster {
     /// a replica that lags behind becomes the leader. Sequences of idempotent producers go back with them.
     pub fn truncate(&self, topic: &str, partition: i32, offset: i64) {
         self.with_partition(topic, partition, |partition| {
-            partition.log.truncate(offset);
-            partition.elect(partition.leader);
+            partition.truncate(offset);
         });
     }
 
-    /// Moves the start of a partition's log up to `offset`, as retention and DeleteRecords do.
+    /// Moves the start of a partition's log up to `offset`, as retention and DeleteRecords do; no further than the high
+    /// watermark.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
-        self.with_partition(topic, partition, |partition| partition.log.delete_before(offset));
+        self.with_partition(topic, partition, |partition| partition.delete_before(offset));
     }
 
     /// Makes every partition forget all producer ids, as brokers do with those that were idle for long
@@ -156,20 +161,20 @@ impl MockCluster {
     }
 
     /// Makes a broker the leader of a partition, in a new leader epoch, and a replica if it was none. The brokers
-    /// answer according to it at once.
+    /// answer according to it at once. What a follower lacks that was [held back](Self::hold_follower) is lost, also to
+    /// the other replicas.
     ///
     /// # Panics
     /// If the broker is stopped.
     pub fn move_leader(&self, topic: &str, partition: i32, broker: i32) {
         assert!(self.shared.state().is_live(self.broker(broker).id), "broker {broker} is stopped");
         self.with_partition(topic, partition, |partition| {
-            if !partition.replicas.contains(&broker) {
-                partition.replicas.push(broker);
-            }
+            partition.add_replica(broker);
             if partition.leader != Some(broker) {
-                partition.elect(Some(broker));
+                partition.elect(broker);
             }
         });
+        self.catch_up(topic, partition);
     }
 
     /// Makes a broker the coordinator of a group; its offsets stay.

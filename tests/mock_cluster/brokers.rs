@@ -157,7 +157,10 @@ async fn without_replicas_there_is_no_leader() {
     let address: Address = cluster.bootstrap()[0].parse().unwrap();
     assert!(cluster.connector().connect(&address).await.is_err());
     cluster.start_broker(first).await;
-    assert_eq!(cluster.leader("t", 0), Some(first));
+    assert_eq!(cluster.leader("t", 0), None, "it was not in sync when the other stopped");
+    cluster.start_broker(second).await;
+    assert_eq!(cluster.leader("t", 0), Some(second));
+    assert_eq!(cluster.in_sync_replicas("t", 0).len(), 2);
     assert_eq!(values(&cluster, "t", 0), ["a"], "records outlive their brokers");
     let metadata = Peer::connect(&cluster, first).await.metadata(&["t"]).await;
     assert_eq!(metadata.topics[0].partitions[0].leader_epoch, 3, "to the other, to none, and back");
