@@ -10,3 +10,4 @@ mod memory;
 mod offsets;
 mod reading;
 mod rig;
+mod sessions;
