@@ -238,7 +238,7 @@ pub fn unpack(batch: RawBatch, decompressor: &mut Decompressor, limits: Limits) 
     let [_, value] = wrapper.fields(&bytes)?;
     let value = value.and_then(|value| bytes.get(value)).ok_or(RecordError::MessageSet("is compressed into null"))?;
     let messages = decompressor.decompress_in(header.magic, codec, value, limits)?;
-    // Nobody else has it yet.
+    // Up to 2 MiB the decompressor wants the buffer back, and this is a copy.
     let messages = messages.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
     rewrite(messages, header, Some(&wrapper), is_checked)
 }
