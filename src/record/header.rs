@@ -189,7 +189,8 @@ impl BatchHeader {
 
 /// CRC-32C over what the header's `crc` covers.
 pub fn checksum(batch: &[u8]) -> u32 {
-    crc32c::crc32c(batch.get(CRC_COVERS_FROM..).unwrap_or_default())
+    // Kafka's CRC-32C goes by the name of iSCSI's among others.
+    crc_fast::crc32_iscsi(batch.get(CRC_COVERS_FROM..).unwrap_or_default())
 }
 
 /// Who produced a batch, and where it stands among this producer's records of the partition.
