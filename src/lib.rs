@@ -26,6 +26,7 @@ pub mod admin;
 mod client;
 mod consumer;
 mod error;
+pub mod guide;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod net;
