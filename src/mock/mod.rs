@@ -71,7 +71,7 @@
 //! - Produced batches pass the checks of a real broker in its order, with its error codes; compressed ones are
 //!   decompressed for it. Stricter than a real one: offset deltas must count up from 0, a compressed record must be as
 //!   long as it says, and a batch may not have more than 256 MiB without its codec.
-//! - Idempotent producers are deduplicated by their last five batches. There are no transactions yet.
+//! - Idempotent producers are deduplicated by their last five batches. Transactions end at once: no marker is ever late.
 //! - A partition has one copy of its records, and for each replica the offset up to which it has them. Followers have
 //!   everything at once, unless they are [held back](MockCluster::hold_follower) or stopped; a new leader that lacks
 //!   records loses them. A broker that hangs still copies as a follower. Records survive when their brokers stop.
@@ -85,6 +85,7 @@ mod cluster;
 mod codec;
 mod configs;
 mod connector;
+mod coordinator;
 mod fault;
 mod fetch;
 mod frame;
@@ -104,6 +105,7 @@ mod session;
 mod state;
 mod topic;
 mod topics;
+mod transactions;
 mod versions;
 mod view;
 

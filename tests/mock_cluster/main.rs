@@ -13,3 +13,4 @@ mod produce;
 mod protocol;
 mod replicas;
 mod topics;
+mod transactions;
