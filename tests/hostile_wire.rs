@@ -15,11 +15,15 @@ use bytes::Bytes;
 use milena::fuzzing::{Visit, each_request, entropy};
 use milena::wire::api::ApiKey;
 use milena::wire::frame::{decode_api_versions, decode_body, decode_response, encode_body};
-use milena::wire::message::{Context, Embedded, Field, Kind, Request, Wire};
+use milena::wire::leader::fetch::FetchRequest;
+use milena::wire::leader::produce::{PartitionProduceResponse, ProduceRequest};
+use milena::wire::message::{Context, Embedded, Field, InPlace, Kind, Request, Wire};
 
 /// A decoded response may take this many bytes for each byte of its frame. An empty string in a list of strings is one
 /// byte on the wire, and a pointer, a length and two reference counts in memory.
 const RATIO: usize = 48;
+/// The same for what is answered to Produce and Fetch, whose lists stay in their frame, and walked as the client does.
+const RATIO_IN_PLACE: usize = 4;
 /// What does not depend on the frame: its own reference count, a first unknown tag.
 const CONSTANT: usize = 512;
 
@@ -29,6 +33,8 @@ const SEED: u64 = 20_261_121;
 struct Target<'a> {
     name: &'a dyn Display,
     version: i16,
+    /// Bytes for each byte of its frame.
+    ratio: usize,
     decode: &'a dyn Fn(&Bytes) -> bool,
 }
 
@@ -36,18 +42,45 @@ fn response<R: Request>(frame: &Bytes, version: i16) -> bool {
     if R::API == ApiKey::API_VERSIONS {
         let _ = decode_api_versions(frame, version);
     }
-    decode_response::<R>(frame, version).is_ok()
+    match R::API {
+        ApiKey::FETCH => decode_response::<FetchRequest>(frame, version).is_ok_and(|response| {
+            walk(&response.node_endpoints, drop);
+            walk(&response.responses, |topic| walk(&topic.partitions, drop));
+            true
+        }),
+        ApiKey::PRODUCE => decode_response::<ProduceRequest>(frame, version).is_ok_and(|response| {
+            walk(&response.node_endpoints, drop);
+            let answers = |answer: PartitionProduceResponse| walk(&answer.record_errors, drop);
+            walk(&response.responses, |topic| walk(&topic.partition_responses, answers));
+            true
+        }),
+        _ => decode_response::<R>(frame, version).is_ok(),
+    }
+}
+
+/// What was checked decodes, to the last item.
+fn walk<T: Wire + Clone>(list: &InPlace<T>, each: impl Fn(T)) {
+    let mut count = 0;
+    for item in list {
+        each(item);
+        count += 1;
+    }
+    assert_eq!(count, list.len());
+}
+
+fn ratio_of(api: ApiKey) -> usize {
+    if [ApiKey::FETCH, ApiKey::PRODUCE].contains(&api) { RATIO_IN_PLACE } else { RATIO }
 }
 
 /// The peak of what was allocated meanwhile, and whether it was what it should be.
 fn attack(target: &Target<'_>, frame: &Bytes) -> (usize, bool) {
-    let Target { name, version, decode } = target;
+    let Target { name, version, ratio, decode } = target;
     let mut decoded = false;
     let run = || allocation_counter::measure(|| decoded = decode(frame));
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(allocated) => {
             let peak = usize::try_from(allocated.bytes_max).unwrap();
-            let allowed = RATIO * frame.len() + CONSTANT;
+            let allowed = ratio * frame.len() + CONSTANT;
             assert!(peak <= allowed, "{name} v{version}: {peak} bytes for {}: {frame:02x?}", frame.len());
             (peak, decoded)
         }
@@ -147,7 +180,7 @@ fn mutated_frames() {
             for version in R::VERSIONS.first..=R::VERSIONS.last {
                 let flexible = R::FLEXIBLE.contains(version);
                 let decode = |frame: &Bytes| response::<R>(frame, version);
-                let target = Target { name: &R::API, version, decode: &decode };
+                let target = Target { name: &R::API, version, ratio: ratio_of(R::API), decode: &decode };
                 let seed = SEED + (R::API.0 as u64) * 100 + version as u64;
                 self.message::<R::Response>(&target, seed, flexible, |body| frame_of::<R>(version, body));
             }
@@ -157,7 +190,7 @@ fn mutated_frames() {
             let Kind::Struct(name, _) = E::KIND else { unreachable!() };
             for version in E::VERSIONS.first..=E::VERSIONS.last {
                 let decode = |body: &Bytes| decode_body::<E>(body, version, false).is_ok();
-                let target = Target { name: &name, version, decode: &decode };
+                let target = Target { name: &name, version, ratio: RATIO, decode: &decode };
                 self.message::<E>(&target, SEED + version as u64, false, <[u8]>::to_vec);
             }
         }
@@ -193,7 +226,7 @@ fn smallest_items() {
             for version in R::VERSIONS.first..=R::VERSIONS.last {
                 let flexible = R::FLEXIBLE.contains(version);
                 let decode = |frame: &Bytes| response::<R>(frame, version);
-                let target = Target { name: &R::API, version, decode: &decode };
+                let target = Target { name: &R::API, version, ratio: ratio_of(R::API), decode: &decode };
                 let frame = |body: &[u8]| frame_of::<R>(version, body);
                 self.message(&target, &<R::Response as Wire>::KIND, flexible, frame);
             }
@@ -203,7 +236,7 @@ fn smallest_items() {
             let Kind::Struct(name, _) = E::KIND else { unreachable!() };
             for version in E::VERSIONS.first..=E::VERSIONS.last {
                 let decode = |body: &Bytes| decode_body::<E>(body, version, false).is_ok();
-                let target = Target { name: &name, version, decode: &decode };
+                let target = Target { name: &name, version, ratio: RATIO, decode: &decode };
                 self.message(&target, &E::KIND, false, <[u8]>::to_vec);
             }
         }
