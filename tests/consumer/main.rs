@@ -11,3 +11,4 @@ mod memory;
 mod offsets;
 mod reading;
 mod rig;
+mod sessions;
