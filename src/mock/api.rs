@@ -171,9 +171,25 @@ impl KafkaRelease {
         }
     }
 
+    /// Every release, oldest first.
+    pub const ALL: &'static [Self] = &[Self::V2_1, Self::V2_8, Self::V3_9, Self::V4_0, Self::V4_1];
+
     /// Before 3.0 (KIP-590), brokers did not forward what only the controller can do.
     pub(super) fn forwards_to_controller(self) -> bool {
         self > Self::V2_8
+    }
+}
+
+/// Major and minor, as in `4.1`.
+impl fmt::Display for KafkaRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2_1 => "2.1",
+            Self::V2_8 => "2.8",
+            Self::V3_9 => "3.9",
+            Self::V4_0 => "4.0",
+            Self::V4_1 => "4.1",
+        })
     }
 }
 

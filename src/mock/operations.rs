@@ -1,5 +1,7 @@
 //! What a test does to a cluster.
 
+use std::sync::Arc;
+
 use super::MockCluster;
 use super::broker::Broker;
 use super::fault::{Fault, FaultHandle, When};
@@ -112,6 +114,36 @@ impl MockCluster {
         self.shared.state().set_live(broker.id, false);
     }
 
+    /// Adds a broker, and gives its id: one more than the largest. It accepts connections when this returns, is no replica
+    /// of what there is, and takes its turn with partitions that are created from then on.
+    ///
+    /// ```
+    /// # use milena::mock::MockCluster;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let cluster = MockCluster::start().await;
+    /// cluster.create_topic("orders", 1);
+    /// let added = cluster.add_broker().await;
+    /// cluster.move_leader("orders", 0, added);
+    /// assert_eq!((added, cluster.leader("orders", 0)), (2, Some(2)));
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If no port can be bound.
+    pub async fn add_broker(&self) -> i32 {
+        let id = self.shared.brokers().last().map_or(1, |broker| broker.id + 1);
+        let (broker, listener) = self.place(id).await;
+        broker.start();
+        self.shared.add_broker(broker);
+        self.shared.state().add_broker(id);
+        if let Some(listener) = listener {
+            self.shared.listen(id, listener);
+        }
+        id
+    }
+
     /// Starts a stopped broker, at the same address. It leads the partitions that had no leader. Nothing if it runs.
     ///
     /// # Panics
@@ -120,7 +152,7 @@ impl MockCluster {
         let broker = self.broker(broker);
         if !self.shared.state().is_live(broker.id) {
             broker.set_hung(false);
-            self.open(broker).await;
+            self.open(&broker).await;
             self.shared.state().set_live(broker.id, true);
         }
     }
@@ -169,9 +201,9 @@ impl MockCluster {
         self.shared.state().sessions.values_mut().for_each(|sessions| sessions.clear());
     }
 
-    fn broker(&self, id: i32) -> &Broker {
-        let found = self.shared.brokers.get(&id);
-        found.unwrap_or_else(|| panic!("there is no broker {id}, but 1 to {}", self.shared.brokers.len()))
+    fn broker(&self, id: i32) -> Arc<Broker> {
+        let found = self.shared.broker(id);
+        found.unwrap_or_else(|| panic!("there is no broker {id}, but 1 to {}", self.shared.brokers().len()))
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) struct State {
     pub(super) broker_defaults: BrokerDefaults,
     next_producer_id: i64,
     topics_created: usize,
+    fetch_sessions: usize,
     rng: fastrand::Rng,
 }
 
@@ -68,6 +69,7 @@ impl State {
             broker_defaults: BrokerDefaults::default(),
             next_producer_id: 0,
             topics_created: 0,
+            fetch_sessions,
             rng,
         }
     }
@@ -79,6 +81,13 @@ impl State {
 
     pub(super) fn is_live(&self, broker: i32) -> bool {
         self.brokers.get(&broker).copied().unwrap_or(false)
+    }
+
+    /// A broker that was not there before, and runs.
+    pub(super) fn add_broker(&mut self, broker: i32) {
+        let sessions = Sessions::new(self.fetch_sessions, self.rng.fork());
+        self.sessions.insert(broker, sessions);
+        self.brokers.insert(broker, true);
     }
 
     /// A broker goes away or comes back; leaders and controller move to who lives. Says whether anything changed.
