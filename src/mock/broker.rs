@@ -257,6 +257,9 @@ pub(super) struct Call<'a> {
     pub(super) version: i16,
     pub(super) waker: &'a Arc<Notify>,
     pub(super) effects: Effects,
+    pub(super) client_id: Option<&'a str>,
+    /// For how long a quota throttles the client, in milliseconds.
+    quota_ms: AtomicU64,
 }
 
 impl Call<'_> {
@@ -270,7 +273,18 @@ impl Call<'_> {
 
     /// What answers say in `throttle_time_ms`.
     pub(super) fn throttle_ms(&self) -> i32 {
-        i32::try_from(self.effects.throttle.as_millis()).unwrap_or(i32::MAX)
+        i32::try_from(self.throttled().as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// Throttles the client for a quota.
+    pub(super) fn mute(&self, time: Duration) {
+        let millis = time.as_micros().div_ceil(1000);
+        self.quota_ms.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// For how long the client is throttled, by a fault or a quota.
+    fn throttled(&self) -> Duration {
+        self.effects.throttle.max(Duration::from_millis(self.quota_ms.load(Ordering::Relaxed)))
     }
 
     pub(super) fn address(&self, broker: i32) -> (kafka_protocol::protocol::StrBytes, i32) {
@@ -396,14 +410,21 @@ impl Connection {
         R::Response: HeaderVersion,
     {
         let request = received.decode::<R>().map_err(Refused)?;
-        let Received { api, version, correlation_id, body, .. } = received;
+        let Received { api, version, correlation_id, body, client_id } = received;
         if !body.is_empty() {
             // Real brokers do not mind, and librdkafka does it, so it is served.
             self.violation(format!("a {api} v{version} request has {} bytes too many", body.len()));
         }
         let (shared, waker) = (self.shared.clone(), self.waker.clone());
-        let mut call =
-            Call { shared: &shared, broker: self.broker, version, waker: &waker, effects: Effects::default() };
+        let mut call = Call {
+            shared: &shared,
+            broker: self.broker,
+            version,
+            waker: &waker,
+            effects: Effects::default(),
+            client_id: client_id.as_deref(),
+            quota_ms: AtomicU64::new(0),
+        };
         call.effects = shared.faults.strike(api, self.broker, || request.targets(&call));
 
         call.effects.stalled().await;
@@ -414,6 +435,7 @@ impl Connection {
             shared.runtime.sleep(call.effects.delay).await;
         }
         let handled = request.handle(&call).await;
+        let throttle = call.throttled();
         let effects = call.effects;
         if !effects.delay_answer.is_zero() {
             shared.runtime.sleep(effects.delay_answer).await;
@@ -441,8 +463,8 @@ impl Connection {
             return Ok(After::Close);
         }
         let after = self.send(frame, stream).await;
-        if !effects.throttle.is_zero() {
-            shared.runtime.sleep(effects.throttle).await; // muted: the broker does not read (KIP-219)
+        if !throttle.is_zero() {
+            shared.runtime.sleep(throttle).await; // muted: the broker does not read (KIP-219)
         }
         Ok(after)
     }

@@ -17,6 +17,7 @@ use super::assembly::assemble;
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
 use super::log::Aborted;
+use super::quotas::Measured;
 use super::session::{Ask, Found, Relation, TopicKey, Wanted};
 use super::state::State;
 use super::topic::TopicId;
@@ -77,6 +78,11 @@ impl Handle for FetchRequest {
                 return call.answer(&response);
             }
         };
+        if call.throttle(Measured::Fetched) {
+            let session = if let Relation::Incremental { id } = relation { id } else { 0 };
+            let response = FetchResponse::default().with_session_id(session);
+            return call.answer(&response.with_throttle_time_ms(call.throttle_ms()));
+        }
         let runtime = &call.shared.runtime;
         let deadline = runtime.elapsed().saturating_add(max_wait);
         let reads = loop {
@@ -87,6 +93,7 @@ impl Handle for FetchRequest {
             }
             runtime.wait_until(deadline, call.waker.notified()).await;
         };
+        call.charge(Measured::Fetched, reads.iter().map(|read| read.size).sum());
         respond(call, relation, ask, limits.read_committed, wanted, reads)
     }
 }

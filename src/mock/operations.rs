@@ -77,8 +77,8 @@ impl MockCluster {
         let set = topic_mut(&mut state, topic).config.set(name, value);
         state.configured(topic);
         drop(state);
-        if let Err(message) = set {
-            panic!("the topic {topic} cannot be configured so: {message}");
+        if let Err(unfit) = set {
+            panic!("the topic {topic} cannot be configured so: {}", unfit.message);
         }
     }
 

@@ -10,6 +10,7 @@ use super::configs::{BrokerDefaults, TopicConfig};
 use super::coordinator::Transactions;
 use super::offsets::Group;
 use super::partition::Partition;
+use super::quotas::Quotas;
 use super::session::{Sessions, TopicKey};
 use super::topic::{Topic, TopicId, check_name};
 
@@ -26,6 +27,7 @@ pub(super) struct State {
     pub(super) coordinators: BTreeMap<String, i32>,
     /// Each broker's own, gone when it stops.
     pub(super) sessions: BTreeMap<i32, Sessions>,
+    pub(super) quotas: Quotas,
     /// By transactional id.
     pub(super) transactions: Transactions,
     release: KafkaRelease,
@@ -61,6 +63,7 @@ impl State {
             groups: BTreeMap::new(),
             coordinators: BTreeMap::new(),
             sessions: (1..=brokers).map(|broker| (broker, Sessions::new(fetch_sessions, rng.fork()))).collect(),
+            quotas: Quotas::default(),
             transactions: Transactions::new(),
             release,
             broker_defaults: BrokerDefaults::default(),

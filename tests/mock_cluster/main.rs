@@ -11,6 +11,7 @@ mod harness;
 mod offsets;
 mod produce;
 mod protocol;
+mod quotas;
 mod replicas;
 mod retention;
 mod topics;
