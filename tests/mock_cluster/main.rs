@@ -5,11 +5,14 @@
 
 mod agreement;
 mod brokers;
+mod combinations;
 mod faults;
 mod fetch;
 mod harness;
+mod links;
 mod offsets;
 mod produce;
 mod protocol;
 mod replicas;
 mod topics;
+mod verify;
