@@ -18,6 +18,7 @@ use bytes::{Buf, BufMut, Bytes};
 use kafka_protocol::error::ResponseError;
 
 use super::codec::{Broken, Codec, LARGEST};
+use super::coordinator::Identity;
 use super::records::walk;
 
 /// Bytes before the records.
@@ -263,6 +264,23 @@ impl Batch {
         Ok(batch)
     }
 
+    /// A batch of a transaction that a test writes.
+    pub(super) fn transactional(producer: Identity, sequence: i32, count: i32, now_ms: i64, records: Bytes) -> Self {
+        let header = Header {
+            base_offset: 0,
+            leader_epoch: 0,
+            attributes: TRANSACTIONAL,
+            last_offset_delta: count - 1,
+            base_timestamp: now_ms,
+            max_timestamp: now_ms,
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            base_sequence: sequence,
+            count,
+        };
+        Self::of_records(header, records)
+    }
+
     /// A batch that the broker makes itself.
     pub(super) fn of_records(header: Header, records: Bytes) -> Self {
         let mut batch = Self { header, raw: [0; HEADER], records };
@@ -344,6 +362,37 @@ impl Batch {
     pub(super) fn into_parts(self) -> (Header, Bytes, Bytes) {
         (self.header, Bytes::copy_from_slice(&self.raw), self.records)
     }
+}
+
+/// A record that a test writes, with neither key nor headers.
+pub(super) struct TransactionalRecord<'a> {
+    pub(super) offset_delta: i32,
+    pub(super) value: &'a [u8],
+}
+
+impl TransactionalRecord<'_> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut body = vec![0, 0];
+        put_zigzag(&mut body, self.offset_delta.into());
+        put_zigzag(&mut body, -1);
+        put_zigzag(&mut body, i64::try_from(self.value.len()).unwrap_or(i64::MAX));
+        body.extend_from_slice(self.value);
+        body.push(0);
+        let mut record = Vec::with_capacity(body.len() + 5);
+        put_zigzag(&mut record, i64::try_from(body.len()).unwrap_or(i64::MAX));
+        record.extend(body);
+        record
+    }
+}
+
+/// Appends a zigzag number.
+pub(super) fn put_zigzag(out: &mut Vec<u8>, value: i64) {
+    let mut left = ((value << 1) ^ (value >> 63)) as u64;
+    while left >= 0x80 {
+        out.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    out.push(left as u8);
 }
 
 /// The end of a transaction in one partition: a control batch with one record.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use tokio::net::TcpListener;
@@ -496,6 +497,10 @@ impl Connection {
             Api::DeleteTopics => Box::pin(self.run_one::<DeleteTopicsRequest>(received, stream)),
             Api::InitProducerId => Box::pin(self.run_one::<InitProducerIdRequest>(received, stream)),
             Api::OffsetForLeaderEpoch => Box::pin(self.run_one::<OffsetForLeaderEpochRequest>(received, stream)),
+            Api::AddPartitionsToTxn => Box::pin(self.run_one::<AddPartitionsToTxnRequest>(received, stream)),
+            Api::AddOffsetsToTxn => Box::pin(self.run_one::<AddOffsetsToTxnRequest>(received, stream)),
+            Api::EndTxn => Box::pin(self.run_one::<EndTxnRequest>(received, stream)),
+            Api::TxnOffsetCommit => Box::pin(self.run_one::<TxnOffsetCommitRequest>(received, stream)),
             Api::CreatePartitions => Box::pin(self.run_one::<CreatePartitionsRequest>(received, stream)),
             Api::DescribeCluster => Box::pin(self.run_one::<DescribeClusterRequest>(received, stream)),
         };

@@ -164,6 +164,7 @@ impl Read {
 /// Reads every partition. If that is not enough to answer, the connection is woken by the next change.
 fn read_all(call: &Call<'_>, wanted: &[Wanted], limits: &Limits) -> (Vec<Read>, bool) {
     let mut state = call.state();
+    state.expire_transactions(call.shared.runtime.elapsed(), call.shared.runtime.wall_ms());
     let mut left = limits.max_bytes;
     let mut bytes = 0;
     let mut reads = Vec::with_capacity(wanted.len());

@@ -2,7 +2,7 @@
 //!
 //! [`MockCluster`] runs brokers that real clients of any language can talk to: they check what is produced as strictly
 //! as real ones, wait for data as real ones do, and fail when and how a test wants. Nothing is written to disk, and
-//! nothing outlives the cluster.
+//! nothing outlives the cluster. The [`guide`] shows how to test your own code with it.
 //!
 //! ```
 //! use milena::mock::MockCluster;
@@ -15,7 +15,7 @@
 //! // … run the code under test against `bootstrap`, and then look at what really happened …
 //! assert_eq!(cluster.offsets("orders", 0), (0, 0));
 //! assert!(cluster.log("orders", 0).is_empty());
-//! assert!(cluster.violations().is_empty(), "{:?}", cluster.violations());
+//! assert!(cluster.verify().is_empty(), "{:#?}", cluster.verify());
 //! cluster.close().await;
 //! # }
 //! ```
@@ -54,10 +54,13 @@
 //! # }
 //! ```
 //!
-//! Brokers [stop](MockCluster::stop_broker), [start](MockCluster::start_broker) and [hang](MockCluster::hang_broker);
+//! Brokers [stop](MockCluster::stop_broker), [shut down](MockCluster::shut_down_broker), are
+//! [added](MockCluster::add_broker), [start](MockCluster::start_broker) and [hang](MockCluster::hang_broker);
 //! leaders, coordinators and the controller [move](MockCluster::move_leader); logs are
 //! [truncated](MockCluster::truncate) and [trimmed](MockCluster::delete_records); topics are deleted and created again
-//! under another id.
+//! under another id. [Links](MockCluster::set_link) have latency and bandwidth.
+//!
+//! [`verify`](MockCluster::verify) judges what has happened, from the requests to the logs.
 //!
 //! # What is real, and what is not
 //!
@@ -71,7 +74,7 @@
 //! - Produced batches pass the checks of a real broker in its order, with its error codes; compressed ones are
 //!   decompressed for it. Stricter than a real one: offset deltas must count up from 0, a compressed record must be as
 //!   long as it says, and a batch may not have more than 256 MiB without its codec.
-//! - Idempotent producers are deduplicated by their last five batches. There are no transactions yet.
+//! - Idempotent producers are deduplicated by their last five batches. Transactions end at once: no marker is ever late.
 //! - A partition has one copy of its records, and for each replica the offset up to which it has them. Followers have
 //!   everything at once, unless they are [held back](MockCluster::hold_follower) or stopped; a new leader that lacks
 //!   records loses them. A broker that hangs still copies as a follower. Records survive when their brokers stop.
@@ -85,9 +88,11 @@ mod cluster;
 mod codec;
 mod configs;
 mod connector;
+mod coordinator;
 mod fault;
 mod fetch;
 mod frame;
+pub mod guide;
 mod history;
 mod link;
 mod list_offsets;
@@ -106,6 +111,7 @@ mod state;
 mod tap;
 mod topic;
 mod topics;
+mod transactions;
 mod verify;
 mod versions;
 mod view;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 use kafka_protocol::error::ResponseError;
 use tokio::sync::Notify;
 
-use super::batch::{Batch, Rejection};
+use super::batch::{Batch, Marker, Rejection};
 use super::log::{Log, Placed};
 
 /// One partition.
@@ -105,6 +105,13 @@ impl Partition {
             self.wake();
         }
         Ok(placed)
+    }
+
+    /// Appends the end of a transaction.
+    pub(super) fn append_marker(&mut self, marker: &Marker, log_append_time: bool) {
+        self.log.append_marker(marker, self.leader_epoch, log_append_time);
+        self.advance();
+        self.wake();
     }
 
     /// Moves the high watermark up to what all have that are in sync.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_protocol::error::ResponseError;
 
 use super::configs::TopicConfig;
+use super::coordinator::Transactions;
 use super::offsets::Group;
 use super::partition::Partition;
 use super::session::{Sessions, TopicKey};
@@ -23,6 +24,8 @@ pub(super) struct State {
     pub(super) coordinators: BTreeMap<String, i32>,
     /// Each broker's own, gone when it stops.
     pub(super) sessions: BTreeMap<i32, Sessions>,
+    /// By transactional id.
+    pub(super) transactions: Transactions,
     next_producer_id: i64,
     topics_created: usize,
     fetch_sessions: usize,
@@ -53,6 +56,7 @@ impl State {
             groups: BTreeMap::new(),
             coordinators: BTreeMap::new(),
             sessions: (1..=brokers).map(|broker| (broker, Sessions::new(fetch_sessions, rng.fork()))).collect(),
+            transactions: Transactions::new(),
             next_producer_id: 0,
             topics_created: 0,
             fetch_sessions,

@@ -41,6 +41,10 @@ pub struct StoredBatch {
     pub codec: Option<&'static str>,
     /// The id of an idempotent producer, or -1.
     pub producer_id: i64,
+    /// It is part of a transaction.
+    pub is_transactional: bool,
+    /// It ends a transaction: its one record is for brokers and clients alone.
+    pub is_control: bool,
     /// The epoch of the producer id, or -1.
     pub producer_epoch: i16,
     /// The sequence number of the first record, or -1.
@@ -103,7 +107,7 @@ impl MockCluster {
     }
 
     /// The records of a partition, in order: what is really in the log, whatever clients were told. Compressed batches
-    /// are decompressed for it.
+    /// are decompressed for it; records of transactions that are open or aborted are there, markers are not.
     ///
     /// ```
     /// # use milena::mock::MockCluster;
@@ -119,7 +123,8 @@ impl MockCluster {
         self.with_partition(topic, partition, |partition| {
             let start = partition.log.start();
             let mut records = Vec::new();
-            partition.log.batches().for_each(|batch| read_batch(batch, &mut records));
+            let batches = partition.log.batches().filter(|batch| !batch.header.is_control());
+            batches.for_each(|batch| read_batch(batch, &mut records));
             records.retain(|record| record.offset >= start);
             records
         })
@@ -198,6 +203,8 @@ fn describe(batch: &Stored) -> StoredBatch {
         leader_epoch: header.leader_epoch,
         codec: header.codec().ok().flatten().map(Codec::name),
         producer_id: header.producer_id,
+        is_transactional: header.is_transactional(),
+        is_control: header.is_control(),
         producer_epoch: header.producer_epoch,
         base_sequence: header.base_sequence,
         max_timestamp: header.max_timestamp,

@@ -15,4 +15,5 @@ mod produce;
 mod protocol;
 mod replicas;
 mod topics;
+mod transactions;
 mod verify;

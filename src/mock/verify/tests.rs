@@ -13,6 +13,8 @@ fn stored(base_offset: i64, records: i64) -> (StoredBatch, u32) {
         producer_epoch: -1,
         base_sequence: -1,
         max_timestamp: 0,
+        is_transactional: false,
+        is_control: false,
     };
     (batch, base_offset as u32)
 }
