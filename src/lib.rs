@@ -39,5 +39,5 @@ pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport}
 pub use producer::{
     Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError,
 };
-pub use record::{Header, Headers, TimestampType};
+pub use record::{Compression, Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

@@ -8,6 +8,7 @@
 
 mod budget;
 mod builder;
+mod compression;
 mod delivery;
 mod handle;
 mod leader;
