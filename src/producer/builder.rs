@@ -143,6 +143,9 @@ impl ProducerBuilder {
     /// Bytes of all records that are enqueued and not yet acknowledged. When they are used up,
     /// [`enqueue`](Producer::enqueue) waits and [`try_enqueue`](Producer::try_enqueue) refuses. Default 32 MiB.
     /// (Java: `buffer.memory`.)
+    ///
+    /// One partition may hold half of what is free to it, and one batch in any case: beyond that, only those who send
+    /// to it wait, or get [`BufferFull`](crate::ErrorKind::BufferFull) that names it. (Java has no such limit.)
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.buffer_memory = bytes;
         self

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-use super::budget::Budget;
+use super::budget::{Share, Short};
 use crate::error::{Error, TopicPartition};
 use crate::machine::sequence::{self, Placed};
 
@@ -191,7 +191,7 @@ pub(super) struct Settle {
     is_told: bool,
     /// Set for a part of a batch that was split.
     part: Option<Part>,
-    budget: Arc<Budget>,
+    share: Arc<Share>,
     /// Bytes of `buffer_memory` that the batch holds.
     reserved: usize,
 }
@@ -208,10 +208,10 @@ struct Ended {
 }
 
 impl Settle {
-    pub(super) fn new(topic: &Arc<str>, partition: i32, budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(topic: &Arc<str>, partition: i32, share: &Arc<Share>) -> Self {
         let receipts =
             Receipts { topic: Arc::clone(topic), partition, outcome: OnceLock::new(), wakers: Mutex::new(Slab::new()) };
-        Self { receipts: Arc::new(receipts), is_told: false, part: None, budget: Arc::clone(budget), reserved: 0 }
+        Self { receipts: Arc::new(receipts), is_told: false, part: None, share: Arc::clone(share), reserved: 0 }
     }
 
     pub(super) fn receipts(&self) -> &Arc<Receipts> {
@@ -222,21 +222,31 @@ impl Settle {
         self.reserved
     }
 
+    /// Takes so many bytes more of the budget, if there are.
+    pub(super) fn try_reserve(&mut self, bytes: usize) -> Result<(), Short> {
+        self.share.try_reserve(bytes, self.reserved)?;
+        self.reserved += bytes;
+        Ok(())
+    }
+
     /// The batch holds so many bytes more, already taken from the budget.
     pub(super) fn add_reserved(&mut self, bytes: usize) {
-        self.reserved += bytes;
+        if bytes > 0 {
+            self.share.add(bytes);
+            self.reserved += bytes;
+        }
     }
 
     /// Gives back what a sealed batch will not use.
     pub(super) fn shrink_reserved(&mut self, bytes: usize) {
-        self.budget.release(self.reserved.saturating_sub(bytes));
+        self.share.release(self.reserved.saturating_sub(bytes));
         self.reserved = self.reserved.min(bytes);
     }
 
     /// Gives back all of it, if `all`, and says how much that was.
     pub(super) fn take_reserved_if(&mut self, all: bool) -> usize {
         let taken = if all { std::mem::take(&mut self.reserved) } else { 0 };
-        self.budget.release(taken);
+        self.share.release(taken);
         taken
     }
 
@@ -286,20 +296,20 @@ impl sequence::Receipts for Settle {
         let part = Part { first, ended: Arc::clone(&part.ended) };
         let half = self.reserved / 2;
         self.reserved -= half;
-        let (receipts, budget) = (Arc::clone(&self.receipts), Arc::clone(&self.budget));
-        Self { receipts, is_told: self.is_told, part: Some(part), budget, reserved: half }
+        let (receipts, share) = (Arc::clone(&self.receipts), Arc::clone(&self.share));
+        Self { receipts, is_told: self.is_told, part: Some(part), share, reserved: half }
     }
 
     fn take(&mut self) -> Self {
         let is_told = std::mem::replace(&mut self.is_told, true);
-        let (receipts, budget) = (Arc::clone(&self.receipts), Arc::clone(&self.budget));
-        Self { receipts, is_told, part: self.part.take(), budget, reserved: 0 }
+        let (receipts, share) = (Arc::clone(&self.receipts), Arc::clone(&self.share));
+        Self { receipts, is_told, part: self.part.take(), share, reserved: 0 }
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
         self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
-        self.budget.release(self.reserved);
+        self.share.release(self.reserved);
     }
 }

@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::delivery::{Delivery, DeliveryError, RecordMetadata};
-use super::open_batch::{Append, Limits};
+use super::open_batch::{Append, Limits, Partition};
 use super::partitioner::Sticky;
 use super::record::Record;
 use super::router::{Request, Table};
 use super::topic::Topic;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::net::{Core, wall_clock_ms};
 
 /// Sends records. Idempotent by default: what it acknowledges is in the log once, in the order of enqueueing.
@@ -155,6 +155,7 @@ impl Producer {
         let error = match self.try_append(&record, &mut 0, false) {
             Ok(delivery) => return Ok(delivery),
             Err(Missing::Refused(error)) => error,
+            Err(Missing::Share(partition)) => self.share_used_up(&partition),
             Err(Missing::Memory(_) | Missing::Turn) => {
                 self.hurry();
                 self.buffer_full(record.topic.as_str())
@@ -236,6 +237,7 @@ impl Producer {
             Append::Done(delivery) => Ok(delivery),
             Append::Yield => Err(Missing::Turn),
             Append::NoMemory(bytes) => Err(Missing::Memory(bytes)),
+            Append::NoShare => Err(Missing::Share(partition)),
             Append::Refused(error) => Err(Missing::Refused(error)),
         }
     }
@@ -249,6 +251,15 @@ impl Producer {
         loop {
             let mut permit = 0;
             match missing {
+                Missing::Share(partition) => {
+                    let waiting = self.wait_for_share(record, &partition);
+                    match runtime.until(deadline, waiting).await {
+                        Some(Ok(delivery)) => return Ok(delivery),
+                        Some(Err(next)) => missing = next,
+                        None => return Err(self.share_used_up(&partition)),
+                    }
+                    continue;
+                }
                 Missing::Refused(error) => return Err(error),
                 Missing::Turn => {}
                 Missing::Topic => {
@@ -304,6 +315,32 @@ impl Producer {
         }
     }
 
+    /// Waits for the partition's own batches to be settled, in its own queue, until the record is in or lacks
+    /// something else.
+    async fn wait_for_share(&self, record: &Record<'_>, partition: &Arc<Partition>) -> Result<Delivery, Missing> {
+        let Some(_turn) = partition.share.turn().await else {
+            return Err(Missing::Refused(Error::closed("producer")));
+        };
+        loop {
+            // Another partition may be chosen meanwhile; this one's turn is of no use there.
+            match self.try_append(record, &mut 0, false) {
+                Err(Missing::Share(again)) if Arc::ptr_eq(&again, partition) => partition.share.freed().await,
+                done => return done,
+            }
+        }
+    }
+
+    fn share_used_up(&self, partition: &Partition) -> Error {
+        let topic_partition = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
+        let (held, total, block) = (partition.share.held(), self.inner.limits.budget.total(), self.inner.max_block);
+        let message = format!(
+            "no room for a record to {topic_partition}: its records that are not acknowledged hold {held} bytes, the \
+             half of buffer_memory ({total} bytes) that is free to one partition (enqueue waits for max_block, \
+             {block:?})"
+        );
+        Error::new(ErrorKind::BufferFull, message).with_partition(topic_partition)
+    }
+
     /// Makes a topic of `partitions` known to this producer.
     fn register(&self, name: &Arc<str>, partitions: usize) {
         let inner = &*self.inner;
@@ -312,7 +349,7 @@ impl Producer {
             let sticky = Sticky::new(inner.limits.batch_size, inner.core.network.runtime.random());
             Arc::new(Topic::new(Arc::clone(name), sticky))
         });
-        let partitions = topic.grow(&inner.table, partitions);
+        let partitions = topic.grow(&inner.table, &inner.limits.budget, partitions);
         if !partitions.is_empty() {
             inner.core.metadata.want(name, inner.auto_create);
             let _ = inner.router.send(Request::Register { topic: Arc::clone(topic), partitions });
@@ -354,6 +391,8 @@ enum Missing {
     Topic,
     Partition(Error),
     Memory(usize),
+    /// The partition has its share of it.
+    Share(Arc<Partition>),
     Refused(Error),
 }
 

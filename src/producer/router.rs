@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::budget::Budget;
 use super::delivery::Settle;
 use super::leader::{self, IdentityState, Leader, Message, Names};
 use super::open_batch::{Limits, Partition};
@@ -61,11 +62,11 @@ impl Table {
     }
 
     /// Partitions of `topic` from index `from` up to `to`, each with a fresh id.
-    pub(super) fn add(&self, topic: &Arc<str>, from: usize, to: usize) -> Vec<Arc<Partition>> {
+    pub(super) fn add(&self, topic: &Arc<str>, from: usize, to: usize, budget: &Arc<Budget>) -> Vec<Arc<Partition>> {
         let mut partitions = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let added = (from..to).map(|index| {
             // Neither a topic nor a producer has 2³¹ partitions.
-            let partition = Partition::new(partitions.len() as PartitionId, Arc::clone(topic), index as i32);
+            let partition = Partition::new(partitions.len() as PartitionId, Arc::clone(topic), index as i32, budget);
             let partition = Arc::new(partition);
             partitions.push(Arc::clone(&partition));
             partition
@@ -253,7 +254,7 @@ impl Router {
     fn handle_picture(&mut self, cluster: &Cluster) {
         for topic in self.topics.clone() {
             let count = cluster.topics.get(&topic.name).map_or(0, |topic| topic.partitions.len());
-            let added = topic.grow(&self.table, count);
+            let added = topic.grow(&self.table, &self.limits.budget, count);
             self.register(added);
         }
         for (node, leader) in &mut self.leaders {

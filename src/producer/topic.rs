@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::budget::Budget;
 use super::open_batch::Partition;
 use super::partitioner::{Sticky, for_key};
 use super::record::Record;
@@ -43,12 +44,12 @@ impl Topic {
     }
 
     /// Adds what `count` partitions are more than before, and says which those are. Never shrinks.
-    pub(super) fn grow(&self, table: &Table, count: usize) -> Vec<Arc<Partition>> {
+    pub(super) fn grow(&self, table: &Table, budget: &Arc<Budget>, count: usize) -> Vec<Arc<Partition>> {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         if count <= partitions.len() {
             return Vec::new();
         }
-        let added = table.add(&self.name, partitions.len(), count);
+        let added = table.add(&self.name, partitions.len(), count, budget);
         partitions.extend(added.iter().map(Arc::clone));
         added
     }
