@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
 
@@ -94,10 +96,28 @@ apis! {
     InitProducerId = 22, InitProducerIdRequest, [1, 4, 5, 5, 5];
     /// Says where a leader epoch ended: how a consumer detects truncation.
     OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest, [2, 4, 4, 4, 4];
+    /// Adds partitions to a transaction.
+    AddPartitionsToTxn = 24, AddPartitionsToTxnRequest, [1, 3, 5, 5, 5];
+    /// Adds the offsets of a group to a transaction.
+    AddOffsetsToTxn = 25, AddOffsetsToTxnRequest, [1, 3, 4, 4, 4];
+    /// Commits or aborts a transaction.
+    EndTxn = 26, EndTxnRequest, [1, 3, 4, 5, 5];
+    /// Stores a group's offsets when a transaction commits.
+    TxnOffsetCommit = 28, TxnOffsetCommitRequest, [2, 3, 4, 5, 5];
+    /// Deletes the records of a partition below an offset.
+    DeleteRecords = 21, DeleteRecordsRequest, [1, 2, 2, 2, 2];
+    /// Describes what is configured on topics and brokers.
+    DescribeConfigs = 32, DescribeConfigsRequest, [2, 4, 4, 4, 4];
+    /// Configures topics and brokers anew.
+    AlterConfigs = 33, AlterConfigsRequest, [1, 2, 2, 2, 2];
     /// Adds partitions to topics.
     CreatePartitions = 37, CreatePartitionsRequest, [1, 3, 3, 3, 3];
+    /// Changes single settings of topics and brokers.
+    IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, [-1, 1, 1, 1, 1];
     /// Describes the cluster, without topics.
     DescribeCluster = 60, DescribeClusterRequest, [-1, 0, 1, 2, 2];
+    /// Describes who writes to a partition, and whose transactions are open.
+    DescribeProducers = 61, DescribeProducersRequest, [-1, 0, 0, 0, 0];
 }
 
 impl fmt::Display for Api {
@@ -149,9 +169,25 @@ impl KafkaRelease {
         }
     }
 
+    /// Every release, oldest first.
+    pub const ALL: &'static [Self] = &[Self::V2_1, Self::V2_8, Self::V3_9, Self::V4_0, Self::V4_1];
+
     /// Before 3.0 (KIP-590), brokers did not forward what only the controller can do.
     pub(super) fn forwards_to_controller(self) -> bool {
         self > Self::V2_8
+    }
+}
+
+/// Major and minor, as in `4.1`.
+impl fmt::Display for KafkaRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2_1 => "2.1",
+            Self::V2_8 => "2.8",
+            Self::V3_9 => "3.9",
+            Self::V4_0 => "4.0",
+            Self::V4_1 => "4.1",
+        })
     }
 }
 

@@ -1,10 +1,13 @@
 //! What a test does to a cluster.
 
+use std::sync::Arc;
+
 use super::MockCluster;
 use super::broker::Broker;
 use super::fault::{Fault, FaultHandle, When};
+use super::partition::Partition;
 use super::state::State;
-use super::topic::{Partition, Topic, TopicConfig};
+use super::topic::Topic;
 
 /// Topics.
 impl MockCluster {
@@ -21,7 +24,8 @@ impl MockCluster {
             panic!("the topic {name} cannot be created: {}", refusal.message);
         }
         let replicas = state.spread_new(partitions, state.replication_default());
-        state.create(name, replicas, TopicConfig::new(self.shared.release));
+        let config = state.new_config();
+        state.create(name, replicas, config);
     }
 
     /// Deletes a topic with its records and the offsets committed for it. A topic that is created again has another id.
@@ -40,12 +44,20 @@ impl MockCluster {
         let now = topic_mut(&mut state, name).partitions.len();
         assert!(now < count, "the topic {name} has {now} partitions");
         let replicas = state.spread(now, count - now, state.replication_default(), 0);
-        topic_mut(&mut state, name).partitions.extend(replicas.into_iter().map(Partition::new));
+        topic_mut(&mut state, name).grow(replicas);
     }
 
-    /// Sets a topic's configuration, by Kafka's names. The mock acts on `max.message.bytes`, `message.timestamp.type`,
-    /// `message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`, `min.insync.replicas`, `retention.bytes`
-    /// (at once, in whole batches) and `cleanup.policy` (a compacted topic takes no record without a key).
+    /// Sets a topic's configuration, by Kafka's names. The mock acts on
+    ///
+    /// - `max.message.bytes`, `segment.bytes` (a batch must fit into a segment), `compression.type`;
+    /// - `message.timestamp.type`, `message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`, and
+    ///   `message.timestamp.difference.max.ms` of older releases;
+    /// - `min.insync.replicas`, `unclean.leader.election.enable`;
+    /// - `cleanup.policy` (a compacted topic takes no record without a key), `retention.bytes` (at each produce),
+    ///   `retention.ms` (with [`apply_retention`](Self::apply_retention)), `min.compaction.lag.ms` and
+    ///   `delete.retention.ms` (with [`compact`](Self::compact)).
+    ///
+    /// The others are known, checked and described, and that is all.
     ///
     /// # Panics
     /// If Kafka has no such setting, or not with such a value.
@@ -61,7 +73,10 @@ impl MockCluster {
     /// # }
     /// ```
     pub fn set_topic_config(&self, topic: &str, name: &str, value: &str) {
-        let set = topic_mut(&mut self.shared.state(), topic).config.set(name, value);
+        let mut state = self.shared.state();
+        let set = topic_mut(&mut state, topic).config.set(name, value);
+        state.configured(topic);
+        drop(state);
         if let Err(message) = set {
             panic!("the topic {topic} cannot be configured so: {message}");
         }
@@ -71,14 +86,14 @@ impl MockCluster {
     /// a replica that lags behind becomes the leader. Sequences of idempotent producers go back with them.
     pub fn truncate(&self, topic: &str, partition: i32, offset: i64) {
         self.with_partition(topic, partition, |partition| {
-            partition.log.truncate(offset);
-            partition.elect(partition.leader);
+            partition.truncate(offset);
         });
     }
 
-    /// Moves the start of a partition's log up to `offset`, as retention and DeleteRecords do.
+    /// Moves the start of a partition's log up to `offset`, as retention and DeleteRecords do; no further than the high
+    /// watermark.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
-        self.with_partition(topic, partition, |partition| partition.log.delete_before(offset));
+        self.with_partition(topic, partition, |partition| partition.delete_before(offset));
     }
 
     /// Makes every partition forget all producer ids, as brokers do with those that were idle for long
@@ -99,6 +114,36 @@ impl MockCluster {
         self.shared.state().set_live(broker.id, false);
     }
 
+    /// Adds a broker, and gives its id: one more than the largest. It accepts connections when this returns, is no replica
+    /// of what there is, and takes its turn with partitions that are created from then on.
+    ///
+    /// ```
+    /// # use milena::mock::MockCluster;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let cluster = MockCluster::start().await;
+    /// cluster.create_topic("orders", 1);
+    /// let added = cluster.add_broker().await;
+    /// cluster.move_leader("orders", 0, added);
+    /// assert_eq!((added, cluster.leader("orders", 0)), (2, Some(2)));
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If no port can be bound.
+    pub async fn add_broker(&self) -> i32 {
+        let id = self.shared.brokers().last().map_or(1, |broker| broker.id + 1);
+        let (broker, listener) = self.place(id).await;
+        broker.start();
+        self.shared.add_broker(broker);
+        self.shared.state().add_broker(id);
+        if let Some(listener) = listener {
+            self.shared.listen(id, listener);
+        }
+        id
+    }
+
     /// Starts a stopped broker, at the same address. It leads the partitions that had no leader. Nothing if it runs.
     ///
     /// # Panics
@@ -107,7 +152,7 @@ impl MockCluster {
         let broker = self.broker(broker);
         if !self.shared.state().is_live(broker.id) {
             broker.set_hung(false);
-            self.open(broker).await;
+            self.open(&broker).await;
             self.shared.state().set_live(broker.id, true);
         }
     }
@@ -124,20 +169,20 @@ impl MockCluster {
     }
 
     /// Makes a broker the leader of a partition, in a new leader epoch, and a replica if it was none. The brokers
-    /// answer according to it at once.
+    /// answer according to it at once. What a follower lacks that was [held back](Self::hold_follower) is lost, also to
+    /// the other replicas.
     ///
     /// # Panics
     /// If the broker is stopped.
     pub fn move_leader(&self, topic: &str, partition: i32, broker: i32) {
         assert!(self.shared.state().is_live(self.broker(broker).id), "broker {broker} is stopped");
         self.with_partition(topic, partition, |partition| {
-            if !partition.replicas.contains(&broker) {
-                partition.replicas.push(broker);
-            }
+            partition.add_replica(broker);
             if partition.leader != Some(broker) {
-                partition.elect(Some(broker));
+                partition.elect(broker);
             }
         });
+        self.catch_up(topic, partition);
     }
 
     /// Makes a broker the coordinator of a group; its offsets stay.
@@ -156,9 +201,9 @@ impl MockCluster {
         self.shared.state().sessions.values_mut().for_each(|sessions| sessions.clear());
     }
 
-    fn broker(&self, id: i32) -> &Broker {
-        let found = self.shared.brokers.get(&id);
-        found.unwrap_or_else(|| panic!("there is no broker {id}, but 1 to {}", self.shared.brokers.len()))
+    fn broker(&self, id: i32) -> Arc<Broker> {
+        let found = self.shared.broker(id);
+        found.unwrap_or_else(|| panic!("there is no broker {id}, but 1 to {}", self.shared.brokers().len()))
     }
 }
 
@@ -190,6 +235,13 @@ impl MockCluster {
 }
 
 impl MockCluster {
+    pub(super) fn with_topic<T>(&self, name: &str, act: impl FnOnce(&mut Topic) -> T) -> T {
+        let mut state = self.shared.state();
+        let acted = state.topic_mut(name).map(act);
+        drop(state);
+        acted.unwrap_or_else(|| panic!("there is no topic {name}"))
+    }
+
     pub(super) fn with_partition<T>(&self, topic: &str, index: i32, act: impl FnOnce(&mut Partition) -> T) -> T {
         let mut state = self.shared.state();
         let acted = state.partition_mut(topic, index).map(act);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::budget::{Budget, Pool, STEP, Share, Short};
+use super::account::Account;
+use super::budget::{Budget, Pool, STEP, Short};
 use super::compression::Compression;
 use super::delivery::{Delivery, Receipts, Settle};
 use super::leader::Message;
@@ -37,7 +38,7 @@ pub(super) struct Partition {
     pub(super) id: PartitionId,
     pub(super) topic: Arc<str>,
     pub(super) index: i32,
-    pub(super) share: Arc<Share>,
+    pub(super) account: Arc<Account>,
     state: Mutex<State>,
 }
 
@@ -75,7 +76,7 @@ pub(super) enum Append {
 }
 
 impl Partition {
-    pub(super) fn new(id: PartitionId, topic: Arc<str>, index: i32, budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(id: PartitionId, account: Account) -> Self {
         let state = State {
             open: None,
             sealed: VecDeque::new(),
@@ -85,7 +86,8 @@ impl Partition {
             usual_size: BatchWriter::INITIAL_CAPACITY,
             owes_yield: false,
         };
-        Self { id, topic, index, share: Arc::new(Share::new(budget)), state: Mutex::new(state) }
+        let (topic, index) = (Arc::clone(&account.topic), account.partition);
+        Self { id, topic, index, account: Arc::new(account), state: Mutex::new(state) }
     }
 
     /// Encodes a record into the open batch. `permit` is memory that the caller has waited for, in bytes, and whatever
@@ -115,7 +117,7 @@ impl Partition {
             let open = match &mut state.open {
                 Some(open) => open,
                 None => {
-                    let mut settle = Settle::new(&self.topic, self.index, &self.share);
+                    let mut settle = Settle::new(&self.account);
                     settle.add_reserved(std::mem::take(permit));
                     let capacity = state.usual_size.min(limits.batch_size);
                     let writer =
@@ -206,7 +208,7 @@ impl Partition {
     /// Refuses every later append with `error`, and hands over what waits.
     pub(super) fn close(&self, limits: &Limits, error: Error) -> VecDeque<Batch<Settle>> {
         self.lock().closed.get_or_insert(error);
-        self.share.close();
+        self.account.share.close();
         self.take(limits)
     }
 
@@ -236,6 +238,7 @@ fn close(state: &mut State, limits: &Limits) -> Option<Batch<Settle>> {
     let Open { writer, mut settle, since } = state.open.take()?;
     state.usual_size = writer.size();
     settle.shrink_reserved(writer.size());
+    settle.seal(writer.len());
     Some(Batch::new(writer.finish(), settle, since + limits.delivery_timeout))
 }
 

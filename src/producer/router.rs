@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::budget::Budget;
+use super::account::{Account, Watch};
+use super::budget::{Budget, Share};
 use super::delivery::Settle;
 use super::leader::{self, IdentityState, Leader, Message, Names};
+use super::load::Load;
 use super::open_batch::{Limits, Partition};
 use super::topic::Topic;
 use crate::error::Error;
@@ -21,7 +23,7 @@ use crate::machine::accumulator::{self, Accumulator, Hint, Moving, PartitionId, 
 use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata::Cluster;
 use crate::machine::sequence::{self, Failure, Identity, PartitionQueue, Reason};
-use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Timer};
+use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Runtime, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::init_producer_id::InitProducerIdRequest;
 use crate::wire::error_code::Action;
@@ -48,26 +50,41 @@ pub(super) enum Request {
 }
 
 /// All partitions of a producer, by id.
-#[derive(Default)]
-pub(super) struct Table(RwLock<Vec<Arc<Partition>>>);
+pub(super) struct Table {
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    runtime: Runtime,
+    watch: Arc<Watch>,
+    budget: Arc<Budget>,
+}
 
 impl Table {
+    pub(super) fn new(runtime: &Runtime, watch: &Arc<Watch>, budget: &Arc<Budget>) -> Self {
+        let (watch, budget) = (Arc::clone(watch), Arc::clone(budget));
+        Self { partitions: RwLock::default(), runtime: runtime.clone(), watch, budget }
+    }
+
     pub(super) fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
-        let partitions = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions.get(id as usize).map(Arc::clone)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Partition>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Partitions of `topic` from index `from` up to `to`, each with a fresh id.
-    pub(super) fn add(&self, topic: &Arc<str>, from: usize, to: usize, budget: &Arc<Budget>) -> Vec<Arc<Partition>> {
-        let mut partitions = self.0.write().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn add(&self, topic: &Arc<str>, from: usize, to: usize) -> Vec<Arc<Partition>> {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         let added = (from..to).map(|index| {
             // Neither a topic nor a producer has 2³¹ partitions.
-            let partition = Partition::new(partitions.len() as PartitionId, Arc::clone(topic), index as i32, budget);
-            let partition = Arc::new(partition);
+            let account = Account {
+                topic: Arc::clone(topic),
+                partition: index as i32,
+                load: Load::new(&self.runtime),
+                share: Share::new(&self.budget),
+                watch: Arc::clone(&self.watch),
+            };
+            let partition = Arc::new(Partition::new(partitions.len() as PartitionId, account));
             partitions.push(Arc::clone(&partition));
             partition
         });
@@ -253,9 +270,10 @@ impl Router {
 
     fn handle_picture(&mut self, cluster: &Cluster) {
         for topic in self.topics.clone() {
-            let count = cluster.topics.get(&topic.name).map_or(0, |topic| topic.partitions.len());
-            let added = topic.grow(&self.table, &self.limits.budget, count);
-            self.register(added);
+            if let Some(told) = cluster.topics.get(&topic.name) {
+                let added = topic.update(told);
+                self.register(added);
+            }
         }
         for (node, leader) in &mut self.leaders {
             let address = cluster.brokers.get(node).map(crate::net::address_of);

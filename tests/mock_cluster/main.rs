@@ -11,4 +11,7 @@ mod harness;
 mod offsets;
 mod produce;
 mod protocol;
+mod replicas;
+mod retention;
 mod topics;
+mod transactions;
