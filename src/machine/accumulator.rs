@@ -275,7 +275,8 @@ impl<R: Receipts> Accumulator<R> {
                     log_append_time: (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms),
                 }),
                 Some(answer) => {
-                    self.events.extend(hint_of(&slot.name, answer, response).map(Event::Hint));
+                    let hint = self.slots.get(&id).and_then(|slot| hint_of(&slot.name, answer, response));
+                    self.events.extend(hint.map(Event::Hint));
                     let (code, message) = (answer.error_code, reason_of(answer));
                     Outcome::Ended(Attempt::Refused { code, message })
                 }
@@ -470,7 +471,7 @@ fn hint_of(name: &PartitionName, answer: &PartitionProduceResponse, response: &P
         partition: *index,
         leader,
         leader_epoch,
-        endpoint: response.node_endpoints.iter().find(|endpoint| endpoint.node_id == leader).cloned(),
+        endpoint: response.node_endpoints.iter().find(|endpoint| endpoint.node_id == leader),
     })
 }
 

@@ -95,7 +95,7 @@ impl State {
             controller: self.controller,
             topics: self.topics.iter().map(|(name, known)| (name.clone(), topic(known))).collect(),
             names: self.names.clone(),
-            ..Self::new(0, self.fetch_sessions, 0)
+            ..Self::new(0, self.release, self.fetch_sessions, 0)
         }
     }
 
