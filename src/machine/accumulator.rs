@@ -426,8 +426,11 @@ fn add(topics: &mut Vec<TopicProduceData>, name: &PartitionName, bytes: Bytes) {
 struct Answers {
     answers: Vec<(PartitionId, Option<PartitionProduceResponse>)>,
     /// By id when the answer has one (v13 and later), else by name: where that partition is in `answers`. Ascending.
-    places: Vec<((Uuid, Arc<str>, i32), usize)>,
+    places: Vec<(Mention, usize)>,
 }
+
+/// A topic's id or its name, the other being empty; and the index of the partition.
+type Mention = (Uuid, Arc<str>, i32);
 
 impl Answers {
     fn new<'a>(asked: impl Iterator<Item = (PartitionId, &'a PartitionName)>) -> Self {
