@@ -11,7 +11,9 @@ fn read(path: &str) -> String {
 /// The public methods that take `mut self`, of all files of a folder or of one file: a builder's settings.
 fn settings(source: &str) -> BTreeSet<String> {
     let methods = source.lines().filter_map(|line| line.trim().strip_prefix("pub fn "));
-    let setting = |line: &str| line.split_once('(').filter(|(_, rest)| rest.starts_with("mut self")).map(|(name, _)| name.to_owned());
+    let setting = |line: &str| {
+        line.split_once('(').filter(|(_, rest)| rest.starts_with("mut self")).map(|(name, _)| name.to_owned())
+    };
     // A generic parameter stands before the parenthesis.
     methods.filter_map(setting).map(|name| name.split('<').next().unwrap_or_default().to_owned()).collect()
 }
