@@ -297,6 +297,12 @@ impl Batch {
         Self::of_records(header, records)
     }
 
+    /// A batch whatever its records are.
+    pub(super) fn unchecked(data: &[u8]) -> Option<Self> {
+        let header = Header::parse(data)?;
+        Some(Self::of_records(header, Bytes::copy_from_slice(data.get(HEADER..)?)))
+    }
+
     /// A batch that the broker makes itself.
     pub(super) fn of_records(header: Header, records: Bytes) -> Self {
         let mut batch = Self { header, raw: [0; HEADER], records };

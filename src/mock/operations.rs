@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::MockCluster;
+use super::batch::Batch;
 use super::broker::Broker;
 use super::fault::{Fault, FaultHandle, When};
 use super::link::Link;
@@ -80,6 +81,19 @@ impl MockCluster {
         drop(state);
         if let Err(unfit) = set {
             panic!("the topic {topic} cannot be configured so: {}", unfit.message);
+        }
+    }
+
+    /// Appends a batch to a partition's log without a look at its records: what a damaged disk holds, or a broker sends
+    /// that means harm. Its offsets, leader epoch and CRC are made right.
+    ///
+    /// # Panics
+    /// If it is shorter than a batch's header.
+    pub fn append_unchecked(&self, topic: &str, partition: i32, batch: &[u8]) {
+        let batch = Batch::unchecked(batch).unwrap_or_else(|| panic!("{} bytes are no batch", batch.len()));
+        let appended = self.with_partition(topic, partition, |partition| partition.append(batch, false));
+        if let Err(rejection) = appended {
+            panic!("the log of {topic}-{partition} does not take the batch: {}", rejection.message);
         }
     }
 
