@@ -58,6 +58,53 @@ fn enqueue_allocates_per_batch_not_per_record() {
     here.block_on(producer.close(Duration::from_secs(10))).unwrap();
 }
 
+/// By a topic's handle, of a slice, and with a callback that captures nothing in place of a receipt.
+#[test]
+fn no_way_to_enqueue_allocates_per_record() {
+    let (_elsewhere, cluster) = elsewhere();
+    let here = here();
+    let client = here.block_on(Client::builder(cluster.bootstrap()).connect()).unwrap();
+    let producer = here.block_on(async { client.producer().build().unwrap() });
+    let topic = producer.topic("t");
+    let value = [7; 100];
+    let warm = async || {
+        for _ in 0..20_000 {
+            producer.enqueue(Record::to(&topic).value(&value)).await.unwrap();
+        }
+        producer.flush().await;
+    };
+    let by_handle = async || {
+        for n in 0..RECORDS as u64 {
+            let key = n.to_le_bytes();
+            producer.enqueue(Record::to(&topic).key(&key).value(&value)).await.unwrap();
+        }
+        producer.flush().await;
+    };
+    let by_slice = async || {
+        let record = |_| Record::to("t").value(&value);
+        producer.enqueue_all((0..RECORDS).map(record)).await.unwrap();
+        producer.flush().await;
+    };
+    let by_callback = async || {
+        for _ in 0..RECORDS {
+            producer.enqueue(Record::to(&topic).value(&value)).await.unwrap().on_delivery(|result| {
+                result.unwrap();
+            });
+        }
+        producer.flush().await;
+    };
+    here.block_on(warm());
+    let counted = |f: &dyn Fn()| allocation_counter::measure(f).count_total;
+    for (what, allocations) in [
+        ("a topic's handle, keyed", counted(&|| here.block_on(by_handle()))),
+        ("a slice", counted(&|| here.block_on(by_slice()))),
+        ("a callback", counted(&|| here.block_on(by_callback()))),
+    ] {
+        assert!(allocations < RECORDS as u64 / 20, "{what}: {allocations} allocations for {RECORDS} records");
+    }
+    here.block_on(producer.close(Duration::from_secs(10))).unwrap();
+}
+
 #[test]
 fn recv_allocates_less_than_once_per_record() {
     let (elsewhere, cluster) = elsewhere();

@@ -83,6 +83,22 @@ impl State {
         self.brokers.get(&broker).copied().unwrap_or(false)
     }
 
+    /// What metadata says of it now, to be said later: everything but records, groups and sessions.
+    pub(super) fn sketch(&self) -> Self {
+        let topic = |topic: &Topic| Topic {
+            id: topic.id,
+            config: topic.config.clone(),
+            partitions: topic.partitions.iter().map(Partition::sketch).collect(),
+        };
+        Self {
+            brokers: self.brokers.clone(),
+            controller: self.controller,
+            topics: self.topics.iter().map(|(name, known)| (name.clone(), topic(known))).collect(),
+            names: self.names.clone(),
+            ..Self::new(0, self.fetch_sessions, 0)
+        }
+    }
+
     /// A broker that was not there before, and runs.
     pub(super) fn add_broker(&mut self, broker: i32) {
         let sessions = Sessions::new(self.fetch_sessions, self.rng.fork());

@@ -5,9 +5,11 @@
 
 mod agreement;
 mod brokers;
+mod combinations;
 mod faults;
 mod fetch;
 mod harness;
+mod links;
 mod offsets;
 mod produce;
 mod protocol;
@@ -16,3 +18,4 @@ mod replicas;
 mod retention;
 mod topics;
 mod transactions;
+mod verify;
