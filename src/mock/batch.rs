@@ -348,7 +348,7 @@ impl Batch {
         if let StoredAs::With(target) = rules.stored_as
             && target != source
         {
-            self.records = target.map_or(plain.clone(), |codec| codec.compress(&plain).into());
+            self.records = target.map_or_else(|| plain.clone(), |codec| codec.compress(&plain).into());
             self.header.attributes = (self.header.attributes & !CODEC) | target.map_or(0, Codec::id);
         }
         Ok(max_timestamp)

@@ -254,6 +254,7 @@ fn respond(
     let (mut topics, mut records) = (Vec::<(TopicKey, FetchableTopicResponse)>::new(), Vec::new());
     let mut new_leaders = BTreeSet::new();
     for (wanted, read) in answered {
+        let none_needed = read.unknown && lists_for_unknown || read_committed && read.error == 0;
         let aborted = read.aborted.map(|aborted| aborted.into_iter().map(aborted_transaction).collect());
         let mut data = PartitionData::default()
             .with_partition_index(wanted.partition)
@@ -261,9 +262,7 @@ fn respond(
             .with_high_watermark(read.high_watermark)
             .with_last_stable_offset(read.last_stable)
             .with_log_start_offset(read.log_start)
-            .with_aborted_transactions(
-                aborted.or((read.unknown && lists_for_unknown || read_committed && read.error == 0).then(Vec::new)),
-            );
+            .with_aborted_transactions(aborted.or_else(|| none_needed.then(Vec::new)));
         if let Some((epoch, end_offset)) = read.diverging {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
         }

@@ -248,7 +248,7 @@ fn load(call: &Call<'_>, group: &str, asked: Asked, require_stable: bool) -> Res
         let topics = stored.into_iter().flatten();
         let wire = |topic: &String| {
             if by_id {
-                name_of_id(state.topic(topic).map_or(TopicId::default(), |topic| topic.id))
+                name_of_id(state.topic(topic).map_or_else(TopicId::default, |topic| topic.id))
             } else {
                 topic.clone()
             }

@@ -12,6 +12,7 @@ pub mod configs;
 mod groups;
 mod reading;
 mod records;
+mod replicas;
 mod topics;
 mod transactions;
 
