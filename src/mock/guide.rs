@@ -56,12 +56,13 @@
 //! let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await?;
 //! let producer = client.producer().delivery_timeout(Duration::from_secs(3600)).build()?;
 //!
+//! producer.send(Record::to("orders").value("while all is well")).await?;
 //! cluster.stop_broker(1).await;
 //! let receipt = producer.enqueue(Record::to("orders").value("patient")).await?;
 //! tokio::time::sleep(Duration::from_secs(1800)).await; // half an hour of reconnecting
 //! cluster.start_broker(1).await;
 //!
-//! assert_eq!(receipt.await?.offset, Some(0));
+//! assert_eq!(receipt.await?.offset, Some(1));
 //! cluster.close().await;
 //! # Ok(()) }
 //! ```
