@@ -15,7 +15,7 @@ use slab::Slab;
 use super::account::{Account, shielded};
 use super::budget::Budget;
 use crate::error::{Error, TopicPartition};
-use crate::machine::sequence::Placed;
+use crate::machine::sequence::{self, Placed};
 
 /// Where a record went.
 #[derive(Clone, PartialEq, Eq)]
@@ -259,19 +259,35 @@ impl Receipts {
     }
 }
 
-/// The one right to settle a batch. Dropped unused (the runtime is gone), it says that nothing is known.
+/// The one right to settle a batch, or a part of one. Dropped unused (the runtime is gone), it says that nothing is
+/// known.
 pub(super) struct Settle {
     receipts: Arc<Receipts>,
+    /// The batch still holds its memory, and somebody else tells, or has told, its receipts.
+    is_told: bool,
+    /// Set for a part of a batch that was split.
+    part: Option<Part>,
     budget: Arc<Budget>,
     /// Bytes of `buffer_memory` that the batch holds.
     reserved: usize,
+}
+
+/// The records of a split batch from `first` on. The last part that ends tells all of its receipts.
+struct Part {
+    first: u32,
+    ended: Arc<Mutex<Ended>>,
+}
+
+struct Ended {
+    open: usize,
+    outcome: Outcome,
 }
 
 impl Settle {
     pub(super) fn new(account: &Arc<Account>, budget: &Arc<Budget>) -> Self {
         let (records, outcome, listeners) = Default::default();
         let receipts = Receipts { account: Arc::clone(account), records, outcome, listeners };
-        Self { receipts: Arc::new(receipts), budget: Arc::clone(budget), reserved: 0 }
+        Self { receipts: Arc::new(receipts), is_told: false, part: None, budget: Arc::clone(budget), reserved: 0 }
     }
 
     pub(super) fn receipts(&self) -> &Arc<Receipts> {
@@ -308,20 +324,57 @@ impl Settle {
     }
 
     /// Tells every receipt, and gives the memory back.
-    pub(super) fn settle(self, result: Result<Placed, DeliveryError>) {
+    pub(super) fn settle(mut self, result: Result<Placed, DeliveryError>) {
         self.set(result);
     }
 
-    fn set(&self, result: Result<Placed, DeliveryError>) {
-        self.receipts.settle(vec![(0, result)]);
+    fn set(&mut self, result: Result<Placed, DeliveryError>) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        let outcome = match self.part.take() {
+            None => vec![(0, result)],
+            Some(Part { first, ended }) => {
+                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                let at = ended.outcome.partition_point(|(other, _)| *other < first);
+                ended.outcome.insert(at, (first, result));
+                ended.open -= 1;
+                if ended.open > 0 {
+                    return;
+                }
+                std::mem::take(&mut ended.outcome)
+            }
+        };
+        self.receipts.settle(outcome);
+    }
+}
+
+impl sequence::Receipts for Settle {
+    fn split_off(&mut self, index: usize) -> Self {
+        let part = self.part.get_or_insert_with(|| {
+            let ended = Ended { open: 1, outcome: Vec::new() };
+            Part { first: 0, ended: Arc::new(Mutex::new(ended)) }
+        });
+        part.ended.lock().unwrap_or_else(PoisonError::into_inner).open += 1;
+        // A batch has less than 2³¹ records.
+        let first = part.first + index as u32;
+        let part = Part { first, ended: Arc::clone(&part.ended) };
+        let half = self.reserved / 2;
+        self.reserved -= half;
+        let (receipts, budget) = (Arc::clone(&self.receipts), Arc::clone(&self.budget));
+        Self { receipts, is_told: self.is_told, part: Some(part), budget, reserved: half }
+    }
+
+    fn take(&mut self) -> Self {
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        let (receipts, budget) = (Arc::clone(&self.receipts), Arc::clone(&self.budget));
+        Self { receipts, is_told, part: self.part.take(), budget, reserved: 0 }
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        if !self.receipts.is_settled() {
-            self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
-        }
+        self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
         self.budget.release(self.reserved);
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::account::Account;
 use super::budget::{Budget, Pool, STEP};
+use super::compression::Compression;
 use super::delivery::{Delivery, Receipts, Settle};
 use super::leader::Message;
 use super::record::Record;
@@ -28,6 +29,7 @@ pub(super) struct Limits {
     pub(super) runtime: Runtime,
     pub(super) budget: Arc<Budget>,
     pub(super) pool: Pool,
+    pub(super) compression: Option<Arc<Compression>>,
 }
 
 /// A partition as callers see it. Aligned, so that two neighbours' locks never share a cache line.
