@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
@@ -176,7 +177,7 @@ impl Shared {
             faults: Faults::new(seed.wrapping_add(1)),
             history: History::default(),
             links: Links::default(),
-            state: Mutex::new(State::new(count, fetch_sessions, seed)),
+            state: Mutex::new(State::new(count, settings.release, fetch_sessions, seed)),
             connections: AtomicU64::new(1),
             panic: Mutex::default(),
         }
@@ -326,6 +327,9 @@ pub(super) struct Call<'a> {
     pub(super) version: i16,
     pub(super) waker: &'a Arc<Notify>,
     pub(super) effects: Effects,
+    pub(super) client_id: Option<&'a str>,
+    /// For how long a quota throttles the client, in milliseconds.
+    quota_ms: AtomicU64,
 }
 
 impl Call<'_> {
@@ -344,7 +348,18 @@ impl Call<'_> {
 
     /// What answers say in `throttle_time_ms`.
     pub(super) fn throttle_ms(&self) -> i32 {
-        i32::try_from(self.effects.throttle.as_millis()).unwrap_or(i32::MAX)
+        i32::try_from(self.throttled().as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// Throttles the client for a quota.
+    pub(super) fn mute(&self, time: Duration) {
+        let millis = time.as_micros().div_ceil(1000);
+        self.quota_ms.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// For how long the client is throttled, by a fault or a quota.
+    fn throttled(&self) -> Duration {
+        self.effects.throttle.max(Duration::from_millis(self.quota_ms.load(Ordering::Relaxed)))
     }
 
     pub(super) fn address(&self, broker: i32) -> (kafka_protocol::protocol::StrBytes, i32) {
@@ -501,6 +516,11 @@ impl Connection {
             Api::AddOffsetsToTxn => Box::pin(self.run_one::<AddOffsetsToTxnRequest>(received, stream)),
             Api::EndTxn => Box::pin(self.run_one::<EndTxnRequest>(received, stream)),
             Api::TxnOffsetCommit => Box::pin(self.run_one::<TxnOffsetCommitRequest>(received, stream)),
+            Api::AlterConfigs => Box::pin(self.run_one::<AlterConfigsRequest>(received, stream)),
+            Api::DeleteRecords => Box::pin(self.run_one::<DeleteRecordsRequest>(received, stream)),
+            Api::DescribeConfigs => Box::pin(self.run_one::<DescribeConfigsRequest>(received, stream)),
+            Api::DescribeProducers => Box::pin(self.run_one::<DescribeProducersRequest>(received, stream)),
+            Api::IncrementalAlterConfigs => Box::pin(self.run_one::<IncrementalAlterConfigsRequest>(received, stream)),
             Api::CreatePartitions => Box::pin(self.run_one::<CreatePartitionsRequest>(received, stream)),
             Api::DescribeCluster => Box::pin(self.run_one::<DescribeClusterRequest>(received, stream)),
         };
@@ -519,15 +539,22 @@ impl Connection {
         let place = self.place();
         let tap = Tap::of(&self.shared, place, &received);
         let request = received.decode::<R>().map_err(|message| Refused(ViolationKind::Undecodable, message))?;
-        let Received { api, version, correlation_id, body, .. } = received;
+        let Received { api, version, correlation_id, body, client_id } = received;
         if !body.is_empty() {
             // Real brokers do not mind, and librdkafka does it, so it is served.
             let message = format!("a {api} v{version} request has {} bytes too many", body.len());
             self.violation(ViolationKind::TrailingBytes, message);
         }
         let (shared, waker) = (self.shared.clone(), self.waker.clone());
-        let mut call =
-            Call { shared: &shared, broker: self.broker, version, waker: &waker, effects: Effects::default() };
+        let mut call = Call {
+            shared: &shared,
+            broker: self.broker,
+            version,
+            waker: &waker,
+            effects: Effects::default(),
+            client_id: client_id.as_deref(),
+            quota_ms: AtomicU64::new(0),
+        };
         call.effects = shared.faults.strike(api, self.broker, || request.targets(&call));
 
         call.effects.stalled().await;
@@ -538,6 +565,7 @@ impl Connection {
             shared.runtime.sleep(call.effects.delay).await;
         }
         let handled = request.handle(&call).await;
+        let throttle = call.throttled();
         let effects = call.effects;
         if let Some(tap) = &tap {
             self.check_in_flight(tap, place, stream).await;
@@ -580,8 +608,8 @@ impl Connection {
             shared.history.answered(self.broker, self.id, correlation_id, shared.runtime.elapsed());
         }
         let after = self.send(frame, stream).await;
-        if !effects.throttle.is_zero() {
-            shared.runtime.sleep(effects.throttle).await; // muted: the broker does not read (KIP-219)
+        if !throttle.is_zero() {
+            shared.runtime.sleep(throttle).await; // muted: the broker does not read (KIP-219)
         }
         Ok(after)
     }

@@ -13,6 +13,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::api::Api;
+use super::by_topic_id;
 use crate::Transport;
 
 /// Real brokers refuse more than this (`socket.request.max.bytes`); `kafka-protocol` must not see it.
@@ -106,7 +107,9 @@ impl Received {
 
     /// Decodes the body. Afterwards `body` has what was too much.
     pub(super) fn decode<R: Request>(&mut self) -> Result<R, String> {
-        R::decode(&mut self.body, self.version)
+        let (body, version) = by_topic_id::named(self.api, self.version, std::mem::take(&mut self.body));
+        self.body = body;
+        R::decode(&mut self.body, version)
             .map_err(|error| format!("a {} v{} request cannot be decoded: {error}", self.api, self.version))
     }
 }

@@ -62,6 +62,14 @@
 //!
 //! [`verify`](MockCluster::verify) judges what has happened, from the requests to the logs.
 //!
+//! # What happens to records
+//!
+//! Followers are [held back](MockCluster::hold_follower), and with them the high watermark and whoever waits for
+//! `acks=all`; a leader that lacks records loses them. Producers write transactions through the protocol; a test of a
+//! reader [writes them itself](MockCluster::write_transactional). Topics are [configured](MockCluster::set_topic_config),
+//! [compacted](MockCluster::compact), and [lose what is old](MockCluster::apply_retention). Clients have
+//! [quotas](MockCluster::set_produce_quota).
+//!
 //! # What is real, and what is not
 //!
 //! The answers are compared with those of real brokers (4.x, 3.9 and 2.8), question by question; what differs is said
@@ -78,17 +86,23 @@
 //! - A partition has one copy of its records, and for each replica the offset up to which it has them. Followers have
 //!   everything at once, unless they are [held back](MockCluster::hold_follower) or stopped; a new leader that lacks
 //!   records loses them. A broker that hangs still copies as a follower. Records survive when their brokers stop.
+//! - There are no segments: retention deletes batches, and compaction leaves nothing out but what is not stable yet.
+//! - Of broker settings, those can be changed that are the defaults of topics, and on all brokers alike. There are no
+//!   APIs for quotas.
 //! - Groups have offsets, but no members yet: clients commit for partitions that they have assigned to themselves.
 
+mod alter_configs;
 mod api;
 mod assembly;
 mod batch;
 mod broker;
+mod by_topic_id;
 mod cluster;
 mod codec;
 mod configs;
 mod connector;
 mod coordinator;
+mod delete_records;
 mod fault;
 mod fetch;
 mod frame;
@@ -103,8 +117,10 @@ mod operations;
 mod partition;
 mod produce;
 mod producers;
+mod quotas;
 mod records;
 mod replication;
+mod retention;
 mod runtime;
 mod session;
 mod state;
