@@ -230,6 +230,7 @@ impl From<Cause> for Error {
             }
             Cause::Http
             | Cause::Tls
+            | Cause::NoAnswer { .. }
             | Cause::FrameSize { .. }
             | Cause::WrongCorrelation { .. }
             | Cause::Unasked

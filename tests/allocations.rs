@@ -136,3 +136,64 @@ fn recv_allocates_less_than_once_per_record() {
     });
     assert!(counted.count_total <= RECORDS as u64 / 20, "{} allocations for {RECORDS} records", counted.count_total);
 }
+
+/// Nearly 1 MiB, the largest record that a broker takes unless told otherwise.
+const LARGE: usize = (1 << 20) - 200;
+/// What a request, its answer and the tasks in between may take besides.
+const SMALL: u64 = 64 << 10;
+
+#[test]
+fn a_sealed_batch_is_never_copied() {
+    let (_elsewhere, cluster) = elsewhere();
+    let here = here();
+    let producer = here.block_on(async {
+        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
+        let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();
+        // Connections and buffers of their own.
+        producer.enqueue(Record::to("t").partition(0).value("first")).await.unwrap();
+        producer.flush().await;
+        producer
+    });
+    let value = vec![7u8; LARGE];
+    let mut receipt = None;
+    let counted = allocation_counter::measure(|| {
+        receipt = Some(here.block_on(producer.enqueue(Record::to("t").partition(0).value(&value))).unwrap());
+    });
+    assert!(counted.bytes_total < LARGE as u64 + SMALL, "copied once, into the batch: {counted:?}");
+    let counted = allocation_counter::measure(|| {
+        here.block_on(async {
+            producer.flush().await;
+            receipt.take().unwrap().await.unwrap();
+        });
+    });
+    assert!(counted.bytes_total < SMALL, "sealed, stamped and written: {counted:?}");
+    assert_eq!(cluster.log("t", 0).last().unwrap().value.as_deref(), Some(&value[..]));
+}
+
+#[test]
+fn what_was_fetched_is_a_slice_of_the_frame() {
+    let (elsewhere, cluster) = elsewhere();
+    let value = vec![7u8; LARGE];
+    elsewhere.block_on(async {
+        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
+        let producer = client.producer().build().unwrap();
+        for value in [&b"first"[..], &value] {
+            producer.send(Record::to("t").partition(0).value(value)).await.unwrap();
+        }
+    });
+    let here = here();
+    let mut consumer = here.block_on(async {
+        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
+        let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+        consumer.assign([TopicPartition::new("t", 0)]).unwrap();
+        consumer
+    });
+    let counted = allocation_counter::measure(|| {
+        here.block_on(async {
+            assert_eq!(consumer.recv().await.unwrap().value(), Some(&b"first"[..]));
+            assert_eq!(consumer.recv().await.unwrap().value(), Some(&value[..]));
+        });
+    });
+    // One frame holds both, or else one each: what the second record is in was allocated once.
+    assert!(counted.bytes_total < LARGE as u64 + 4 * SMALL, "{counted:?}");
+}

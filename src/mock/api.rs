@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
+
+use super::by_topic_id;
 
 /// Declares [`Api`]: name, request type, and the highest version in each [`KafkaRelease`] (`-1`: not there yet).
 macro_rules! apis {
@@ -54,11 +57,12 @@ macro_rules! apis {
                 }
             }
 
-            /// What `kafka-protocol` can decode: `ApiKey::valid_versions` promises more than it can.
-            const fn decodable(self) -> VersionRange {
-                match self {
+            /// What the mock can decode. (`ApiKey::valid_versions` promises more than `kafka-protocol` can.)
+            fn decodable(self) -> VersionRange {
+                let range = match self {
                     $(Self::$name => <$request as Message>::VERSIONS,)*
-                }
+                };
+                by_topic_id::extend(self, range)
             }
 
             const fn newest(self) -> [i16; KafkaRelease::COUNT] {
@@ -80,9 +84,9 @@ apis! {
     /// Describes brokers, topics and partition leaders.
     Metadata = 3, MetadataRequest, [7, 11, 12, 13, 13];
     /// Stores a group's offsets.
-    OffsetCommit = 8, OffsetCommitRequest, [6, 8, 9, 9, 9];
+    OffsetCommit = 8, OffsetCommitRequest, [6, 8, 9, 9, 10];
     /// Reads a group's offsets.
-    OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 9];
+    OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 10];
     /// Names the broker that coordinates a group.
     FindCoordinator = 10, FindCoordinatorRequest, [2, 3, 6, 6, 6];
     /// Lists APIs and their versions.
@@ -103,10 +107,20 @@ apis! {
     EndTxn = 26, EndTxnRequest, [1, 3, 4, 5, 5];
     /// Stores a group's offsets when a transaction commits.
     TxnOffsetCommit = 28, TxnOffsetCommitRequest, [2, 3, 4, 5, 5];
+    /// Deletes the records of a partition below an offset.
+    DeleteRecords = 21, DeleteRecordsRequest, [1, 2, 2, 2, 2];
+    /// Describes what is configured on topics and brokers.
+    DescribeConfigs = 32, DescribeConfigsRequest, [2, 4, 4, 4, 4];
+    /// Configures topics and brokers anew.
+    AlterConfigs = 33, AlterConfigsRequest, [1, 2, 2, 2, 2];
     /// Adds partitions to topics.
     CreatePartitions = 37, CreatePartitionsRequest, [1, 3, 3, 3, 3];
+    /// Changes single settings of topics and brokers.
+    IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, [-1, 1, 1, 1, 1];
     /// Describes the cluster, without topics.
     DescribeCluster = 60, DescribeClusterRequest, [-1, 0, 1, 2, 2];
+    /// Describes who writes to a partition, and whose transactions are open.
+    DescribeProducers = 61, DescribeProducersRequest, [-1, 0, 0, 0, 0];
 }
 
 impl fmt::Display for Api {
@@ -117,8 +131,7 @@ impl fmt::Display for Api {
 
 /// A Kafka release to stand for: it decides which versions of which APIs the brokers offer.
 ///
-/// The default is the newest. Versions that `kafka-protocol` cannot encode are left out: OffsetCommit and OffsetFetch
-/// v10.
+/// The default is the newest. Versions that `kafka-protocol` cannot encode are left out: InitProducerId v6.
 ///
 /// ```
 /// use milena::mock::{KafkaRelease, MockCluster};

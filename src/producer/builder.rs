@@ -47,12 +47,12 @@ pub struct ProducerBuilder {
     max_block: Duration,
     delivery_timeout: Duration,
     auto_create: bool,
-    choice: Choice,
-    interceptors: Vec<Box<dyn Interceptor>>,
     max_in_flight: Option<usize>,
     allow_reordering: bool,
     compression: Compression,
     compression_level: Option<i32>,
+    choice: Choice,
+    interceptors: Vec<Box<dyn Interceptor>>,
 }
 
 impl Client {
@@ -69,16 +69,16 @@ impl Client {
             max_block: Duration::from_secs(60),
             delivery_timeout: Duration::from_secs(120),
             auto_create: true,
+            max_in_flight: None,
+            allow_reordering: false,
+            compression: Compression::None,
+            compression_level: None,
             choice: Choice {
                 partitioner: None,
                 ignores_keys: false,
                 preference: Preference { is_adaptive: true, availability_timeout: Duration::ZERO },
             },
             interceptors: Vec::new(),
-            max_in_flight: None,
-            allow_reordering: false,
-            compression: Compression::None,
-            compression_level: None,
         }
     }
 }
@@ -158,6 +158,9 @@ impl ProducerBuilder {
     /// Bytes of all records that are enqueued and not yet acknowledged. When they are used up,
     /// [`enqueue`](Producer::enqueue) waits and [`try_enqueue`](Producer::try_enqueue) refuses. Default 32 MiB.
     /// (Java: `buffer.memory`.)
+    ///
+    /// One partition may hold half of what is free to it, and one batch in any case: beyond that, only those who send
+    /// to it wait, or get [`BufferFull`](crate::ErrorKind::BufferFull) that names it. (Java has no such limit.)
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.buffer_memory = bytes;
         self
@@ -329,7 +332,7 @@ impl ProducerBuilder {
             names: Names { delivery_timeout: self.delivery_timeout, max_request_size: self.max_request_size },
         };
         let watch = Arc::new(Watch { interceptors: self.interceptors });
-        let table = Arc::new(Table::new(&core.network.runtime, &watch));
+        let table = Arc::new(Table::new(&core.network.runtime, &watch, &limits.budget));
         let router = Router::start(&core, settings, &limits, &table);
         let topics = Topics::new(core.network.runtime.random());
         let Self { choice, max_block, auto_create, .. } = self;

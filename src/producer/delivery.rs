@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use super::account::{Account, shielded};
-use super::budget::Budget;
+use super::budget::Short;
 use crate::error::{Error, TopicPartition};
 use crate::machine::sequence::{self, Placed};
 
@@ -267,7 +267,6 @@ pub(super) struct Settle {
     is_told: bool,
     /// Set for a part of a batch that was split.
     part: Option<Part>,
-    budget: Arc<Budget>,
     /// Bytes of `buffer_memory` that the batch holds.
     reserved: usize,
 }
@@ -284,10 +283,10 @@ struct Ended {
 }
 
 impl Settle {
-    pub(super) fn new(account: &Arc<Account>, budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(account: &Arc<Account>) -> Self {
         let (records, outcome, listeners) = Default::default();
         let receipts = Receipts { account: Arc::clone(account), records, outcome, listeners };
-        Self { receipts: Arc::new(receipts), is_told: false, part: None, budget: Arc::clone(budget), reserved: 0 }
+        Self { receipts: Arc::new(receipts), is_told: false, part: None, reserved: 0 }
     }
 
     pub(super) fn receipts(&self) -> &Arc<Receipts> {
@@ -298,14 +297,24 @@ impl Settle {
         self.reserved
     }
 
+    /// Takes so many bytes more of the budget, if there are.
+    pub(super) fn try_reserve(&mut self, bytes: usize) -> Result<(), Short> {
+        self.receipts.account.share.try_reserve(bytes, self.reserved)?;
+        self.reserved += bytes;
+        Ok(())
+    }
+
     /// The batch holds so many bytes more, already taken from the budget.
     pub(super) fn add_reserved(&mut self, bytes: usize) {
-        self.reserved += bytes;
+        if bytes > 0 {
+            self.receipts.account.share.add(bytes);
+            self.reserved += bytes;
+        }
     }
 
     /// Gives back what a sealed batch will not use.
     pub(super) fn shrink_reserved(&mut self, bytes: usize) {
-        self.budget.release(self.reserved.saturating_sub(bytes));
+        self.receipts.account.share.release(self.reserved.saturating_sub(bytes));
         self.reserved = self.reserved.min(bytes);
     }
 
@@ -319,7 +328,7 @@ impl Settle {
     /// Gives back all of it, if `all`, and says how much that was.
     pub(super) fn take_reserved_if(&mut self, all: bool) -> usize {
         let taken = if all { std::mem::take(&mut self.reserved) } else { 0 };
-        self.budget.release(taken);
+        self.receipts.account.share.release(taken);
         taken
     }
 
@@ -361,20 +370,20 @@ impl sequence::Receipts for Settle {
         let part = Part { first, ended: Arc::clone(&part.ended) };
         let half = self.reserved / 2;
         self.reserved -= half;
-        let (receipts, budget) = (Arc::clone(&self.receipts), Arc::clone(&self.budget));
-        Self { receipts, is_told: self.is_told, part: Some(part), budget, reserved: half }
+        let receipts = Arc::clone(&self.receipts);
+        Self { receipts, is_told: self.is_told, part: Some(part), reserved: half }
     }
 
     fn take(&mut self) -> Self {
         let is_told = std::mem::replace(&mut self.is_told, true);
-        let (receipts, budget) = (Arc::clone(&self.receipts), Arc::clone(&self.budget));
-        Self { receipts, is_told, part: self.part.take(), budget, reserved: 0 }
+        let receipts = Arc::clone(&self.receipts);
+        Self { receipts, is_told, part: self.part.take(), reserved: 0 }
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
         self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
-        self.budget.release(self.reserved);
+        self.receipts.account.share.release(self.reserved);
     }
 }

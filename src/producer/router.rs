@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::account::{Account, Watch};
+use super::budget::{Budget, Share};
 use super::delivery::Settle;
 use super::leader::{self, IdentityState, Leader, Message, Names};
 use super::load::Load;
@@ -53,11 +54,13 @@ pub(super) struct Table {
     partitions: RwLock<Vec<Arc<Partition>>>,
     runtime: Runtime,
     watch: Arc<Watch>,
+    budget: Arc<Budget>,
 }
 
 impl Table {
-    pub(super) fn new(runtime: &Runtime, watch: &Arc<Watch>) -> Self {
-        Self { partitions: RwLock::default(), runtime: runtime.clone(), watch: Arc::clone(watch) }
+    pub(super) fn new(runtime: &Runtime, watch: &Arc<Watch>, budget: &Arc<Budget>) -> Self {
+        let (watch, budget) = (Arc::clone(watch), Arc::clone(budget));
+        Self { partitions: RwLock::default(), runtime: runtime.clone(), watch, budget }
     }
 
     pub(super) fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
@@ -78,6 +81,7 @@ impl Table {
                 topic: Arc::clone(topic),
                 partition: index as i32,
                 load: Load::new(&self.runtime),
+                share: Share::new(&self.budget),
                 watch: Arc::clone(&self.watch),
             };
             let partition = Arc::new(Partition::new(partitions.len() as PartitionId, account));

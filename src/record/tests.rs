@@ -286,7 +286,7 @@ fn a_split_keeps_every_record_in_order() {
             let (front, back) = whole.split().unwrap().unwrap();
             assert_eq!(front.len() + back.len(), count as usize);
             assert!(front.len() == 1 || codec != Compression::None, "{codec} {count}: by bytes, not by records");
-            let mut next = 0i64;
+            let mut next = 0_i64;
             for mut half in [front, back] {
                 assert!(half.size() < whole.size() || codec != Compression::None, "{codec} {count}");
                 let unpacked = only(&half.stamp(IDENTITY)).decompress(&mut Decompressor::new(), Limits::default());

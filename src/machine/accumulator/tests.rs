@@ -115,8 +115,9 @@ impl Rig {
     }
 
     fn respond(&mut self, token: Token, answers: Vec<PartitionProduceResponse>) {
-        let topic = TopicProduceResponse { name: "t".into(), partition_responses: answers, ..Default::default() };
-        let response = ProduceResponse { responses: vec![topic], ..Default::default() };
+        let topic =
+            TopicProduceResponse { name: "t".into(), partition_responses: answers.into(), ..Default::default() };
+        let response = ProduceResponse { responses: vec![topic].into(), ..Default::default() };
         self.accumulator.handle_response(self.now, token, &response, MIDDLE);
     }
 
@@ -192,7 +193,7 @@ fn an_open_batch_is_taken_when_its_linger_ends() {
     assert_eq!(rig.accumulator.poll_timeout(), Some(rig.now + LINGER));
     rig.pass(ms(3));
     rig.first(1);
-    assert!(rig.takes().is_empty());
+    assert_eq!(rig.takes(), Vec::<u32>::new());
     rig.pass(ms(2));
     assert_eq!(rig.takes(), [0]);
     rig.pass(ms(3));
@@ -218,9 +219,9 @@ fn an_open_batch_waits_for_what_was_sealed_before_it() {
     rig.accumulator.hurry(rig.now);
     let token = rig.token();
     rig.pass(LINGER * 10);
-    assert!(rig.takes().is_empty());
+    assert_eq!(rig.takes(), Vec::<u32>::new());
     rig.respond(token, vec![ok(0, 0)]);
-    assert!(rig.takes().is_empty());
+    assert_eq!(rig.takes(), Vec::<u32>::new());
     let token = rig.token();
     rig.respond(token, vec![ok(0, 1)]);
     assert_eq!(rig.takes(), [0]);
@@ -241,7 +242,7 @@ fn hurry_ends_every_linger() {
     assert_eq!(rig.takes(), [2]);
     // The next ones linger again.
     rig.first(0);
-    assert!(rig.takes().is_empty());
+    assert_eq!(rig.takes(), Vec::<u32>::new());
     rig.pass(LINGER);
     assert_eq!(rig.takes(), [0]);
 }
@@ -273,10 +274,10 @@ fn ids_are_used_once_all_are_known_and_answers_are_found_by_them() {
     assert!(has_ids && request.topic_data[0].topic_id == Uuid([7; 16]));
     let topic = |id, offset| TopicProduceResponse {
         topic_id: Uuid([id; 16]),
-        partition_responses: vec![ok(0, offset)],
+        partition_responses: vec![ok(0, offset)].into(),
         ..Default::default()
     };
-    let response = ProduceResponse { responses: vec![topic(8, 1), topic(7, 2)], ..Default::default() };
+    let response = ProduceResponse { responses: vec![topic(8, 1), topic(7, 2)].into(), ..Default::default() };
     rig.accumulator.handle_response(rig.now, token, &response, MIDDLE);
     assert_eq!(rig.events(), [Acknowledged(0, 1, Some(2))]);
 }
@@ -406,7 +407,11 @@ fn a_refusal_carries_the_brokers_words() {
         rig.push(0, 0);
         let token = rig.token();
         let error_message = Some("batch".into());
-        let answer = PartitionProduceResponse { record_errors, error_message, ..refused(0, ErrorCode::INVALID_RECORD) };
+        let answer = PartitionProduceResponse {
+            record_errors: record_errors.into(),
+            error_message,
+            ..refused(0, ErrorCode::INVALID_RECORD)
+        };
         rig.respond(token, vec![answer]);
         let Some(Event::Settled { settled: Settled { result: Err(failure), .. }, .. }) = rig.accumulator.poll_event()
         else {
