@@ -114,6 +114,10 @@ pub struct Send {
     pub request: ProduceRequest,
     /// Topic ids are known for all of it, so that versions from 13 on can be used.
     pub has_ids: bool,
+    /// How many of its batches were sent before.
+    pub retries: usize,
+    /// Of the others, the earliest deadline: that of the one that was begun first.
+    pub oldest: Option<Instant>,
 }
 
 impl<R: Receipts> Accumulator<R> {
@@ -227,6 +231,7 @@ impl<R: Receipts> Accumulator<R> {
         let mut ids = Vec::new();
         let mut topics: Vec<TopicProduceData> = Vec::new();
         let mut has_ids = true;
+        let (mut retries, mut oldest) = (0, None::<Instant>);
         while let Some(id) = self.ready.pop_front() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             slot.is_listed = false;
@@ -239,7 +244,12 @@ impl<R: Receipts> Accumulator<R> {
                 self.ready.push_front(id);
                 break;
             }
+            let upcoming = slot.queue.upcoming(now, self.identity);
             let Some(bytes) = slot.queue.start(now, token, self.identity) else { continue };
+            match upcoming {
+                Some((false, deadline)) => oldest = Some(oldest.map_or(deadline, |oldest| oldest.min(deadline))),
+                _ => retries += 1,
+            }
             size += next;
             ids.push(id);
             has_ids &= !slot.name.topic_id.is_zero();
@@ -255,7 +265,7 @@ impl<R: Receipts> Accumulator<R> {
         self.requests.insert(token, ids);
         let timeout_ms = i32::try_from(self.config.request_timeout.as_millis()).unwrap_or(i32::MAX);
         let request = ProduceRequest { acks: self.config.acks, timeout_ms, topic_data: topics, ..Default::default() };
-        Some(Send { token, request, has_ids })
+        Some(Send { token, request, has_ids, retries, oldest })
     }
 
     /// The answer to a request. Partitions that it does not mention are tried again; others than those asked about,

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::append::{Inner, Run};
 use super::delivery::{Delivery, DeliveryError, RecordMetadata};
+use super::metrics::ProducerMetrics;
 use super::record::Record;
 use super::router::Request;
 use super::topic::ProducerTopic;
@@ -170,6 +171,25 @@ impl Producer {
             offline: partition.offline.clone(),
         };
         Ok(topic.partitions.iter().enumerate().map(describe).collect())
+    }
+
+    /// What was counted since the producer was built. Costs a few loads.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use milena::{Client, Record};
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = Client::builder(cluster.bootstrap()).connect().await?;
+    /// # let producer = client.producer().build()?;
+    /// producer.send(Record::to("orders").value("created")).await?;
+    /// let metrics = producer.metrics();
+    /// assert_eq!((metrics.records_acknowledged, metrics.requests), (1, 1));
+    /// # Ok(()) }
+    /// ```
+    pub fn metrics(&self) -> ProducerMetrics {
+        let (inner, budget) = (&*self.inner, &self.inner.limits.budget);
+        inner.watch.counts.snapshot(budget.total().saturating_sub(budget.free()), budget.total())
     }
 
     /// Waits until every record that was enqueued before the call is acknowledged or failed, without lingering.

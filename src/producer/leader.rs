@@ -2,6 +2,7 @@
 //!
 //! All that decides is in [`Accumulator`] and [`Lane`]; this loop only carries between them.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -9,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::account::Watch;
 use super::compression;
 use super::delivery::{DeliveryError, Fate, Settle};
 use super::open_batch::{Limits, Partition};
 use super::router::{Request, Table};
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::accumulator::{Accumulator, Event, Moving, PartitionId, Send};
-use crate::machine::connection::{Call, CallError, Cause};
+use crate::machine::connection::{Call, CallError, Cause, Token};
 use crate::machine::sequence::{Attempt, Batch, Identity, Reason, Settled};
 use crate::net::{Address, Lane, LaneEvent, Network, Timer};
 use crate::record::SealedBatch;
@@ -76,6 +78,9 @@ pub(super) struct Leader {
     /// Why no batch can be sent at all.
     pub(super) failed: Option<Reason>,
     pub(super) names: Names,
+    pub(super) watch: Arc<Watch>,
+    /// Requests without an answer, and when they were sent.
+    pub(super) asked: VecDeque<(Token, Instant)>,
     pub(super) is_answered: bool,
     /// The number of the batch that was last lent to be compressed.
     pub(super) lent: u64,
@@ -144,7 +149,11 @@ impl Leader {
         if let Some(reason) = &self.failed {
             self.accumulator.fail_all(now, reason);
         }
-        while let Some(Send { token, request, has_ids }) = self.accumulator.poll_request(now) {
+        while let Some(Send { token, request, has_ids, retries, oldest }) = self.accumulator.poll_request(now) {
+            // A deadline is so long after the first record of its batch.
+            let waited = oldest.map(|at| (now + self.names.delivery_timeout).saturating_duration_since(at));
+            self.watch.counts.request(retries, waited);
+            self.asked.push_back((token, now));
             // v13 has ids instead of names.
             let mut call = if has_ids { Call::new(request) } else { Call::up_to(request, 12) };
             call.is_answered = self.is_answered;
@@ -183,6 +192,7 @@ impl Leader {
             Message::Packed { id, number, sealed } => self.accumulator.give_back(now, id, number, sealed),
             Message::Moved(address) => {
                 self.lane = Lane::new(Arc::clone(&self.network), address);
+                self.asked.drain(..).for_each(|_| self.watch.counts.unanswered());
                 let error = CallError::Lost { cause: Cause::Closed, sent: true };
                 self.accumulator.handle_all_failed(now, &error, self.network.runtime.random());
             }
@@ -202,6 +212,16 @@ impl Leader {
     fn handle_lane(&mut self, event: LaneEvent) {
         let now = self.network.runtime.now();
         let random = self.network.runtime.random();
+        if let LaneEvent::Answer { token, .. } | LaneEvent::Sent { token } | LaneEvent::Failed { token, .. } = &event
+            && let Some(at) = self.asked.iter().position(|(asked, _)| asked == token)
+            && let Some((_, since)) = self.asked.remove(at)
+        {
+            match &event {
+                LaneEvent::Answer { .. } => self.watch.counts.answered(now.saturating_duration_since(since)),
+                LaneEvent::Failed { .. } => self.watch.counts.unanswered(),
+                _ => {}
+            }
+        }
         match event {
             LaneEvent::Answer { token, version, frame } => {
                 match frame::decode_response::<ProduceRequest>(&frame, version) {
