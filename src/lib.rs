@@ -40,7 +40,8 @@ pub use consumer::{
 pub use error::{DataLoss, Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
 pub use producer::{
-    Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError,
+    Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata,
+    TryEnqueueError, partitioner,
 };
 pub use record::{Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

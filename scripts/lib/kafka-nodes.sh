@@ -4,12 +4,13 @@
 
 # Every broker's listeners, NAME:PROTOCOL. The other brokers, clients (KAFKA_BOOTSTRAP) and this script itself, which
 # speaks plain text, use the first. To add one: name it here, and put its own settings into `listener_settings`.
-readonly LISTENERS=(PLAINTEXT:PLAINTEXT)
-readonly FIRST_LISTENER=${LISTENERS[0]%%:*}
+LISTENERS=(PLAINTEXT:PLAINTEXT) # with --secure: those of kafka-security.sh too
+readonly FIRST_LISTENER=PLAINTEXT
 
 listener_settings() { # LISTENER: e.g. its key store, its SASL mechanisms
   case $1 in
     PLAINTEXT) ;;
+    *) secure_listener_settings "$1" ;;
   esac
 }
 
@@ -209,6 +210,7 @@ group.coordinator.threads=1
 log.cleaner.threads=1
 log.cleaner.dedupe.buffer.size=4194304
 PROPERTIES
+  [[ -z $SECURE ]] || authorizer_settings
   if ((${#CONFIG[@]})); then printf '%s\n' "${CONFIG[@]}"; fi # the last line of a name counts
 }
 
@@ -246,6 +248,11 @@ node_flags() { # ID
 # others differ in their id, and give themselves the random id of their folder.
 make_nodes() {
   local id
+  SCRAM_ARGUMENTS=()
+  if [[ -n $SECURE ]]; then
+    make_certificates
+    scram_arguments
+  fi
   for ((id = 1; id <= BROKERS; id++)); do
     mkdir -p "$DATA/$id/tmp"
     broker_properties "$id" >"$DATA/$id/properties"
@@ -258,7 +265,7 @@ make_nodes() {
   MILENA_KAFKA_ARCHIVE_TO='' node_flags 1
   timeout "$TIMEOUT" "$JAVA" "${NODE_FLAGS[@]}" -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format \
     -t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | head -c 22)" -c "$DATA/1/properties" \
-    >>"$DATA/1/log" 2>&1 </dev/null || node_died 1
+    "${SCRAM_ARGUMENTS[@]}" >>"$DATA/1/log" 2>&1 </dev/null || node_died 1
   for ((id = 2; id <= BROKERS; id++)); do
     cp -r "$DATA/1/data" "$DATA/$id/data"
     sed -i -e "s/^node.id=.*/node.id=$id/" -e '/^directory.id=/d' "$DATA/$id/data/meta.properties"

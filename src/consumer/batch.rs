@@ -28,17 +28,7 @@ impl<'a> Batch<'a> {
         Self { source: reading.source, reading, left: max, is_over: false }
     }
 
-    /// The topic that the records are from.
-    pub fn topic(&self) -> &'a str {
-        &self.source.cursor.topic_partition.topic
-    }
-
-    /// The index of the partition that they are from.
-    pub fn partition(&self) -> i32 {
-        self.source.cursor.topic_partition.partition
-    }
-
-    /// Topic and partition in one.
+    /// What the records are from.
     pub fn topic_partition(&self) -> &'a TopicPartition {
         &self.source.cursor.topic_partition
     }

@@ -27,7 +27,7 @@ use super::backoff::Backoff;
 use super::connection::Token;
 use super::credit::{Credit, PartitionId};
 use super::fetch_session::{FetchSession, Opening, Wanted};
-use crate::record::{BatchHeader, Batches, RawBatch, RecordError};
+use crate::record::{self, Batches, RawBatch, RecordError};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
 use crate::wire::leader::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
@@ -751,9 +751,8 @@ fn walk(records: Bytes, from: i64, check_crcs: bool, mut aborted: Aborted) -> Wa
                 }
             }
             Err(error) => {
-                let header = records.get(walked..).and_then(|rest| BatchHeader::peek(rest).ok());
-                let end = header.map(|header| header.next_offset()).filter(|end| *end > next);
-                fault = Some((error, end));
+                let end = records.get(walked..).and_then(record::next_offset);
+                fault = Some((error, end.filter(|end| *end > next)));
             }
         }
     }

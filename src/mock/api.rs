@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
 
@@ -94,6 +95,14 @@ apis! {
     InitProducerId = 22, InitProducerIdRequest, [1, 4, 5, 5, 5];
     /// Says where a leader epoch ended: how a consumer detects truncation.
     OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest, [2, 4, 4, 4, 4];
+    /// Adds partitions to a transaction.
+    AddPartitionsToTxn = 24, AddPartitionsToTxnRequest, [1, 3, 5, 5, 5];
+    /// Adds the offsets of a group to a transaction.
+    AddOffsetsToTxn = 25, AddOffsetsToTxnRequest, [1, 3, 4, 4, 4];
+    /// Commits or aborts a transaction.
+    EndTxn = 26, EndTxnRequest, [1, 3, 4, 5, 5];
+    /// Stores a group's offsets when a transaction commits.
+    TxnOffsetCommit = 28, TxnOffsetCommitRequest, [2, 3, 4, 5, 5];
     /// Adds partitions to topics.
     CreatePartitions = 37, CreatePartitionsRequest, [1, 3, 3, 3, 3];
     /// Describes the cluster, without topics.
@@ -149,9 +158,25 @@ impl KafkaRelease {
         }
     }
 
+    /// Every release, oldest first.
+    pub const ALL: &'static [Self] = &[Self::V2_1, Self::V2_8, Self::V3_9, Self::V4_0, Self::V4_1];
+
     /// Before 3.0 (KIP-590), brokers did not forward what only the controller can do.
     pub(super) fn forwards_to_controller(self) -> bool {
         self > Self::V2_8
+    }
+}
+
+/// Major and minor, as in `4.1`.
+impl fmt::Display for KafkaRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2_1 => "2.1",
+            Self::V2_8 => "2.8",
+            Self::V3_9 => "3.9",
+            Self::V4_0 => "4.0",
+            Self::V4_1 => "4.1",
+        })
     }
 }
 

@@ -5,14 +5,15 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use tokio::net::TcpListener;
@@ -35,7 +36,7 @@ pub(super) struct Shared {
     pub(super) versions: Versions,
     pub(super) auto_create_topics: bool,
     pub(super) default_partitions: usize,
-    pub(super) brokers: BTreeMap<i32, Broker>,
+    brokers: RwLock<BTreeMap<i32, Arc<Broker>>>,
     pub(super) faults: Faults,
     pub(super) history: History,
     state: Mutex<State>,
@@ -47,7 +48,10 @@ pub(super) struct Shared {
 /// One broker, running or not.
 pub(super) struct Broker {
     pub(super) id: i32,
+    /// As clients are told.
     pub(super) address: Address,
+    /// Where its port is bound; `None` in memory.
+    pub(super) bound: Option<Address>,
     /// A hung broker reads and accepts, and does nothing else.
     hung: watch::Sender<bool>,
     tasks: Mutex<Tasks>,
@@ -62,8 +66,8 @@ struct Tasks {
 
 impl Broker {
     /// A broker that is not started yet.
-    pub(super) fn new(id: i32, address: Address) -> Self {
-        Self { id, address, hung: watch::Sender::new(false), tasks: Mutex::default() }
+    pub(super) fn new(id: i32, address: Address, bound: Option<Address>) -> Self {
+        Self { id, address, bound, hung: watch::Sender::new(false), tasks: Mutex::default() }
     }
 
     /// From now on it accepts connections.
@@ -103,7 +107,7 @@ impl Broker {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let addresses: Vec<_> = self.brokers.values().map(|broker| (broker.id, &broker.address)).collect();
+        let addresses: Vec<_> = self.brokers().iter().map(|broker| (broker.id, broker.address.to_string())).collect();
         f.debug_struct("Shared").field("brokers", &addresses).finish_non_exhaustive()
     }
 }
@@ -122,7 +126,7 @@ impl Shared {
             versions: settings.versions(),
             auto_create_topics: settings.auto_create_topics,
             default_partitions: settings.default_partitions,
-            brokers: brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
+            brokers: RwLock::new(brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect()),
             faults: Faults::new(seed.wrapping_add(1)),
             history: History::default(),
             state: Mutex::new(State::new(count, fetch_sessions, seed)),
@@ -134,6 +138,20 @@ impl Shared {
     /// The state of the cluster. Never held across an await.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every broker, running or not, by id.
+    pub(super) fn brokers(&self) -> Vec<Arc<Broker>> {
+        self.brokers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn broker(&self, id: i32) -> Option<Arc<Broker>> {
+        self.brokers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(super) fn add_broker(&self, broker: Broker) {
+        let broker = Arc::new(broker);
+        self.brokers.write().unwrap_or_else(PoisonError::into_inner).insert(broker.id, broker);
     }
 
     /// The message of the first panic in a broker's task, once.
@@ -174,18 +192,25 @@ impl Shared {
                 }
             }
         };
-        if let Some(broker) = self.brokers.get(&broker) {
-            self.spawn(broker, accept);
+        if let Some(broker) = self.broker(broker) {
+            self.spawn(&broker, accept);
         }
     }
 
     /// Serves one connection until either side closes it. `false` if the broker does not run.
     pub(super) fn serve(self: &Arc<Self>, broker: i32, stream: Box<dyn Transport>) -> bool {
-        let Some(entry) = self.brokers.get(&broker) else { return false };
+        let Some(entry) = self.broker(broker) else { return false };
         let id = self.connections.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection { shared: self.clone(), broker, id, waker: Arc::default(), swallowing: false };
+        let connection = Connection {
+            shared: self.clone(),
+            broker,
+            entry: entry.clone(),
+            id,
+            waker: Arc::default(),
+            swallowing: false,
+        };
         // A lost connection is the client's to notice: nothing to report.
-        self.spawn(entry, async move { drop(connection.run(stream).await) })
+        self.spawn(&entry, async move { drop(connection.run(stream).await) })
     }
 }
 
@@ -193,6 +218,7 @@ impl Shared {
 struct Connection {
     shared: Arc<Shared>,
     broker: i32,
+    entry: Arc<Broker>,
     id: u64,
     /// Wakes the fetch that waits on this connection.
     waker: Arc<Notify>,
@@ -247,8 +273,9 @@ impl Call<'_> {
     }
 
     pub(super) fn address(&self, broker: i32) -> (kafka_protocol::protocol::StrBytes, i32) {
-        let address = self.shared.brokers.get(&broker).map(|broker| &broker.address);
-        address.map_or_else(Default::default, |address| (address.host().to_owned().into(), address.port().into()))
+        self.shared.broker(broker).map_or_else(Default::default, |broker| {
+            (broker.address.host().to_owned().into(), broker.address.port().into())
+        })
     }
 }
 
@@ -293,9 +320,7 @@ impl Connection {
     }
 
     async fn not_hung(&self) {
-        if let Some(broker) = self.shared.brokers.get(&self.broker) {
-            broker.not_hung().await;
-        }
+        self.entry.not_hung().await;
     }
 
     fn note(&self, received: &Received, size: usize) {
@@ -345,6 +370,10 @@ impl Connection {
             Api::DeleteTopics => Box::pin(self.run_one::<DeleteTopicsRequest>(received, stream)),
             Api::InitProducerId => Box::pin(self.run_one::<InitProducerIdRequest>(received, stream)),
             Api::OffsetForLeaderEpoch => Box::pin(self.run_one::<OffsetForLeaderEpochRequest>(received, stream)),
+            Api::AddPartitionsToTxn => Box::pin(self.run_one::<AddPartitionsToTxnRequest>(received, stream)),
+            Api::AddOffsetsToTxn => Box::pin(self.run_one::<AddOffsetsToTxnRequest>(received, stream)),
+            Api::EndTxn => Box::pin(self.run_one::<EndTxnRequest>(received, stream)),
+            Api::TxnOffsetCommit => Box::pin(self.run_one::<TxnOffsetCommitRequest>(received, stream)),
             Api::CreatePartitions => Box::pin(self.run_one::<CreatePartitionsRequest>(received, stream)),
             Api::DescribeCluster => Box::pin(self.run_one::<DescribeClusterRequest>(received, stream)),
         };

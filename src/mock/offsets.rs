@@ -20,10 +20,12 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
+use super::state::State;
 
 /// A broker's `offset.metadata.max.bytes`.
 const LARGEST_METADATA: usize = 4096;
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 /// The first version of FindCoordinator that asks for many keys at once, and of OffsetFetch for many groups.
 const BATCHED_COORDINATORS: i16 = 4;
 const BATCHED_FETCHES: i16 = 8;
@@ -32,6 +34,8 @@ const BATCHED_FETCHES: i16 = 8;
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) offsets: BTreeMap<String, BTreeMap<i32, Committed>>,
+    /// What open transactions are going to commit, by producer id.
+    pub(super) pending: BTreeMap<i64, Vec<(String, i32, Committed)>>,
 }
 
 /// A committed offset.
@@ -45,6 +49,20 @@ pub(super) struct Committed {
 impl Group {
     pub(super) fn forget_topic(&mut self, topic: &str) {
         self.offsets.remove(topic);
+        self.pending.values_mut().for_each(|pending| pending.retain(|(name, ..)| name != topic));
+    }
+
+    /// The transaction of a producer has ended: its offsets count, or are forgotten.
+    pub(super) fn end_transaction(&mut self, producer_id: i64, commit: bool) {
+        let pending = self.pending.remove(&producer_id).unwrap_or_default();
+        for (topic, index, offset) in pending.into_iter().filter(|_| commit) {
+            self.offsets.entry(topic).or_default().insert(index, offset);
+        }
+    }
+
+    /// Whether an open transaction is going to commit an offset for this partition.
+    fn is_unstable(&self, topic: &str, index: i32) -> bool {
+        self.pending.values().flatten().any(|(name, partition, _)| name == topic && *partition == index)
     }
 }
 
@@ -56,8 +74,12 @@ impl Handle for FindCoordinatorRequest {
     async fn handle(self, call: &Call<'_>) -> Handled {
         let response = FindCoordinatorResponse::default().with_throttle_time_ms(call.throttle_ms());
         let find = |group: &StrBytes| {
-            // Transactions and share groups have no coordinator yet.
-            let known = if self.key_type == GROUP { Ok(()) } else { Err(ResponseError::InvalidRequest.code()) };
+            // Share groups have no coordinator yet.
+            let known = if matches!(self.key_type, GROUP | TRANSACTION) {
+                Ok(())
+            } else {
+                Err(ResponseError::InvalidRequest.code())
+            };
             let injected = call.effects.error().map_or(Ok(()), Err);
             let found = injected.and(known).and_then(|()| {
                 call.state().coordinator(group).ok_or_else(|| ResponseError::CoordinatorNotAvailable.code())
@@ -92,8 +114,8 @@ impl Handle for FindCoordinatorRequest {
     }
 }
 
-/// Whether this broker coordinates the group.
-fn check_coordinator(call: &Call<'_>, group: &str) -> Result<(), i16> {
+/// Whether this broker coordinates the group, or the transactional id.
+pub(super) fn check_coordinator(call: &Call<'_>, group: &str) -> Result<(), i16> {
     let coordinator = call.state().coordinator(group);
     if coordinator == Some(call.broker) { Ok(()) } else { Err(ResponseError::NotCoordinator.code()) }
 }
@@ -137,18 +159,30 @@ impl Handle for OffsetCommitRequest {
 
 fn store(call: &Call<'_>, group: &str, topic: &str, commit: OffsetCommitRequestPartition) -> Result<(), i16> {
     let mut state = call.state();
-    if state.partition(topic, commit.partition_index).is_none() {
+    let OffsetCommitRequestPartition { partition_index: index, committed_metadata: metadata, .. } = commit;
+    let committed = committed(&state, topic, index, commit.committed_offset, commit.committed_leader_epoch, metadata)?;
+    let offsets = &mut state.groups.entry(group.to_owned()).or_default().offsets;
+    offsets.entry(topic.to_owned()).or_default().insert(index, committed);
+    Ok(())
+}
+
+/// An offset that may be committed.
+pub(super) fn committed(
+    state: &State,
+    topic: &str,
+    index: i32,
+    offset: i64,
+    leader_epoch: i32,
+    metadata: Option<StrBytes>,
+) -> Result<Committed, i16> {
+    if state.partition(topic, index).is_none() {
         return Err(ResponseError::UnknownTopicOrPartition.code());
     }
-    let metadata = commit.committed_metadata.unwrap_or_default();
+    let metadata = metadata.unwrap_or_default();
     if metadata.len() > LARGEST_METADATA {
         return Err(ResponseError::OffsetMetadataTooLarge.code());
     }
-    let (offset, leader_epoch) = (commit.committed_offset, commit.committed_leader_epoch);
-    let offsets = &mut state.groups.entry(group.to_owned()).or_default().offsets;
-    let committed = Committed { offset, leader_epoch, metadata };
-    offsets.entry(topic.to_owned()).or_default().insert(commit.partition_index, committed);
-    Ok(())
+    Ok(Committed { offset, leader_epoch, metadata })
 }
 
 /// A topic in an answer to OffsetFetch, whichever of the two layouts it has.
@@ -184,13 +218,14 @@ impl Fetched {
 type Asked = Option<Vec<(String, Vec<i32>)>>;
 
 /// The offsets of a group.
-fn load(call: &Call<'_>, group: &str, asked: Asked) -> Result<Vec<FetchedTopic>, i16> {
+fn load(call: &Call<'_>, group: &str, asked: Asked, require_stable: bool) -> Result<Vec<FetchedTopic>, i16> {
     if let Some(error) = call.effects.error() {
         return Err(error);
     }
     check_coordinator(call, group)?;
     let state = call.state();
-    let stored = state.groups.get(group).map(|group| &group.offsets);
+    let group = state.groups.get(group);
+    let stored = group.map(|group| &group.offsets);
     let asked = asked.unwrap_or_else(|| {
         let topics = stored.into_iter().flatten();
         topics.map(|(topic, partitions)| (topic.clone(), partitions.keys().copied().collect())).collect()
@@ -199,7 +234,9 @@ fn load(call: &Call<'_>, group: &str, asked: Asked) -> Result<Vec<FetchedTopic>,
         let stored = stored.and_then(|stored| stored.get(&name));
         let partitions = indexes.into_iter().map(|index| {
             let injected = call.effects.error_for(&name, Some(index)).map_or(Ok(()), Err);
-            Fetched::new(index, injected.map(|()| stored.and_then(|stored| stored.get(&index))))
+            let unstable = require_stable && group.is_some_and(|group| group.is_unstable(&name, index));
+            let stable = if unstable { Err(ResponseError::UnstableOffsetCommit.code()) } else { Ok(()) };
+            Fetched::new(index, injected.and(stable).map(|()| stored.and_then(|stored| stored.get(&index))))
         });
         let partitions = partitions.collect();
         FetchedTopic { name, partitions }
@@ -226,7 +263,7 @@ impl Handle for OffsetFetchRequest {
                     topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
                 });
                 let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-                match load(call, &group.group_id, asked) {
+                match load(call, &group.group_id, asked, self.require_stable) {
                     Ok(topics) => answer.with_topics(topics.into_iter().map(grouped_topic).collect()),
                     Err(error) => answer.with_error_code(error),
                 }
@@ -237,7 +274,7 @@ impl Handle for OffsetFetchRequest {
             .topics
             .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
         // Before version 2 an error has no place of its own, so it is said of every partition.
-        let (error, topics) = match load(call, &self.group_id, asked.clone()) {
+        let (error, topics) = match load(call, &self.group_id, asked.clone(), self.require_stable) {
             Ok(topics) => (0, topics),
             Err(error) if call.version >= 2 => (error, Vec::new()),
             Err(error) => {

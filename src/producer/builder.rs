@@ -8,7 +8,10 @@ use super::budget::{Budget, Pool};
 use super::handle::Producer;
 use super::leader::Names;
 use super::open_batch::Limits;
+use super::partitioner::Partitioner;
 use super::router::{Router, Settings, Table};
+use super::sticky::Preference;
+use super::topic::Choice;
 use crate::client::Client;
 use crate::error::Error;
 use crate::machine::accumulator;
@@ -38,6 +41,7 @@ pub struct ProducerBuilder {
     max_block: Duration,
     delivery_timeout: Duration,
     auto_create: bool,
+    choice: Choice,
 }
 
 impl Client {
@@ -54,6 +58,11 @@ impl Client {
             max_block: Duration::from_secs(60),
             delivery_timeout: Duration::from_secs(120),
             auto_create: true,
+            choice: Choice {
+                partitioner: None,
+                ignores_keys: false,
+                preference: Preference { is_adaptive: true, availability_timeout: Duration::ZERO },
+            },
         }
     }
 }
@@ -127,16 +136,50 @@ impl ProducerBuilder {
         self
     }
 
+    /// Who chooses the partitions of records that do not name one: see [`partitioner`](crate::partitioner). Default:
+    /// murmur2 of the key as in Java's client, and the sticky partition without a key. (Java: `partitioner.class`;
+    /// librdkafka: `partitioner`, whose default is [`ConsistentRandom`](crate::partitioner::ConsistentRandom).)
+    pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
+        self.choice.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// Whether records with a key go to the sticky partition too, in no order among those of one key. Default no. Not
+    /// together with a [`partitioner`](Self::partitioner), which decides that itself. (Java: `partitioner.ignore.keys`.)
+    pub fn partitioner_ignore_keys(mut self, ignore: bool) -> Self {
+        self.choice.ignores_keys = ignore;
+        self
+    }
+
+    /// Whether the sticky partition is drawn the less often the more batches wait for its leader, so that a slow broker
+    /// gets less. Default yes. Without it every partition that has a leader is as likely as any other.
+    /// (Java: `partitioner.adaptive.partitioning.enable`.)
+    pub fn adaptive_partitioning(mut self, on: bool) -> Self {
+        self.choice.preference.is_adaptive = on;
+        self
+    }
+
+    /// A partition whose leader settles no batch for so long, while some wait, is not drawn as the sticky partition.
+    /// Default zero: never. Needs [`adaptive_partitioning`](Self::adaptive_partitioning).
+    /// (Java: `partitioner.availability.timeout.ms`.)
+    pub fn partition_availability_timeout(mut self, timeout: Duration) -> Self {
+        self.choice.preference.availability_timeout = timeout;
+        self
+    }
+
     /// Makes the producer. No broker is needed yet.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the settings that do not go together.
     pub fn build(self) -> Result<Producer, Error> {
-        let core = self.client.core();
+        let core = Arc::clone(self.client.core());
         let request_timeout = core.network.request_timeout;
         let is_idempotent = match (self.idempotence, self.acks) {
             (Some(true), Acks::None | Acks::Leader) => {
-                return Err(Error::config("idempotence(true) needs acks(Acks::All): drop one of the two"));
+                return Err(Error::config(format!(
+                    "idempotence(true) needs acks(Acks::All), and acks is {:?}: drop one of the two",
+                    self.acks
+                )));
             }
             (Some(on), _) => on,
             (None, acks) => acks == Acks::All,
@@ -145,6 +188,19 @@ impl ProducerBuilder {
             return Err(Error::config(format!(
                 "delivery_timeout ({:?}) must be at least linger ({:?}) + request_timeout ({request_timeout:?})",
                 self.delivery_timeout, self.linger
+            )));
+        }
+        let Choice { partitioner, ignores_keys, preference } = &self.choice;
+        if partitioner.is_some() && *ignores_keys {
+            return Err(Error::config(
+                "partitioner_ignore_keys(true) is for the default partitioner, and there is a partitioner(...): drop one \
+                 of the two",
+            ));
+        }
+        if !preference.is_adaptive && !preference.availability_timeout.is_zero() {
+            return Err(Error::config(format!(
+                "partition_availability_timeout ({:?}) needs adaptive_partitioning(true): drop one of the two",
+                preference.availability_timeout
             )));
         }
         for (setting, bytes, least, most) in [
@@ -187,9 +243,10 @@ impl ProducerBuilder {
             retry_backoff_max: core.retry_backoff_max,
             names: Names { delivery_timeout: self.delivery_timeout },
         };
-        let table = Arc::new(Table::default());
-        let router = Router::start(core, settings, &limits, &table);
-        Ok(Producer::new(Arc::clone(core), limits, table, router, self.max_block, self.auto_create))
+        let table = Arc::new(Table::new(&core.network.runtime));
+        let router = Router::start(&core, settings, &limits, &table);
+        let Self { choice, max_block, auto_create, .. } = self;
+        Ok(Producer::new(core, limits, table, router, choice, max_block, auto_create))
     }
 }
 

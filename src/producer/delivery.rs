@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use super::budget::Budget;
+use super::load::Load;
 use crate::error::{Error, TopicPartition};
 use crate::machine::sequence::Placed;
 
@@ -189,13 +190,16 @@ pub(super) struct Settle {
     budget: Arc<Budget>,
     /// Bytes of `buffer_memory` that the batch holds.
     reserved: usize,
+    load: Arc<Load>,
+    is_sealed: bool,
 }
 
 impl Settle {
-    pub(super) fn new(topic: &Arc<str>, partition: i32, budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(topic: &Arc<str>, partition: i32, budget: &Arc<Budget>, load: &Arc<Load>) -> Self {
         let receipts =
             Receipts { topic: Arc::clone(topic), partition, outcome: OnceLock::new(), wakers: Mutex::new(Slab::new()) };
-        Self { receipts: Arc::new(receipts), budget: Arc::clone(budget), reserved: 0 }
+        let (budget, load) = (Arc::clone(budget), Arc::clone(load));
+        Self { receipts: Arc::new(receipts), budget, reserved: 0, load, is_sealed: false }
     }
 
     pub(super) fn receipts(&self) -> &Arc<Receipts> {
@@ -215,6 +219,12 @@ impl Settle {
     pub(super) fn shrink_reserved(&mut self, bytes: usize) {
         self.budget.release(self.reserved.saturating_sub(bytes));
         self.reserved = self.reserved.min(bytes);
+    }
+
+    /// The batch takes no more records, and counts as waiting until it is settled.
+    pub(super) fn seal(&mut self) {
+        self.is_sealed = true;
+        self.load.add();
     }
 
     /// Gives back all of it, if `all`, and says how much that was.
@@ -247,5 +257,8 @@ impl Drop for Settle {
             self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
         }
         self.budget.release(self.reserved);
+        if self.is_sealed {
+            self.load.remove();
+        }
     }
 }

@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::delivery::{Delivery, DeliveryError, RecordMetadata};
-use super::open_batch::{Append, Limits};
-use super::partitioner::Sticky;
+use super::open_batch::{Append, Limits, Partition};
 use super::record::Record;
 use super::router::{Request, Table};
-use super::topic::Topic;
+use super::topic::{Choice, Topic};
 use crate::error::{Error, ErrorKind};
+use crate::machine::metadata;
 use crate::net::{Core, wall_clock_ms};
 
 /// Sends records. Idempotent by default: what it acknowledges is in the log once, in the order of enqueueing.
@@ -63,6 +63,7 @@ struct Inner {
     table: Arc<Table>,
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
     router: mpsc::UnboundedSender<Request>,
+    choice: Choice,
     max_block: Duration,
     auto_create: bool,
     is_closed: AtomicBool,
@@ -96,11 +97,14 @@ impl Producer {
         limits: Arc<Limits>,
         table: Arc<Table>,
         router: mpsc::UnboundedSender<Request>,
+        choice: Choice,
         max_block: Duration,
         auto_create: bool,
     ) -> Self {
         let (topics, is_closed) = Default::default();
-        Self { inner: Arc::new(Inner { core, limits, table, topics, router, max_block, auto_create, is_closed }) }
+        Self {
+            inner: Arc::new(Inner { core, limits, table, topics, router, choice, max_block, auto_create, is_closed }),
+        }
     }
 
     /// Sends a record and waits until it is acknowledged.
@@ -133,15 +137,18 @@ impl Producer {
         if is_time_to_yield() {
             Yield::default().await;
         }
-        match self.try_append(&record, &mut 0, true) {
+        let partition = match self.locate(&record) {
+            Ok(partition) => partition,
+            Err(missing) => return Box::pin(self.enqueue_slowly(&record, None, missing)).await,
+        };
+        match self.append(&partition, &record, &mut 0, true) {
             Ok(delivery) => return Ok(delivery),
             Err(Missing::Turn) => Yield::default().await,
-            Err(Missing::Refused(error)) => return Err(error),
-            Err(missing) => return Box::pin(self.enqueue_slowly(&record, missing)).await,
+            Err(missing) => return Box::pin(self.enqueue_slowly(&record, Some(partition), missing)).await,
         }
-        match self.try_append(&record, &mut 0, false) {
+        match self.append(&partition, &record, &mut 0, false) {
             Ok(delivery) => Ok(delivery),
-            Err(missing) => Box::pin(self.enqueue_slowly(&record, missing)).await,
+            Err(missing) => Box::pin(self.enqueue_slowly(&record, Some(partition), missing)).await,
         }
     }
 
@@ -152,7 +159,8 @@ impl Producer {
     /// while the buffer is full, [`Error::is_retriable`] is true.
     #[expect(clippy::result_large_err, reason = "the record comes back by value, without an allocation")]
     pub fn try_enqueue<'a>(&self, record: Record<'a>) -> Result<Delivery, TryEnqueueError<'a>> {
-        let error = match self.try_append(&record, &mut 0, false) {
+        let appended = self.locate(&record).and_then(|partition| self.append(&partition, &record, &mut 0, false));
+        let error = match appended {
             Ok(delivery) => return Ok(delivery),
             Err(Missing::Refused(error)) => error,
             Err(Missing::Memory(_) | Missing::Turn) => {
@@ -163,9 +171,8 @@ impl Producer {
                 let name: Arc<str> = record.topic.as_str().into();
                 self.inner.core.metadata.look_for(&name, self.inner.auto_create, None);
                 let cluster = self.inner.core.metadata.cluster();
-                let is_known = cluster.topics.get(&name).is_some_and(|topic| !topic.partitions.is_empty());
-                if is_known {
-                    self.register(&name, cluster.topics[&name].partitions.len());
+                if let Some(topic) = cluster.topics.get(&name).filter(|topic| !topic.partitions.is_empty()) {
+                    self.register(topic);
                     return self.try_enqueue(record);
                 }
                 Error::new(
@@ -222,15 +229,32 @@ impl Producer {
         }
     }
 
-    fn try_append(&self, record: &Record<'_>, permit: &mut usize, may_yield: bool) -> Result<Delivery, Missing> {
+    /// The partition that a record goes to. Asked once for each record, since some partitioners count.
+    fn locate(&self, record: &Record<'_>) -> Result<Arc<Partition>, Missing> {
         let inner = &*self.inner;
         if inner.is_closed.load(Ordering::Relaxed) {
             return Err(Missing::Refused(Error::closed("producer")));
         }
         let topics = inner.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.get(record.topic.as_str()).ok_or(Missing::Topic)?;
-        let partition = topic.partition_of(record, &inner.core.network.runtime).map_err(Missing::Partition)?;
+        let topic = Arc::clone(topics.get(record.topic.as_str()).ok_or(Missing::Topic)?);
         drop(topics);
+        match topic.partition_of(&inner.limits, record) {
+            Ok(partition) => partition.ok_or(Missing::Topic),
+            Err(error) => Err(Missing::Partition(error)),
+        }
+    }
+
+    fn append(
+        &self,
+        partition: &Partition,
+        record: &Record<'_>,
+        permit: &mut usize,
+        may_yield: bool,
+    ) -> Result<Delivery, Missing> {
+        let inner = &*self.inner;
+        if inner.is_closed.load(Ordering::Relaxed) {
+            return Err(Missing::Refused(Error::closed("producer")));
+        }
         let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
         match partition.append(&inner.limits, record, timestamp, permit, may_yield) {
             Append::Done(delivery) => Ok(delivery),
@@ -240,7 +264,13 @@ impl Producer {
         }
     }
 
-    async fn enqueue_slowly(&self, record: &Record<'_>, first: Missing) -> Result<Delivery, Error> {
+    /// Waits for what is missing, and again. `chosen` is the partition, once one was chosen.
+    async fn enqueue_slowly(
+        &self,
+        record: &Record<'_>,
+        mut chosen: Option<Arc<Partition>>,
+        first: Missing,
+    ) -> Result<Delivery, Error> {
         let inner = &*self.inner;
         let runtime = &inner.core.network.runtime;
         let deadline = runtime.now() + inner.max_block;
@@ -256,8 +286,7 @@ impl Producer {
                     let limit = format!("max_block ({:?})", inner.max_block);
                     let topic =
                         inner.core.metadata.topic(&inner.core.network, &name, inner.auto_create, deadline, &limit);
-                    let partitions = topic.await?.partitions.len();
-                    self.register(&name, partitions);
+                    self.register(&*topic.await?);
                 }
                 // Partitions may have been added since: a fresh answer decides. The first may have been under way before.
                 Missing::Partition(error) if asked == 2 => return Err(error),
@@ -268,7 +297,7 @@ impl Producer {
                     };
                     let name = Arc::from(record.topic.as_str());
                     if let Some(topic) = cluster?.topics.get(&name) {
-                        self.register(&name, topic.partitions.len());
+                        self.register(topic);
                     }
                 }
                 Missing::Memory(bytes) => {
@@ -295,7 +324,10 @@ impl Producer {
                     }
                 }
             }
-            let attempt = self.try_append(record, &mut permit, false);
+            let attempt = match chosen.take().map_or_else(|| self.locate(record), Ok) {
+                Ok(partition) => self.append(chosen.insert(partition), record, &mut permit, false),
+                Err(missing) => Err(missing),
+            };
             inner.limits.budget.release(permit);
             match attempt {
                 Ok(done) => return Ok(done),
@@ -304,17 +336,16 @@ impl Producer {
         }
     }
 
-    /// Makes a topic of `partitions` known to this producer.
-    fn register(&self, name: &Arc<str>, partitions: usize) {
+    /// Makes a topic known to this producer, as a broker told of it.
+    fn register(&self, told: &metadata::Topic) {
         let inner = &*self.inner;
         let mut topics = inner.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.entry(Arc::clone(name)).or_insert_with(|| {
-            let sticky = Sticky::new(inner.limits.batch_size, inner.core.network.runtime.random());
-            Arc::new(Topic::new(Arc::clone(name), sticky))
+        let topic = topics.entry(Arc::clone(&told.name)).or_insert_with(|| {
+            Arc::new(Topic::new(Arc::clone(&told.name), inner.choice.clone(), inner.limits.batch_size))
         });
-        let partitions = topic.grow(&inner.table, partitions);
+        let partitions = topic.update(&inner.table, told);
         if !partitions.is_empty() {
-            inner.core.metadata.want(name, inner.auto_create);
+            inner.core.metadata.want(&told.name, inner.auto_create);
             let _ = inner.router.send(Request::Register { topic: Arc::clone(topic), partitions });
         }
     }

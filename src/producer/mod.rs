@@ -11,10 +11,12 @@ mod builder;
 mod delivery;
 mod handle;
 mod leader;
+mod load;
 mod open_batch;
-mod partitioner;
+pub mod partitioner;
 mod record;
 mod router;
+mod sticky;
 mod topic;
 
 pub use builder::{Acks, ProducerBuilder};

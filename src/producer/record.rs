@@ -71,6 +71,27 @@ impl<'a> Record<'a> {
         self.headers.push((key.into(), None));
         self
     }
+
+    /// About the bytes that it takes in a batch: a few too many rather than one too few, unless the timestamps of a
+    /// batch are more than eight seconds apart.
+    pub(super) fn size_estimate(&self) -> usize {
+        /// Attributes, timestamp, index and the count of headers.
+        const REST: usize = 6;
+        let field = |bytes: usize| bytes + length_size(bytes);
+        let data = |data: &Option<Data<'_>>| data.as_ref().map_or(1, |data| field(data.as_slice().len()));
+        let headers: usize = self.headers.iter().map(|(name, value)| field(name.as_str().len()) + data(value)).sum();
+        field(REST + data(&self.key) + data(&self.value) + headers)
+    }
+}
+
+/// Bytes of a length, as records have it: six bits of the first, seven of each other.
+fn length_size(length: usize) -> usize {
+    match length {
+        0..0x40 => 1,
+        0x40..0x2000 => 2,
+        0x2000..0x10_0000 => 3,
+        _ => 5,
+    }
 }
 
 impl fmt::Debug for Record<'_> {
@@ -214,5 +235,39 @@ impl From<Vec<u8>> for Data<'_> {
 impl From<String> for Data<'_> {
     fn from(text: String) -> Self {
         Self(Payload::Owned(text.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::BatchWriter;
+
+    /// What a sticky run counts is what a batch gets, so that one run fills one batch.
+    #[test]
+    fn the_estimate_is_close_and_not_too_small() {
+        for size in [0, 1, 30, 63, 64, 100, 1_000, 8_191, 8_192, 100_000] {
+            let value = vec![0; size];
+            for record in [
+                Record::to("t").value(&value),
+                Record::to("t").key("key").value(&value),
+                Record::to("t").key("key").value(&value).header("name", "value").null_header("null"),
+            ] {
+                let headers = || {
+                    record
+                        .headers
+                        .iter()
+                        .map(|(name, value)| (name.as_str(), value.as_ref().map(|value| value.as_slice())))
+                };
+                let mut writer = BatchWriter::new(0);
+                let empty = writer.size();
+                for n in 0..100 {
+                    let key = record.key.as_ref().map(|key| key.as_slice());
+                    writer.append(n * 10, key, record.value.as_ref().map(|value| value.as_slice()), headers()).unwrap();
+                }
+                let (real, estimate) = (writer.size() - empty, record.size_estimate() * 100);
+                assert!((real..=real + 300).contains(&estimate), "{size}: {estimate} for {real}");
+            }
+        }
     }
 }

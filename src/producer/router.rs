@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::delivery::Settle;
 use super::leader::{self, IdentityState, Leader, Message, Names};
+use super::load::Load;
 use super::open_batch::{Limits, Partition};
 use super::topic::Topic;
 use crate::error::Error;
@@ -20,7 +21,7 @@ use crate::machine::accumulator::{self, Accumulator, Moving, PartitionId, Partit
 use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata::Cluster;
 use crate::machine::sequence::{Failure, Identity, PartitionQueue, Reason};
-use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Timer};
+use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Runtime, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::init_producer_id::InitProducerIdRequest;
 use crate::wire::error_code::Action;
@@ -45,25 +46,36 @@ pub(super) enum Request {
 }
 
 /// All partitions of a producer, by id.
-#[derive(Default)]
-pub(super) struct Table(RwLock<Vec<Arc<Partition>>>);
+pub(super) struct Table {
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    runtime: Runtime,
+}
 
 impl Table {
+    pub(super) fn new(runtime: &Runtime) -> Self {
+        Self { partitions: RwLock::default(), runtime: runtime.clone() }
+    }
+
     pub(super) fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
-        let partitions = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions.get(id as usize).map(Arc::clone)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Partition>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Partitions of `topic` from index `from` up to `to`, each with a fresh id.
     pub(super) fn add(&self, topic: &Arc<str>, from: usize, to: usize) -> Vec<Arc<Partition>> {
-        let mut partitions = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         let added = (from..to).map(|index| {
             // Neither a topic nor a producer has 2³¹ partitions.
-            let partition = Partition::new(partitions.len() as PartitionId, Arc::clone(topic), index as i32);
+            let partition = Partition::new(
+                partitions.len() as PartitionId,
+                Arc::clone(topic),
+                index as i32,
+                Load::new(&self.runtime),
+            );
             let partition = Arc::new(partition);
             partitions.push(Arc::clone(&partition));
             partition
@@ -251,9 +263,10 @@ impl Router {
 
     fn handle_picture(&mut self, cluster: &Cluster) {
         for topic in self.topics.clone() {
-            let count = cluster.topics.get(&topic.name).map_or(0, |topic| topic.partitions.len());
-            let added = topic.grow(&self.table, count);
-            self.register(added);
+            if let Some(told) = cluster.topics.get(&topic.name) {
+                let added = topic.update(&self.table, told);
+                self.register(added);
+            }
         }
         for (node, leader) in &mut self.leaders {
             let address = cluster.brokers.get(node).map(crate::net::address_of);

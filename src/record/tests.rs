@@ -368,7 +368,7 @@ fn a_cut_set_gives_its_whole_batches() {
 
 #[test]
 fn formats_and_codecs_that_cannot_be_read_are_named() {
-    for magic in [0, 1, 3, -1i8] {
+    for magic in [3, 4, -1i8] {
         let mut set = GOLDEN.to_vec();
         set[16] = magic as u8;
         let mut batches = Batches::new(Bytes::from(set.clone()), true);
@@ -544,7 +544,9 @@ fn every_flipped_bit_is_noticed_or_harmless() {
                 Ok(seen) => assert_eq!(seen, 0),
                 Err(error) => assert!(matches!(error, RecordError::BadLength(_) | RecordError::CorruptCrc { .. })),
             },
-            16 => assert!(matches!(result, Err(RecordError::UnsupportedMagic(_)))),
+            // Another format: none that there is, or one that has its checksum elsewhere.
+            16 if set[16] > 1 => assert!(matches!(result, Err(RecordError::UnsupportedMagic(_)))),
+            16 => assert!(matches!(result, Err(RecordError::CorruptCrc { .. }))),
             _ => {
                 let refused = RecordError::CorruptCrc { expected: 0, found: 0 };
                 let error = result.unwrap_err();

@@ -2,12 +2,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have clocks and tasks")]
 
+mod bombs;
 mod faults;
 #[path = "../mock_cluster/harness.rs"]
 #[allow(dead_code, reason = "shared with the mock's own tests, which use all of it")]
 mod harness;
 mod memory;
 mod offsets;
+mod polling;
 mod reading;
 mod rig;
 mod sessions;
+mod steering;
+mod truncation;

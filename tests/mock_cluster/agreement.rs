@@ -12,6 +12,7 @@ mod groups;
 mod reading;
 mod records;
 mod topics;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -21,9 +22,10 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use milena::mock::{KafkaRelease, MockCluster};
@@ -85,6 +87,7 @@ async fn interview(address: &str) -> Vec<String> {
     interview.sessions().await;
     interview.offsets_and_epochs().await;
     interview.groups().await;
+    interview.transactions().await;
     interview.metadata().await;
     interview.closed_connections().await;
     interview.lines
@@ -134,6 +137,10 @@ impl Interview {
             self.newest::<OffsetForLeaderEpochRequest>(),
             self.newest::<CreatePartitionsRequest>(),
             self.newest::<DescribeClusterRequest>(),
+            self.newest::<AddPartitionsToTxnRequest>(),
+            self.newest::<AddOffsetsToTxnRequest>(),
+            self.newest::<EndTxnRequest>(),
+            self.newest::<TxnOffsetCommitRequest>(),
         ];
         self.say("newest versions", served);
         for version in self.versions::<ApiVersionsRequest>() {

@@ -11,4 +11,6 @@ mod harness;
 mod offsets;
 mod produce;
 mod protocol;
+mod replicas;
 mod topics;
+mod transactions;

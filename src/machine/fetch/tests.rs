@@ -327,12 +327,28 @@ fn a_batch_that_was_damaged_on_its_way_is_nobodys_business() {
 }
 
 #[test]
-fn an_old_format_is_reported_at_once_and_any_length_is_survived() {
+fn a_damaged_message_of_an_old_format_is_reported_likewise() {
     let mut rig = Rig::new(1);
-    let mut old = batch(0, 5);
-    old[16] = 1;
+    let sets = include_bytes!("../../../tests/golden/set-v1-gzip");
+    // Two wrappers, with offsets 100 to 109 and 1115 to 1136; the value of the second is damaged.
+    let second = 12 + usize::from(sets[11]) + 256 * usize::from(sets[10]);
+    let mut damaged = sets.to_vec();
+    damaged[second + 60] ^= 1;
     let plan = rig.ask(LaneKind::Waiting, &[0]);
-    rig.answer(&plan, [data(0, old)]);
+    rig.answer(&plan, [data(0, damaged.clone())]);
+    assert_eq!(rig.events(), ["0: 0..110"]);
+    let plan = rig.ask(LaneKind::Waiting, &[0]);
+    rig.answer(&plan, [data(0, damaged.split_off(second))]);
+    assert_eq!(rig.events(), ["0 unreadable at 110, end Some(1137)"]);
+}
+
+#[test]
+fn a_new_format_is_reported_at_once_and_any_length_is_survived() {
+    let mut rig = Rig::new(1);
+    let mut new = batch(0, 5);
+    new[16] = 3;
+    let plan = rig.ask(LaneKind::Waiting, &[0]);
+    rig.answer(&plan, [data(0, new)]);
     assert_eq!(rig.events(), ["0 unreadable at 0, end None"]);
     for length in [i32::MIN, -1, 0, 1, 48, i32::MAX] {
         let mut rig = Rig::new(1);
