@@ -26,22 +26,23 @@ pub mod admin;
 mod client;
 mod consumer;
 mod error;
+pub mod guide;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod net;
 mod producer;
 
-pub use admin::{Admin, NewTopic};
+pub use admin::{Admin, NewTopic, PartitionDescription};
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
-    Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, IsolationLevel, OffsetAndMetadata,
-    OffsetAndTimestamp, OffsetReset, Position, Watermarks,
+    Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, IsolationLevel,
+    OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, Position, Watermarks,
 };
 pub use error::{DataLoss, Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
 pub use producer::{
-    Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata,
-    TryEnqueueError, partitioner,
+    Acks, Data, Delivery, DeliveryError, EnqueueAllError, Fate, Interceptor, Name, Producer, ProducerBuilder,
+    ProducerTopic, Record, RecordMetadata, TryEnqueueError, partitioner,
 };
 pub use record::{Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

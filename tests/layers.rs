@@ -25,6 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["record", "net", "error", "client", "producer", "consumer", "admin", PUBLIC]),
     // An oracle shares no code with what it judges.
     ("mock", &[PUBLIC]),
+    // Text.
+    ("guide", &[]),
     // Whatever any user could have written.
     ("chat", &[PUBLIC]),
     ("scheduler", &[PUBLIC]),

@@ -2,12 +2,16 @@
 //! is told. On the mock cluster in memory, on paused time.
 #![allow(clippy::disallowed_methods, reason = "tests read tokio's paused clock and spawn")]
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use milena::mock::{Api, Fault, MockCluster, When};
 use milena::partitioner::{Candidate, Consistent, ConsistentRandom, Partitioner, RoundRobin};
-use milena::{Acks, Client, ErrorKind, NewTopic, Producer, ProducerBuilder, Record};
+use milena::{
+    Acks, Client, DeliveryError, ErrorKind, Fate, Interceptor, NewTopic, Producer, ProducerBuilder, Record,
+    RecordMetadata,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -116,10 +120,9 @@ async fn keyless_records_avoid_what_has_no_leader_and_keyed_ones_wait_for_it() {
         };
         producer.send(Record::to("t").value("known")).await.unwrap();
         cluster.stop_broker(2).await;
-        // The first records may find that out.
-        for _ in 0..20 {
-            let _ = tokio::time::timeout(SECOND, producer.send(Record::to("t").value("v"))).await;
-        }
+        // A record finds that out.
+        let sent = producer.send(Record::to("t").partition(1).value("v"));
+        tokio::time::timeout(2 * SECOND, sent).await.unwrap_err();
         let before = counts(&cluster, 3);
         let mut receipts = Vec::new();
         for _ in 0..600 {
@@ -312,4 +315,222 @@ async fn acks_and_idempotence_combine_as_in_java() {
             (built, _) => panic!("{acks:?} {idempotence:?}: {built:?}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_handle_leads_where_its_name_does() {
+    let (cluster, producer) = producer(4, |builder| builder.partitioner(RoundRobin)).await;
+    let handle = producer.topic("t");
+    assert_eq!((handle.name(), format!("{handle:?}")), ("t", "ProducerTopic(\"t\")".into()));
+    for n in 0..4 {
+        let record = if n % 2 == 0 { Record::to(&handle) } else { Record::to("t") };
+        assert_eq!(producer.send(record.value("v")).await.unwrap().partition, n);
+    }
+    // Another producer's: it works, and that one's turns are not touched.
+    let other = client(&cluster).await.producer().partitioner(RoundRobin).build().unwrap();
+    assert_eq!(other.send(Record::to(&handle).value("v")).await.unwrap().partition, 0);
+    assert_eq!(producer.send(Record::to(&handle).value("v")).await.unwrap().partition, 0);
+    let missing = producer.topic("no such topic!");
+    let error = producer.try_enqueue(Record::to(&missing).value("v")).unwrap_err();
+    assert!(error.error.is_retriable(), "{error}");
+    let error = producer.send(Record::to(&missing).value("v")).await.unwrap_err();
+    assert_eq!(error.fate, Fate::NotWritten);
+    assert!(error.to_string().contains("no such topic!"), "{error}");
+    producer.close(SECOND).await.unwrap();
+    let error = producer.send(Record::to(&handle).value("v")).await.unwrap_err();
+    assert_eq!(error.error.kind(), ErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_records_by_one_call() {
+    let (cluster, producer) = producer(1, |builder| builder.buffer_memory(40_000)).await;
+    cluster.create_topic("u", 1);
+    let values: Vec<_> = (0..2_000).map(|n| n.to_string()).collect();
+    // Of two topics in turn, and more than there is memory for at once.
+    let record = |(n, value): (usize, &'_ String)| Record::to(if n % 3 == 0 { "u" } else { "t" }).value(value.clone());
+    let receipts = producer.enqueue_all(values.iter().enumerate().map(record)).await.unwrap();
+    assert_eq!(receipts.len(), 2_000);
+    for (n, receipt) in receipts.into_iter().enumerate() {
+        let sent = receipt.await.unwrap();
+        let offset = if n % 3 == 0 { n / 3 } else { n - n / 3 - 1 };
+        assert_eq!((&*sent.topic, sent.offset), (if n % 3 == 0 { "u" } else { "t" }, Some(offset as i64)));
+    }
+    // A slice, sent and waited for; it is still there.
+    let slice = [Record::to("t").value("a"), Record::to("t").value("b")];
+    let results = producer.send_all(&slice).await;
+    let offsets: Vec<_> = results.into_iter().map(|result| result.unwrap().offset.unwrap()).collect();
+    assert_eq!(offsets, [1_333, 1_334]);
+    assert!(producer.send_all(Vec::<Record<'_>>::new()).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_refused_ends_the_call_in_order() {
+    let (cluster, producer) = producer(1, |builder| builder.max_request_size(10_000)).await;
+    let sizes = [10, 20, 20_000, 30];
+    let records = || sizes.map(|size| Record::to("t").value(vec![0; size]));
+    let results = producer.send_all(records()).await;
+    let kinds: Vec<_> =
+        results.iter().map(|result| result.as_ref().map_err(|e| (e.fate, e.error.kind())).err()).collect();
+    let refused = Some((Fate::NotWritten, ErrorKind::RecordTooLarge));
+    assert_eq!(kinds, [None, None, refused, refused]);
+    let error = producer.enqueue_all(records()).await.unwrap_err();
+    assert_eq!((error.receipts.len(), error.error.kind()), (2, ErrorKind::RecordTooLarge));
+    assert!(error.to_string().starts_with("record 2 of the call was not enqueued"), "{error}");
+    for receipt in error.receipts {
+        receipt.await.unwrap();
+    }
+    assert_eq!(counts(&cluster, 1), [4]);
+}
+
+/// On a current-thread runtime others get their turn, however long the slice.
+#[tokio::test(start_paused = true)]
+async fn a_long_slice_starves_nobody() {
+    let (_cluster, producer) = producer(1, |builder| builder).await;
+    producer.send(Record::to("t").value("known")).await.unwrap();
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&turns);
+    let other = tokio::spawn(async move {
+        loop {
+            counting.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    producer.enqueue_all((0..10_000).map(|_| Record::to("t").value("v"))).await.unwrap();
+    assert!(turns.load(Ordering::Relaxed) >= 78, "{turns:?}");
+    other.abort();
+}
+
+/// Rule 24: callbacks run once, in order, outside every lock: they may send, to the same partition too.
+#[tokio::test(start_paused = true)]
+async fn callbacks_tell_each_record_once_and_may_send() {
+    let (cluster, producer) = producer(1, |builder| builder).await;
+    producer.send(Record::to("t").value("known")).await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    for n in 0..100 {
+        let (told, again) = (Arc::clone(&told), producer.clone());
+        producer.enqueue(Record::to("t").value("v")).await.unwrap().on_delivery(move |result| {
+            told.lock().unwrap().push((n, result.unwrap().offset.unwrap()));
+            again.try_enqueue(Record::to("t").value("again")).unwrap();
+        });
+    }
+    producer.flush().await;
+    assert_eq!(*told.lock().unwrap(), (0..100).map(|n| (n, n + 1)).collect::<Vec<_>>());
+    producer.flush().await;
+    assert_eq!(counts(&cluster, 1), [201]);
+
+    // One that panics harms nobody: not those of its batch, not the partition.
+    let told = Arc::new(AtomicUsize::new(0));
+    for n in 0..10 {
+        let told = Arc::clone(&told);
+        producer.enqueue(Record::to("t").value("v")).await.unwrap().on_delivery(move |result| {
+            assert!(n != 5, "a user's mistake");
+            result.unwrap();
+            told.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    assert_eq!(producer.send(Record::to("t").value("v")).await.unwrap().offset, Some(211));
+    assert_eq!(told.load(Ordering::Relaxed), 9);
+
+    // What is known already is told at once, and failures are told too.
+    let late = producer.enqueue(Record::to("t").value("v")).await.unwrap();
+    producer.flush().await;
+    let (done, result) = std::sync::mpsc::channel();
+    let other = done.clone();
+    late.on_delivery(move |result| done.send(result).unwrap());
+    assert_eq!(result.try_recv().unwrap().unwrap().offset, Some(212));
+    cluster.inject(When::api(Api::Produce), Fault::stall());
+    let receipt = producer.enqueue(Record::to("t").value("v")).await.unwrap();
+    receipt.on_delivery(move |result| other.send(result).unwrap());
+    tokio::time::sleep(SECOND).await;
+    producer.close(SECOND).await.unwrap_err();
+    let error = result.try_recv().unwrap().unwrap_err();
+    assert_eq!((error.fate, error.error.kind()), (Fate::Unknown, ErrorKind::Closed));
+}
+
+#[derive(Clone, Default)]
+struct Recorder {
+    sent: Arc<AtomicUsize>,
+    told: Arc<Mutex<Vec<Result<i64, ErrorKind>>>>,
+    producer: Arc<OnceLock<Producer>>,
+}
+
+impl Interceptor for Recorder {
+    fn on_send<'a>(&self, record: Record<'a>) -> Record<'a> {
+        let n = self.sent.fetch_add(1, Ordering::Relaxed);
+        record.header("n", n.to_string())
+    }
+
+    fn on_acknowledgement(&self, result: Result<&RecordMetadata, &DeliveryError>) {
+        let told = result.map(|sent| sent.offset.unwrap()).map_err(|error| error.error.kind());
+        self.told.lock().unwrap().push(told);
+        // Under no lock either: one more record for the first.
+        if told == Ok(0) {
+            let producer = self.producer.get().unwrap();
+            producer.try_enqueue(Record::to("t").value("from the interceptor")).unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn interceptors_see_every_record_and_every_outcome() {
+    let recorder = Recorder::default();
+    let (cluster, producer) = producer(1, |builder| builder.interceptor(recorder.clone()).interceptor(Second)).await;
+    recorder.producer.set(producer.clone()).unwrap();
+    producer.send(Record::to("t").value("v")).await.unwrap();
+    let slice = [Record::to("t").value("a"), Record::to("t").value("b")];
+    for result in producer.send_all(&slice).await {
+        result.unwrap();
+    }
+    producer.try_enqueue(Record::to("t").value("c")).unwrap().await.unwrap();
+    producer.send(Record::to("t").partition(7).value("v")).await.unwrap_err();
+    let refused = producer.try_enqueue(Record::to("t").value(vec![0; 2 << 20]).header("own", "h")).unwrap_err();
+    assert_eq!(refused.record, Record::to("t").value(vec![0; 2 << 20]).header("own", "h"), "as it was");
+    producer.flush().await;
+    let told = recorder.told.lock().unwrap().clone();
+    let expected =
+        [Ok(0), Ok(1), Ok(2), Ok(3), Ok(4), Err(ErrorKind::UnknownPartition), Err(ErrorKind::RecordTooLarge)];
+    assert_eq!(told, expected);
+    assert_eq!(recorder.sent.load(Ordering::Relaxed), 7);
+    for record in cluster.log("t", 0) {
+        let names: Vec<_> = record.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["n", "second"]);
+    }
+}
+
+/// Behind the first one, and with nothing to say about outcomes.
+struct Second;
+
+impl Interceptor for Second {
+    fn on_send<'a>(&self, record: Record<'a>) -> Record<'a> {
+        record.null_header("second")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_for_tells_of_a_topic() {
+    let cluster = cluster(3).await;
+    let client = client(&cluster).await;
+    spread(&cluster, &client, 3).await;
+    let producer = client.producer().max_block(SECOND).build().unwrap();
+    let partitions = producer.partitions_for("t").await.unwrap();
+    let seen: Vec<_> = partitions.iter().map(|p| (p.index, p.leader, &p.replicas[..], &p.in_sync[..])).collect();
+    assert_eq!(seen, [(0, Some(1), &[1][..], &[1][..]), (1, Some(2), &[2], &[2]), (2, Some(3), &[3], &[3])]);
+    let error = producer.partitions_for("no such topic!").await.unwrap_err();
+    assert!(error.to_string().contains("no such topic!"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_as_json() {
+    let (cluster, producer) = producer(1, |builder| builder).await;
+    let record = Record::to("t").json_key(&42).unwrap().json(&serde_json::json!({"a": [1, null]})).unwrap();
+    producer.send(record).await.unwrap();
+    let log = cluster.log("t", 0);
+    assert_eq!((log[0].key.as_deref(), log[0].value.as_deref()), (Some(&b"42"[..]), Some(&b"{\"a\":[1,null]}"[..])));
+    let map = std::collections::BTreeMap::from([((1, 2), "a pair is no key")]);
+    let error = Record::to("t").json(&map).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Serialization);
+    assert!(!error.is_retriable());
+    let text = error.to_string();
+    assert!(text.contains("value of a record for topic `t`") && text.contains("key must be a string"), "{text}");
+    assert!(Record::to("t").json_key(&map).unwrap_err().to_string().contains("the key of a record"));
 }

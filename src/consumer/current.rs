@@ -249,7 +249,8 @@ mod tests {
     }
 
     fn current(cursor: &Arc<Cursor>, from: i64, batches: &[Vec<u8>]) -> Current {
-        let batches: VecDeque<RawBatch> = Batches::new(batches.concat().into(), false).collect::<Result<_, _>>().unwrap();
+        let batches: VecDeque<RawBatch> =
+            Batches::new(batches.concat().into(), false).collect::<Result<_, _>>().unwrap();
         let next = batches.iter().map(|batch| batch.header().next_offset()).max().unwrap_or(from);
         Current::new(Arc::clone(cursor), Fetched { batches, from, next, bytes: 0 })
     }

@@ -112,11 +112,11 @@ async fn by_leader(
 ) -> Result<BTreeMap<i32, Asked>, Error> {
     let mut leaders: BTreeMap<i32, Asked> = BTreeMap::new();
     for (tp, &timestamp) in asked {
-        let topic =
-            core.metadata.topic(&core.network, &tp.topic, false, deadline, "default_api_timeout").await?;
+        let topic = core.metadata.topic(&core.network, &tp.topic, false, deadline, "default_api_timeout").await?;
         let Some(partition) = topic.partition(tp.partition) else {
             let count = topic.partitions.len();
-            let message = format!("topic `{}` has {count} partitions, from 0, and no partition {}", tp.topic, tp.partition);
+            let message =
+                format!("topic `{}` has {count} partitions, from 0, and no partition {}", tp.topic, tp.partition);
             return Err(Error::new(ErrorKind::UnknownPartition, message).with_partition(tp.clone()));
         };
         if let Some(leader) = partition.leader {

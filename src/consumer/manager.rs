@@ -47,10 +47,19 @@ struct Leader {
 
 /// What a task that asked on the manager's behalf brings back.
 enum Answer {
-    Committed { asked: Vec<(PartitionId, u64)>, answer: Result<BTreeMap<TopicPartition, (i64, i32)>, Error> },
-    Offsets { asked: Vec<AskedOffset>, answer: Result<ListOffsetsResponse, Option<Error>> },
+    Committed {
+        asked: Vec<(PartitionId, u64)>,
+        answer: Result<BTreeMap<TopicPartition, (i64, i32)>, Error>,
+    },
+    Offsets {
+        asked: Vec<AskedOffset>,
+        answer: Result<ListOffsetsResponse, Option<Error>>,
+    },
     /// `None`: the broker does not know the request.
-    Epochs { asked: Vec<AskedEpoch>, answer: Result<Option<OffsetForLeaderEpochResponse>, Option<Error>> },
+    Epochs {
+        asked: Vec<AskedEpoch>,
+        answer: Result<Option<OffsetForLeaderEpochResponse>, Option<Error>>,
+    },
 }
 
 pub struct Manager {

@@ -56,7 +56,10 @@ pub fn describe(problem: Problem, tp: &TopicPartition) -> Error {
 /// `expected` should have come next, and `next` does.
 pub fn data_loss(tp: &TopicPartition, expected: i64, next: i64) -> Error {
     let message = if expected < next {
-        format!("{tp}: offsets {expected} to {} were deleted before they were read; reading goes on at {next}", next - 1)
+        format!(
+            "{tp}: offsets {expected} to {} were deleted before they were read; reading goes on at {next}",
+            next - 1
+        )
     } else {
         format!("{tp}: the log was cut at {next}, and offset {expected} came next; reading goes on at {next}")
     };

@@ -321,7 +321,8 @@ impl Fetch {
         };
         let mut chosen = Vec::new();
         for (&id, partition) in &mut self.partitions {
-            let is_out = partition.in_flight || partition.route.is_paused || partition.not_before.is_some_and(|at| now < at);
+            let is_out =
+                partition.in_flight || partition.route.is_paused || partition.not_before.is_some_and(|at| now < at);
             if is_out || (lane == LaneKind::Immediate && is_late && !partition.fresh) {
                 continue;
             }
@@ -679,7 +680,8 @@ impl Partition {
         let from = self.route.offset;
         // Without the isolation the list means nothing, whatever a broker sends (rule 39).
         let aborted = data.aborted_transactions.filter(|_| config.read_committed).unwrap_or_default();
-        let Walk { fetched, next, fault, needs, largest, seen } = walk(records, from, config.check_crcs, Aborted::new(aborted));
+        let Walk { fetched, next, fault, needs, largest, seen } =
+            walk(records, from, config.check_crcs, Aborted::new(aborted));
         self.route.offset = next;
         if next > from {
             (self.largest, self.seen) = (largest, seen);

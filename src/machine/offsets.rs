@@ -40,12 +40,27 @@ mod output;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Committed { is_asked: bool },
-    Listing { at: At, why: Looking, is_asked: bool },
-    Home { offset: i64 },
+    Committed {
+        is_asked: bool,
+    },
+    Listing {
+        at: At,
+        why: Looking,
+        is_asked: bool,
+    },
+    Home {
+        offset: i64,
+    },
     /// Whether the log still has what was read before `offset`.
-    Validating { offset: i64, is_asked: bool },
-    Out { leader: i32, offset: i64, since: Instant },
+    Validating {
+        offset: i64,
+        is_asked: bool,
+    },
+    Out {
+        leader: i32,
+        offset: i64,
+        since: Instant,
+    },
     Halted,
 }
 
@@ -588,9 +603,10 @@ impl Offsets {
                 }
                 (&mut State::Home { offset }, Some((leader, ..))) => {
                     gone.push(id);
-                    if partition.preferred.is_some_and(|(node, until)| {
-                        until <= now || !self.cluster.brokers.contains_key(&node)
-                    }) {
+                    if partition
+                        .preferred
+                        .is_some_and(|(node, until)| until <= now || !self.cluster.brokers.contains_key(&node))
+                    {
                         partition.preferred = None;
                         self.following.remove(&id);
                     }
@@ -639,7 +655,9 @@ impl Offsets {
             None => Some((Problem::UnknownPartition { count: topic.partitions.len() }, brief)),
             Some(known) if known.leader.is_none() => Some((Problem::NoLeader, patient)),
             // The picture is fine, and its leader says otherwise.
-            Some(_) if matches!(partition.state, State::Listing { .. } | State::Validating { .. }) => Some((Problem::Unresolved(code), patient)),
+            Some(_) if matches!(partition.state, State::Listing { .. } | State::Validating { .. }) => {
+                Some((Problem::Unresolved(code), patient))
+            }
             Some(_) if !code.is_ok() => Some((Problem::Refused { api: ApiKey::FETCH, code }, patient)),
             Some(_) => None,
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
@@ -103,10 +104,20 @@ apis! {
     EndTxn = 26, EndTxnRequest, [1, 3, 4, 5, 5];
     /// Stores a group's offsets when a transaction commits.
     TxnOffsetCommit = 28, TxnOffsetCommitRequest, [2, 3, 4, 5, 5];
+    /// Deletes the records of a partition below an offset.
+    DeleteRecords = 21, DeleteRecordsRequest, [1, 2, 2, 2, 2];
+    /// Describes what is configured on topics and brokers.
+    DescribeConfigs = 32, DescribeConfigsRequest, [2, 4, 4, 4, 4];
+    /// Configures topics and brokers anew.
+    AlterConfigs = 33, AlterConfigsRequest, [1, 2, 2, 2, 2];
     /// Adds partitions to topics.
     CreatePartitions = 37, CreatePartitionsRequest, [1, 3, 3, 3, 3];
+    /// Changes single settings of topics and brokers.
+    IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, [-1, 1, 1, 1, 1];
     /// Describes the cluster, without topics.
     DescribeCluster = 60, DescribeClusterRequest, [-1, 0, 1, 2, 2];
+    /// Describes who writes to a partition, and whose transactions are open.
+    DescribeProducers = 61, DescribeProducersRequest, [-1, 0, 0, 0, 0];
 }
 
 impl fmt::Display for Api {

@@ -32,6 +32,7 @@ pub(super) const NO_TIMESTAMP: i64 = -1;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+const DELETE_HORIZON: i16 = 0x40;
 const CODEC: i16 = 0x07;
 
 /// The fields of a batch's header, but for its length, magic and CRC.
@@ -39,9 +40,9 @@ const CODEC: i16 = 0x07;
 pub(super) struct Header {
     pub(super) base_offset: i64,
     pub(super) leader_epoch: i32,
-    attributes: i16,
+    pub(super) attributes: i16,
     pub(super) last_offset_delta: i32,
-    base_timestamp: i64,
+    pub(super) base_timestamp: i64,
     pub(super) max_timestamp: i64,
     pub(super) producer_id: i64,
     pub(super) producer_epoch: i16,
@@ -138,6 +139,20 @@ impl Header {
         self.base_offset + i64::from(self.last_offset_delta)
     }
 
+    /// The offset of the record with this delta.
+    pub(super) fn offset_of(&self, delta: i32) -> i64 {
+        self.base_offset + i64::from(delta)
+    }
+
+    /// When the tombstones of a compacted batch may go.
+    pub(super) fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    pub(super) fn with_delete_horizon(&self, horizon: i64) -> Self {
+        Self { base_timestamp: horizon, attributes: self.attributes | DELETE_HORIZON, ..self.clone() }
+    }
+
     pub(super) fn has_producer(&self) -> bool {
         self.producer_id > -1
     }
@@ -158,13 +173,14 @@ impl Header {
         }
     }
 
+    /// The timestamp that the producer gave to the record with this delta.
+    pub(super) fn own_timestamp(&self, delta: i64) -> i64 {
+        self.base_timestamp.wrapping_add(delta)
+    }
+
     /// The timestamp of the record with this delta: its own, or when the broker appended the batch.
     pub(super) fn timestamp(&self, delta: i64) -> i64 {
-        if self.attributes & LOG_APPEND_TIME != 0 {
-            self.max_timestamp
-        } else {
-            self.base_timestamp.wrapping_add(delta)
-        }
+        if self.attributes & LOG_APPEND_TIME != 0 { self.max_timestamp } else { self.own_timestamp(delta) }
     }
 }
 

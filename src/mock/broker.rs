@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
@@ -129,7 +130,7 @@ impl Shared {
             brokers: RwLock::new(brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect()),
             faults: Faults::new(seed.wrapping_add(1)),
             history: History::default(),
-            state: Mutex::new(State::new(count, fetch_sessions, seed)),
+            state: Mutex::new(State::new(count, settings.release, fetch_sessions, seed)),
             connections: AtomicU64::new(1),
             panic: Mutex::default(),
         }
@@ -374,6 +375,11 @@ impl Connection {
             Api::AddOffsetsToTxn => Box::pin(self.run_one::<AddOffsetsToTxnRequest>(received, stream)),
             Api::EndTxn => Box::pin(self.run_one::<EndTxnRequest>(received, stream)),
             Api::TxnOffsetCommit => Box::pin(self.run_one::<TxnOffsetCommitRequest>(received, stream)),
+            Api::AlterConfigs => Box::pin(self.run_one::<AlterConfigsRequest>(received, stream)),
+            Api::DeleteRecords => Box::pin(self.run_one::<DeleteRecordsRequest>(received, stream)),
+            Api::DescribeConfigs => Box::pin(self.run_one::<DescribeConfigsRequest>(received, stream)),
+            Api::DescribeProducers => Box::pin(self.run_one::<DescribeProducersRequest>(received, stream)),
+            Api::IncrementalAlterConfigs => Box::pin(self.run_one::<IncrementalAlterConfigsRequest>(received, stream)),
             Api::CreatePartitions => Box::pin(self.run_one::<CreatePartitionsRequest>(received, stream)),
             Api::DescribeCluster => Box::pin(self.run_one::<DescribeClusterRequest>(received, stream)),
         };

@@ -14,7 +14,6 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::broker::{Call, Handle, Handled};
-use super::configs::TopicConfig;
 use super::fault::Target;
 use super::partition::Partition;
 use super::state::State;
@@ -95,7 +94,8 @@ fn one(call: &Call<'_>, state: &mut State, asked: &MetadataRequestTopic, may_cre
         ResponseError::InvalidTopicException
     } else if may_create && state.check_new(&name).is_ok() {
         let replicas = state.spread_new(call.shared.default_partitions, state.replication_default());
-        state.create(&name, replicas, TopicConfig::new(call.shared.release));
+        let config = state.new_config();
+        state.create(&name, replicas, config);
         // As a real broker: the topic is there the next time one asks.
         if call.shared.release.forwards_to_controller() {
             ResponseError::UnknownTopicOrPartition

@@ -77,6 +77,7 @@
 //!   records loses them. A broker that hangs still copies as a follower. Records survive when their brokers stop.
 //! - Groups have offsets, but no members yet: clients commit for partitions that they have assigned to themselves.
 
+mod alter_configs;
 mod api;
 mod assembly;
 mod batch;
@@ -86,6 +87,7 @@ mod codec;
 mod configs;
 mod connector;
 mod coordinator;
+mod delete_records;
 mod fault;
 mod fetch;
 mod frame;
@@ -100,6 +102,7 @@ mod produce;
 mod producers;
 mod records;
 mod replication;
+mod retention;
 mod runtime;
 mod session;
 mod state;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::MockCluster;
 use super::broker::Broker;
-use super::configs::TopicConfig;
 use super::fault::{Fault, FaultHandle, When};
 use super::partition::Partition;
 use super::state::State;
@@ -25,7 +24,8 @@ impl MockCluster {
             panic!("the topic {name} cannot be created: {}", refusal.message);
         }
         let replicas = state.spread_new(partitions, state.replication_default());
-        state.create(name, replicas, TopicConfig::new(self.shared.release));
+        let config = state.new_config();
+        state.create(name, replicas, config);
     }
 
     /// Deletes a topic with its records and the offsets committed for it. A topic that is created again has another id.
@@ -47,9 +47,17 @@ impl MockCluster {
         topic_mut(&mut state, name).grow(replicas);
     }
 
-    /// Sets a topic's configuration, by Kafka's names. The mock acts on `max.message.bytes`, `message.timestamp.type`,
-    /// `message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`, `min.insync.replicas`, `retention.bytes`
-    /// (at once, in whole batches) and `cleanup.policy` (a compacted topic takes no record without a key).
+    /// Sets a topic's configuration, by Kafka's names. The mock acts on
+    ///
+    /// - `max.message.bytes`, `segment.bytes` (a batch must fit into a segment), `compression.type`;
+    /// - `message.timestamp.type`, `message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`, and
+    ///   `message.timestamp.difference.max.ms` of older releases;
+    /// - `min.insync.replicas`, `unclean.leader.election.enable`;
+    /// - `cleanup.policy` (a compacted topic takes no record without a key), `retention.bytes` (at each produce),
+    ///   `retention.ms` (with [`apply_retention`](Self::apply_retention)), `min.compaction.lag.ms` and
+    ///   `delete.retention.ms` (with [`compact`](Self::compact)).
+    ///
+    /// The others are known, checked and described, and that is all.
     ///
     /// # Panics
     /// If Kafka has no such setting, or not with such a value.
@@ -227,6 +235,13 @@ impl MockCluster {
 }
 
 impl MockCluster {
+    pub(super) fn with_topic<T>(&self, name: &str, act: impl FnOnce(&mut Topic) -> T) -> T {
+        let mut state = self.shared.state();
+        let acted = state.topic_mut(name).map(act);
+        drop(state);
+        acted.unwrap_or_else(|| panic!("there is no topic {name}"))
+    }
+
     pub(super) fn with_partition<T>(&self, topic: &str, index: i32, act: impl FnOnce(&mut Partition) -> T) -> T {
         let mut state = self.shared.state();
         let acted = state.partition_mut(topic, index).map(act);

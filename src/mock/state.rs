@@ -1,10 +1,12 @@
 //! What the cluster knows, behind one lock: which brokers live, topics, group offsets, fetch sessions, producer ids.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
 
-use super::configs::TopicConfig;
+use super::api::KafkaRelease;
+use super::configs::{BrokerDefaults, TopicConfig};
 use super::coordinator::Transactions;
 use super::offsets::Group;
 use super::partition::Partition;
@@ -26,6 +28,9 @@ pub(super) struct State {
     pub(super) sessions: BTreeMap<i32, Sessions>,
     /// By transactional id.
     pub(super) transactions: Transactions,
+    release: KafkaRelease,
+    /// What was set on all brokers, for topics that do not say otherwise.
+    pub(super) broker_defaults: BrokerDefaults,
     next_producer_id: i64,
     topics_created: usize,
     fetch_sessions: usize,
@@ -46,7 +51,7 @@ impl Refusal {
 }
 
 impl State {
-    pub(super) fn new(brokers: i32, fetch_sessions: usize, seed: u64) -> Self {
+    pub(super) fn new(brokers: i32, release: KafkaRelease, fetch_sessions: usize, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             brokers: (1..=brokers).map(|broker| (broker, true)).collect(),
@@ -57,6 +62,8 @@ impl State {
             coordinators: BTreeMap::new(),
             sessions: (1..=brokers).map(|broker| (broker, Sessions::new(fetch_sessions, rng.fork()))).collect(),
             transactions: Transactions::new(),
+            release,
+            broker_defaults: BrokerDefaults::default(),
             next_producer_id: 0,
             topics_created: 0,
             fetch_sessions,
@@ -196,6 +203,26 @@ impl State {
         topic.grow(replicas);
         self.topics.insert(name.to_owned(), topic);
         id
+    }
+
+    /// The configuration of a topic for which nothing was set yet.
+    pub(super) fn new_config(&self) -> TopicConfig {
+        TopicConfig::new(self.release, self.broker_defaults.clone())
+    }
+
+    /// Sets on all brokers what topics have by default, or takes it back.
+    pub(super) fn set_broker_default(&mut self, name: &'static str, value: Option<&str>) {
+        let defaults = Arc::make_mut(&mut self.broker_defaults);
+        match value {
+            Some(value) => _ = defaults.insert(name, value.trim().to_owned()),
+            None => _ = defaults.remove(name),
+        }
+        for topic in self.topics.values_mut() {
+            topic.config.inherit(self.broker_defaults.clone());
+        }
+        for name in self.topics.keys().cloned().collect::<Vec<_>>() {
+            self.configured(&name);
+        }
     }
 
     /// The configuration of a topic has changed.

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::account::Watch;
+use super::append::{Inner, Topics};
 use super::budget::{Budget, Pool};
 use super::handle::Producer;
+use super::interceptor::Interceptor;
 use super::leader::Names;
 use super::open_batch::Limits;
 use super::partitioner::Partitioner;
@@ -42,6 +46,7 @@ pub struct ProducerBuilder {
     delivery_timeout: Duration,
     auto_create: bool,
     choice: Choice,
+    interceptors: Vec<Box<dyn Interceptor>>,
 }
 
 impl Client {
@@ -63,6 +68,7 @@ impl Client {
                 ignores_keys: false,
                 preference: Preference { is_adaptive: true, availability_timeout: Duration::ZERO },
             },
+            interceptors: Vec::new(),
         }
     }
 }
@@ -167,6 +173,13 @@ impl ProducerBuilder {
         self
     }
 
+    /// Adds what sees every record, before it is sent and when it is acknowledged: see [`Interceptor`]. May be called
+    /// several times; they are asked in that order. Default none. (Java: `interceptor.classes`.)
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.interceptors.push(Box::new(interceptor));
+        self
+    }
+
     /// Makes the producer. No broker is needed yet.
     ///
     /// # Errors
@@ -243,10 +256,14 @@ impl ProducerBuilder {
             retry_backoff_max: core.retry_backoff_max,
             names: Names { delivery_timeout: self.delivery_timeout },
         };
-        let table = Arc::new(Table::new(&core.network.runtime));
+        let watch = Arc::new(Watch { interceptors: self.interceptors });
+        let table = Arc::new(Table::new(&core.network.runtime, &watch));
         let router = Router::start(&core, settings, &limits, &table);
+        let topics = Topics::new(core.network.runtime.random());
         let Self { choice, max_block, auto_create, .. } = self;
-        Ok(Producer::new(core, limits, table, router, choice, max_block, auto_create))
+        let is_closed = AtomicBool::new(false);
+        let inner = Inner { core, limits, table, watch, topics, router, choice, max_block, auto_create, is_closed };
+        Ok(Producer::new(inner))
     }
 }
 

@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
+use super::account::{Account, shielded};
 use super::budget::Budget;
-use super::load::Load;
 use crate::error::{Error, TopicPartition};
 use crate::machine::sequence::Placed;
 
@@ -105,7 +105,46 @@ pub struct Delivery {
 impl Delivery {
     /// The partition that the record went to.
     pub fn topic_partition(&self) -> TopicPartition {
-        TopicPartition { topic: Arc::clone(&self.receipts.topic), partition: self.receipts.partition }
+        let account = &self.receipts.account;
+        TopicPartition { topic: Arc::clone(&account.topic), partition: account.partition }
+    }
+}
+
+impl Delivery {
+    /// Gives the outcome to `callback` instead: for who has no task to wait in. (Java: `send(record, callback)`;
+    /// librdkafka: the delivery report.)
+    ///
+    /// It is called once: on a task of the client, in the order of the partition's records, or here and now if the outcome is
+    /// known already. It runs under no lock, so it may use the producer; it holds back what that task does next, so it must
+    /// not block. A panic on the client's task is caught there. Costs the box of the closure, if that captures anything.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use milena::Record;
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+    /// # let producer = client.producer().build()?;
+    /// let (done, waiting) = std::sync::mpsc::channel();
+    /// producer.enqueue(Record::to("orders").value("created")).await?.on_delivery(move |result| {
+    ///     let _ = done.send(result);
+    /// });
+    /// producer.flush().await;
+    /// assert_eq!(waiting.recv()??.offset, Some(0));
+    /// # Ok(()) }
+    /// ```
+    pub fn on_delivery(self, callback: impl FnOnce(Result<RecordMetadata, DeliveryError>) + Send + 'static) {
+        {
+            let mut listeners = self.receipts.listeners();
+            // Settling sets the outcome first and then takes this lock, so one of the two sees the other.
+            if self.receipts.outcome.get().is_none() {
+                listeners.callbacks.push((self.index, Box::new(callback)));
+                return;
+            }
+        }
+        if let Some(result) = self.receipts.result(self.index) {
+            callback(result);
+        }
     }
 }
 
@@ -118,7 +157,7 @@ impl Future for Delivery {
             return Poll::Ready(result);
         }
         let Self { receipts, waker, index } = &mut *self;
-        let mut wakers = receipts.wakers();
+        let wakers = &mut receipts.listeners().wakers;
         // Settling sets the outcome first and then takes this lock, so one of the two sees the other.
         if let Some(result) = receipts.result(*index) {
             *waker = None;
@@ -135,7 +174,7 @@ impl Future for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(key) = self.waker {
-            self.receipts.wakers().try_remove(key);
+            self.receipts.listeners().wakers.try_remove(key);
         }
     }
 }
@@ -148,11 +187,21 @@ impl fmt::Debug for Delivery {
 
 /// What all receipts of one batch share.
 pub(super) struct Receipts {
-    topic: Arc<str>,
-    partition: i32,
+    account: Arc<Account>,
+    /// How many records there are, once it is sealed.
+    records: OnceLock<u32>,
     outcome: OnceLock<Outcome>,
-    wakers: Mutex<Slab<Waker>>,
+    listeners: Mutex<Listeners>,
 }
+
+#[derive(Default)]
+struct Listeners {
+    wakers: Slab<Waker>,
+    /// By index, ascending unless several threads registered them.
+    callbacks: Vec<(u32, Callback)>,
+}
+
+type Callback = Box<dyn FnOnce(Result<RecordMetadata, DeliveryError>) + Send>;
 
 /// Results from an index on, ascending: one entry, unless a batch was split.
 type Outcome = Vec<(u32, Result<Placed, DeliveryError>)>;
@@ -163,15 +212,41 @@ impl Receipts {
         let part = outcome.partition_point(|(first, _)| *first <= index).checked_sub(1)?;
         let (first, result) = outcome.get(part)?;
         Some(result.clone().map(|placed| RecordMetadata {
-            topic: Arc::clone(&self.topic),
-            partition: self.partition,
+            topic: Arc::clone(&self.account.topic),
+            partition: self.account.partition,
             offset: placed.base_offset.and_then(|base| base.checked_add(i64::from(index - first))),
             log_append_time: placed.log_append_time,
         }))
     }
 
-    fn wakers(&self) -> std::sync::MutexGuard<'_, Slab<Waker>> {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> std::sync::MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells everybody, once: the interceptors, the callbacks, and the tasks that wait.
+    fn settle(&self, outcome: Outcome) {
+        if self.outcome.set(outcome).is_err() {
+            return;
+        }
+        // Whoever comes from here on finds the outcome. What is told runs outside the lock: it may run anything (rule 24).
+        let Listeners { wakers, mut callbacks } = std::mem::take(&mut *self.listeners());
+        if let Some(records) = self.records.get() {
+            self.account.load.remove();
+            if !self.account.watch.interceptors.is_empty() {
+                (0..*records)
+                    .filter_map(|index| self.result(index))
+                    .for_each(|result| self.account.watch.tell(&result));
+            }
+        }
+        callbacks.sort_by_key(|(index, _)| *index);
+        for (index, callback) in callbacks {
+            if let Some(result) = self.result(index) {
+                shielded(|| callback(result));
+            }
+        }
+        for (_, waker) in wakers {
+            waker.wake();
+        }
     }
 
     /// A receipt, of no record in particular when only the batch's end matters.
@@ -190,16 +265,13 @@ pub(super) struct Settle {
     budget: Arc<Budget>,
     /// Bytes of `buffer_memory` that the batch holds.
     reserved: usize,
-    load: Arc<Load>,
-    is_sealed: bool,
 }
 
 impl Settle {
-    pub(super) fn new(topic: &Arc<str>, partition: i32, budget: &Arc<Budget>, load: &Arc<Load>) -> Self {
-        let receipts =
-            Receipts { topic: Arc::clone(topic), partition, outcome: OnceLock::new(), wakers: Mutex::new(Slab::new()) };
-        let (budget, load) = (Arc::clone(budget), Arc::clone(load));
-        Self { receipts: Arc::new(receipts), budget, reserved: 0, load, is_sealed: false }
+    pub(super) fn new(account: &Arc<Account>, budget: &Arc<Budget>) -> Self {
+        let (records, outcome, listeners) = Default::default();
+        let receipts = Receipts { account: Arc::clone(account), records, outcome, listeners };
+        Self { receipts: Arc::new(receipts), budget: Arc::clone(budget), reserved: 0 }
     }
 
     pub(super) fn receipts(&self) -> &Arc<Receipts> {
@@ -221,10 +293,11 @@ impl Settle {
         self.reserved = self.reserved.min(bytes);
     }
 
-    /// The batch takes no more records, and counts as waiting until it is settled.
-    pub(super) fn seal(&mut self) {
-        self.is_sealed = true;
-        self.load.add();
+    /// The batch takes no more than its `records`, and counts as waiting until it is settled.
+    pub(super) fn seal(&mut self, records: usize) {
+        if self.receipts.records.set(records as u32).is_ok() {
+            self.receipts.account.load.add();
+        }
     }
 
     /// Gives back all of it, if `all`, and says how much that was.
@@ -240,14 +313,7 @@ impl Settle {
     }
 
     fn set(&self, result: Result<Placed, DeliveryError>) {
-        if self.receipts.outcome.set(vec![(0, result)]).is_err() {
-            return;
-        }
-        // Woken outside the lock: a waker may run anything.
-        let wakers = std::mem::take(&mut *self.receipts.wakers());
-        for (_, waker) in wakers {
-            waker.wake();
-        }
+        self.receipts.settle(vec![(0, result)]);
     }
 }
 
@@ -257,8 +323,5 @@ impl Drop for Settle {
             self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
         }
         self.budget.release(self.reserved);
-        if self.is_sealed {
-            self.load.remove();
-        }
     }
 }

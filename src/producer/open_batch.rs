@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::account::Account;
 use super::budget::{Budget, Pool, STEP};
 use super::delivery::{Delivery, Receipts, Settle};
 use super::leader::Message;
-use super::load::Load;
 use super::record::Record;
 use crate::error::Error;
 use crate::machine::accumulator::PartitionId;
@@ -36,7 +36,7 @@ pub(super) struct Partition {
     pub(super) id: PartitionId,
     pub(super) topic: Arc<str>,
     pub(super) index: i32,
-    pub(super) load: Arc<Load>,
+    pub(super) account: Arc<Account>,
     state: Mutex<State>,
 }
 
@@ -72,7 +72,7 @@ pub(super) enum Append {
 }
 
 impl Partition {
-    pub(super) fn new(id: PartitionId, topic: Arc<str>, index: i32, load: Load) -> Self {
+    pub(super) fn new(id: PartitionId, account: Account) -> Self {
         let state = State {
             open: None,
             sealed: VecDeque::new(),
@@ -82,7 +82,8 @@ impl Partition {
             usual_size: BatchWriter::INITIAL_CAPACITY,
             owes_yield: false,
         };
-        Self { id, topic, index, load: Arc::new(load), state: Mutex::new(state) }
+        let (topic, index) = (Arc::clone(&account.topic), account.partition);
+        Self { id, topic, index, account: Arc::new(account), state: Mutex::new(state) }
     }
 
     /// Encodes a record into the open batch. `permit` is memory that the caller has waited for, in bytes, and whatever
@@ -112,7 +113,7 @@ impl Partition {
             let open = match &mut state.open {
                 Some(open) => open,
                 None => {
-                    let mut settle = Settle::new(&self.topic, self.index, &limits.budget, &self.load);
+                    let mut settle = Settle::new(&self.account, &limits.budget);
                     settle.add_reserved(std::mem::take(permit));
                     let capacity = state.usual_size.min(limits.batch_size);
                     let writer =
@@ -230,7 +231,7 @@ fn close(state: &mut State, limits: &Limits) -> Option<Batch<Settle>> {
     let Open { writer, mut settle, since } = state.open.take()?;
     state.usual_size = writer.size();
     settle.shrink_reserved(writer.size());
-    settle.seal();
+    settle.seal(writer.len());
     Some(Batch::new(writer.finish(), settle, since + limits.delivery_timeout))
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::topic::ProducerTopic;
+
 /// A record to be sent: a topic, and what goes there.
 ///
 /// Key, value and headers may be borrowed, since a record is encoded when it is enqueued; nothing is copied before that
@@ -113,13 +115,23 @@ pub struct Name<'a>(Text<'a>);
 enum Text<'a> {
     Borrowed(&'a str),
     Shared(Arc<str>),
+    Topic(&'a ProducerTopic),
 }
 
-impl Name<'_> {
+impl<'a> Name<'a> {
     pub(super) fn as_str(&self) -> &str {
         match &self.0 {
             Text::Borrowed(name) => name,
             Text::Shared(name) => name,
+            Text::Topic(topic) => topic.name(),
+        }
+    }
+
+    /// The topic that it was taken from.
+    pub(super) fn topic(&self) -> Option<&'a ProducerTopic> {
+        match self.0 {
+            Text::Topic(topic) => Some(topic),
+            _ => None,
         }
     }
 }
@@ -135,6 +147,12 @@ impl Eq for Name<'_> {}
 impl<'a> From<&'a str> for Name<'a> {
     fn from(name: &'a str) -> Self {
         Self(Text::Borrowed(name))
+    }
+}
+
+impl<'a> From<&'a ProducerTopic> for Name<'a> {
+    fn from(topic: &'a ProducerTopic) -> Self {
+        Self(Text::Topic(topic))
     }
 }
 

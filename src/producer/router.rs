@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::account::{Account, Watch};
 use super::delivery::Settle;
 use super::leader::{self, IdentityState, Leader, Message, Names};
 use super::load::Load;
@@ -49,11 +50,12 @@ pub(super) enum Request {
 pub(super) struct Table {
     partitions: RwLock<Vec<Arc<Partition>>>,
     runtime: Runtime,
+    watch: Arc<Watch>,
 }
 
 impl Table {
-    pub(super) fn new(runtime: &Runtime) -> Self {
-        Self { partitions: RwLock::default(), runtime: runtime.clone() }
+    pub(super) fn new(runtime: &Runtime, watch: &Arc<Watch>) -> Self {
+        Self { partitions: RwLock::default(), runtime: runtime.clone(), watch: Arc::clone(watch) }
     }
 
     pub(super) fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
@@ -70,13 +72,13 @@ impl Table {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         let added = (from..to).map(|index| {
             // Neither a topic nor a producer has 2³¹ partitions.
-            let partition = Partition::new(
-                partitions.len() as PartitionId,
-                Arc::clone(topic),
-                index as i32,
-                Load::new(&self.runtime),
-            );
-            let partition = Arc::new(partition);
+            let account = Account {
+                topic: Arc::clone(topic),
+                partition: index as i32,
+                load: Load::new(&self.runtime),
+                watch: Arc::clone(&self.watch),
+            };
+            let partition = Arc::new(Partition::new(partitions.len() as PartitionId, account));
             partitions.push(Arc::clone(&partition));
             partition
         });
@@ -264,7 +266,7 @@ impl Router {
     fn handle_picture(&mut self, cluster: &Cluster) {
         for topic in self.topics.clone() {
             if let Some(told) = cluster.topics.get(&topic.name) {
-                let added = topic.update(&self.table, told);
+                let added = topic.update(told);
                 self.register(added);
             }
         }

@@ -1,15 +1,52 @@
 //! A topic as a producer sees it: its partitions, and who chooses among them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::open_batch::{Limits, Partition};
 use super::partitioner::{Candidate, Partitioner, for_key};
+use super::partitions::Partitions;
 use super::record::Record;
 use super::router::Table;
 use super::sticky::{Next, Preference, Standing, Sticky, draw};
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::metadata;
+
+/// A topic of one producer, for records that are sent to it often: from [`Producer::topic`](crate::Producer::topic).
+///
+/// A record made by `Record::to(&topic)` finds its way without a look-up by name, and without a copy of it. With another
+/// producer it works as its name does.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use milena::Record;
+/// # let cluster = milena::mock::MockCluster::start().await;
+/// # cluster.create_topic("orders", 3);
+/// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+/// let producer = client.producer().build()?;
+/// let orders = producer.topic("orders");
+/// for n in 0..1000 {
+///     producer.enqueue(Record::to(&orders).value(&n.to_string())).await?;
+/// }
+/// producer.flush().await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct ProducerTopic(pub(super) Arc<Topic>);
+
+impl ProducerTopic {
+    /// The topic's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl fmt::Debug for ProducerTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ProducerTopic").field(&self.name()).finish()
+    }
+}
 
 /// How a producer chooses partitions.
 #[derive(Clone)]
@@ -24,106 +61,109 @@ pub(super) struct Choice {
 /// Shared by all handles of a producer; grows when the topic does.
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
-    known: RwLock<Arc<Known>>,
+    /// The producer's: a topic of another one has another.
+    table: Arc<Table>,
+    partitions: Partitions,
+    count: AtomicUsize,
+    /// The indices of those with a leader, ascending. Replaced, never changed.
+    available: RwLock<Arc<[i32]>>,
+    /// Held by whoever takes over what a broker told.
+    updating: Mutex<()>,
     choice: Choice,
     sticky: Sticky,
     /// Records that a partitioner of the user's was asked about.
     asked: AtomicU64,
 }
 
-/// What is known of the partitions: replaced, never changed.
-#[derive(Default)]
-struct Known {
-    partitions: Vec<Arc<Partition>>,
-    /// The indices of those with a leader, ascending.
-    available: Vec<i32>,
-}
-
 impl Topic {
     /// Without partitions yet: see [`Self::update`].
-    pub(super) fn new(name: Arc<str>, choice: Choice, batch_size: usize) -> Self {
-        let (known, asked) = Default::default();
-        Self { name, known, choice, sticky: Sticky::new(batch_size), asked }
+    pub(super) fn new(name: Arc<str>, table: &Arc<Table>, choice: Choice, batch_size: usize) -> Self {
+        let (partitions, count, available, updating, asked) = Default::default();
+        let (table, sticky) = (Arc::clone(table), Sticky::new(batch_size));
+        Self { name, table, partitions, count, available, updating, choice, sticky, asked }
+    }
+
+    /// Whether it is one of the producer with this table.
+    pub(super) fn is_of(&self, table: &Arc<Table>) -> bool {
+        Arc::ptr_eq(&self.table, table)
+    }
+
+    /// Whether choosing a partition runs the user's code, which must hold no lock then.
+    pub(super) fn asks(&self) -> bool {
+        self.choice.partitioner.is_some()
     }
 
     /// The partition of a record: its own choice, the partitioner's, its key's, or the sticky one. `None` while no
     /// partition is known at all.
-    pub(super) fn partition_of(&self, limits: &Limits, record: &Record<'_>) -> Result<Option<Arc<Partition>>, Error> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let count = known.partitions.len();
+    pub(super) fn partition_of(&self, limits: &Limits, record: &Record<'_>) -> Result<Option<&Arc<Partition>>, Error> {
+        let count = self.count.load(Ordering::Acquire);
         if count == 0 {
             return Ok(None);
         }
         let index = match (record.partition, &record.key) {
             (Some(chosen), _) => chosen,
-            (None, _) if self.choice.partitioner.is_some() => {
-                let known = {
-                    let shared = Arc::clone(&known);
-                    // A partitioner may use the producer, so it is asked under no lock.
-                    drop(known);
-                    shared
-                };
-                let index = self.ask(&known, record).unwrap_or_else(|| self.stay(limits, &known, record));
-                return self.at(&known, index).map(Some);
-            }
+            (None, _) if self.asks() => self.ask(count, record).unwrap_or_else(|| self.stay(limits, count, record)),
             (None, Some(key)) if !self.choice.ignores_keys => for_key(key.as_slice(), count) as i32,
-            (None, _) => self.stay(limits, &known, record),
+            (None, _) => self.stay(limits, count, record),
         };
-        self.at(&known, index).map(Some)
+        match usize::try_from(index).ok().and_then(|index| self.partitions.get(index)) {
+            Some(partition) => Ok(Some(partition)),
+            None => Err(self.missing(count, index)),
+        }
     }
 
     /// Takes over what a broker told of the topic, and says which partitions were not known before. Never shrinks.
-    pub(super) fn update(&self, table: &Table, topic: &metadata::Topic) -> Vec<Arc<Partition>> {
+    pub(super) fn update(&self, topic: &metadata::Topic) -> Vec<Arc<Partition>> {
+        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, told) = (self.count.load(Ordering::Acquire), topic.partitions.len());
+        let added = self.table.add(&self.name, known, told);
+        for (index, partition) in (known..).zip(&added) {
+            self.partitions.set(index, Arc::clone(partition));
+        }
+        self.count.store(known.max(told), Ordering::Release);
         let leads = |(index, partition): (usize, &metadata::Partition)| partition.leader.map(|_| index as i32);
-        let available: Vec<i32> = topic.partitions.iter().enumerate().filter_map(leads).collect();
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let count = known.partitions.len();
-        if topic.partitions.len() <= count && available == known.available {
-            return Vec::new();
+        let available: Arc<[i32]> = topic.partitions.iter().enumerate().filter_map(leads).collect();
+        if available != self.available() {
+            let leads = |index: usize| available.binary_search(&(index as i32)).is_ok();
+            // A run does not go on where nobody leads, as long as somebody does elsewhere.
+            if self.sticky.current().is_some_and(|current| !leads(current)) && !available.is_empty() {
+                self.sticky.leave();
+            }
+            *self.available.write().unwrap_or_else(PoisonError::into_inner) = available;
         }
-        let added = table.add(&self.name, count, topic.partitions.len());
-        let partitions = known.partitions.iter().chain(&added).map(Arc::clone).collect();
-        // A run does not go on where nobody leads, as long as somebody does elsewhere.
-        if let Some(current) = self.sticky.current()
-            && available.binary_search(&(current as i32)).is_err()
-            && !available.is_empty()
-        {
-            self.sticky.leave();
-        }
-        *known = Arc::new(Known { partitions, available });
         added
     }
 
-    fn at(&self, known: &Known, index: i32) -> Result<Arc<Partition>, Error> {
-        let partition = usize::try_from(index).ok().and_then(|index| known.partitions.get(index));
-        partition.map(Arc::clone).ok_or_else(|| {
-            let count = known.partitions.len();
-            let message = format!("topic `{}` has {count} partitions, and no partition {index}", self.name);
-            Error::new(ErrorKind::UnknownPartition, message)
-                .with_partition(TopicPartition::new(Arc::clone(&self.name), index))
-        })
+    fn available(&self) -> Arc<[i32]> {
+        Arc::clone(&self.available.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn ask(&self, known: &Known, record: &Record<'_>) -> Option<i32> {
+    #[cold]
+    fn missing(&self, count: usize, index: i32) -> Error {
+        let message = format!("topic `{}` has {count} partitions, and no partition {index}", self.name);
+        Error::new(ErrorKind::UnknownPartition, message)
+            .with_partition(TopicPartition::new(Arc::clone(&self.name), index))
+    }
+
+    fn ask(&self, count: usize, record: &Record<'_>) -> Option<i32> {
         let partitioner = self.choice.partitioner.as_ref()?;
         partitioner.partition(&Candidate {
             topic: &self.name,
             key: record.key.as_ref().map(|key| key.as_slice()),
             value: record.value.as_ref().map(|value| value.as_slice()),
-            partitions: known.partitions.len() as i32,
-            available: &known.available,
+            partitions: count as i32,
+            available: &self.available(),
             nth: self.asked.fetch_add(1, Ordering::Relaxed),
         })
     }
 
     /// The sticky partition, which may be another than that of the record before.
-    fn stay(&self, limits: &Limits, known: &Known, record: &Record<'_>) -> i32 {
-        let next = self.sticky.next(record.size_estimate(), || self.draw(limits, known));
-        match next {
+    fn stay(&self, limits: &Limits, count: usize, record: &Record<'_>) -> i32 {
+        match self.sticky.next(record.size_estimate(), || self.draw(limits, count)) {
             Next::Same(index) => index as i32,
             Next::Moved { to, from } => {
                 // Nothing more goes there for now: what it has is about a batch, and need not linger.
-                if let Some(left) = from.and_then(|index| known.partitions.get(index)) {
+                if let Some(left) = from.and_then(|index| self.partitions.get(index)) {
                     left.flush(limits);
                 }
                 to as i32
@@ -132,15 +172,16 @@ impl Topic {
     }
 
     /// Among those that have a leader; among all while none has (rule 15).
-    fn draw(&self, limits: &Limits, known: &Known) -> usize {
-        let Known { partitions, available } = known;
+    #[cold]
+    fn draw(&self, limits: &Limits, count: usize) -> usize {
+        let available = self.available();
         let index = |n: usize| available.get(n).map_or(n, |index| *index as usize);
-        let count = if available.is_empty() { partitions.len() } else { available.len() };
+        let count = if available.is_empty() { count } else { available.len() };
         let now = limits.runtime.now();
         let limit = self.choice.preference.availability_timeout;
-        let standing = |n: usize| match partitions.get(index(n)) {
-            Some(partition) if !limit.is_zero() && partition.load.is_stuck(now, limit) => Standing::Stuck,
-            Some(partition) => Standing::Waiting(partition.load.batches()),
+        let standing = |n: usize| match self.partitions.get(index(n)) {
+            Some(partition) if !limit.is_zero() && partition.account.load.is_stuck(now, limit) => Standing::Stuck,
+            Some(partition) => Standing::Waiting(partition.account.load.batches()),
             None => Standing::Stuck,
         };
         index(draw(count, self.choice.preference, || limits.runtime.random(), standing))

@@ -8,6 +8,7 @@
 //! scripts/kafka run --version 2.8.2 -- cargo test --test mock_cluster agreement
 //! ```
 
+pub mod configs;
 mod groups;
 mod reading;
 mod records;
@@ -22,9 +23,10 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
@@ -88,6 +90,8 @@ async fn interview(address: &str) -> Vec<String> {
     interview.offsets_and_epochs().await;
     interview.groups().await;
     interview.transactions().await;
+    interview.configs().await;
+    interview.deleted_records().await;
     interview.metadata().await;
     interview.closed_connections().await;
     interview.lines
@@ -141,6 +145,11 @@ impl Interview {
             self.newest::<AddOffsetsToTxnRequest>(),
             self.newest::<EndTxnRequest>(),
             self.newest::<TxnOffsetCommitRequest>(),
+            self.newest::<AlterConfigsRequest>(),
+            self.newest::<DeleteRecordsRequest>(),
+            self.newest::<DescribeConfigsRequest>(),
+            self.newest::<DescribeProducersRequest>(),
+            self.newest::<IncrementalAlterConfigsRequest>(),
         ];
         self.say("newest versions", served);
         for version in self.versions::<ApiVersionsRequest>() {

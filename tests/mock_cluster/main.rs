@@ -12,5 +12,6 @@ mod offsets;
 mod produce;
 mod protocol;
 mod replicas;
+mod retention;
 mod topics;
 mod transactions;

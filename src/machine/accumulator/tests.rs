@@ -174,7 +174,7 @@ fn an_open_batch_is_taken_when_its_linger_ends() {
     assert_eq!(rig.accumulator.poll_timeout(), Some(rig.now + LINGER));
     rig.pass(ms(3));
     rig.first(1);
-    assert_eq!(rig.takes(), []);
+    assert_eq!(rig.takes(), Vec::<u32>::new());
     rig.pass(ms(2));
     assert_eq!(rig.takes(), [0]);
     rig.pass(ms(3));
@@ -200,9 +200,9 @@ fn an_open_batch_waits_for_what_was_sealed_before_it() {
     rig.accumulator.hurry(rig.now);
     let token = rig.token();
     rig.pass(LINGER * 10);
-    assert_eq!(rig.takes(), []);
+    assert_eq!(rig.takes(), Vec::<u32>::new());
     rig.respond(token, vec![ok(0, 0)]);
-    assert_eq!(rig.takes(), []);
+    assert_eq!(rig.takes(), Vec::<u32>::new());
     let token = rig.token();
     rig.respond(token, vec![ok(0, 1)]);
     assert_eq!(rig.takes(), [0]);
@@ -223,7 +223,7 @@ fn hurry_ends_every_linger() {
     assert_eq!(rig.takes(), [2]);
     // The next ones linger again.
     rig.first(0);
-    assert_eq!(rig.takes(), []);
+    assert_eq!(rig.takes(), Vec::<u32>::new());
     rig.pass(LINGER);
     assert_eq!(rig.takes(), [0]);
 }

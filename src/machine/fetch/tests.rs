@@ -119,7 +119,16 @@ impl Rig {
 }
 
 fn route(id: PartitionId, generation: u64, offset: i64) -> Route {
-    Route { id, generation, topic: "t".into(), topic_id: Uuid([7; 16]), index: id as i32, offset, leader_epoch: 3, is_paused: false }
+    Route {
+        id,
+        generation,
+        topic: "t".into(),
+        topic_id: Uuid([7; 16]),
+        index: id as i32,
+        offset,
+        leader_epoch: 3,
+        is_paused: false,
+    }
 }
 
 fn named(plan: &Plan) -> Vec<i32> {

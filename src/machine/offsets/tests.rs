@@ -385,7 +385,8 @@ fn a_position_that_fell_out_of_the_log_goes_on_behind_the_gap() {
         // Deleted below: retention.
         let mut rig = begin();
         rig.listed(0, Ok(30));
-        let expected = ["report 0.0: Lost { expected: 25, next: 30 }", "0.0 is at 30", "route 0.0 to 1 at 30 in epoch 3"];
+        let expected =
+            ["report 0.0: Lost { expected: 25, next: 30 }", "0.0 is at 30", "route 0.0 to 1 at 30 in epoch 3"];
         assert_eq!(rig.outputs(), if is_none { vec!["report 0.0: OutOfRange(25)"] } else { expected.to_vec() });
         // Not out of it after all: a broker that lagged.
         let mut rig = begin();
@@ -408,7 +409,8 @@ fn a_position_that_fell_out_of_the_log_goes_on_behind_the_gap() {
         rig.listed(0, Ok(-1));
         assert_eq!(rig.outputs(), ["ends of [(0, 0, -1)] from 1"], "nothing is younger: the end (rule 47)");
         rig.listed(0, Ok(20));
-        let expected = ["report 0.0: Lost { expected: 25, next: 20 }", "0.0 is at 20", "route 0.0 to 1 at 20 in epoch 3"];
+        let expected =
+            ["report 0.0: Lost { expected: 25, next: 20 }", "0.0 is at 20", "route 0.0 to 1 at 20 in epoch 3"];
         assert_eq!(rig.outputs(), expected);
     }
 }
@@ -423,7 +425,8 @@ fn a_committed_offset_that_the_log_has_lost_goes_by_the_policy_and_is_reported()
     rig.released(0, 42, Why::OutOfRange);
     assert_eq!(rig.outputs(), ["ends of [(0, 0, -2)] from 1"]);
     rig.listed(0, Ok(100));
-    let expected = ["report 0.0: Lost { expected: 42, next: 100 }", "0.0 is at 100", "route 0.0 to 1 at 100 in epoch 3"];
+    let expected =
+        ["report 0.0: Lost { expected: 42, next: 100 }", "0.0 is at 100", "route 0.0 to 1 at 100 in epoch 3"];
     assert_eq!(rig.outputs(), expected);
 }
 
