@@ -178,7 +178,7 @@ impl Manager {
     fn handle_released(&mut self, partition: Released) {
         let Released { id, generation, next, seen, why } = partition;
         let (now, random) = (self.core.now(), self.core.network.runtime.random());
-        self.machine.handle_released(now, id, generation, next, seen, why, random);
+        self.machine.handle_released(now, id, generation, (next, seen), why, random);
     }
 
     fn handle_picture(&mut self, picture: &mut watch::Receiver<Picture>) {
@@ -257,7 +257,7 @@ impl Manager {
                 let (now, random) = (self.core.now(), self.core.network.runtime.random());
                 let why = fetch::Why::Moved(ErrorCode::LEADER_NOT_AVAILABLE);
                 let (id, generation, seen) = (route.id, route.generation, fetch::Seen::NOTHING);
-                return self.machine.handle_released(now, id, generation, route.offset, seen, why, random);
+                return self.machine.handle_released(now, id, generation, (route.offset, seen), why, random);
             };
             let (commands, inbox) = mpsc::unbounded_channel();
             let (core, shared) = (Arc::clone(&self.core), Arc::clone(&self.shared));

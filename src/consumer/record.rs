@@ -186,8 +186,8 @@ impl<'a> From<&'a ConsumerRecord> for BorrowedRecord<'a> {
     }
 }
 
-impl<'a> From<&BorrowedRecord<'a>> for BorrowedRecord<'a> {
-    fn from(record: &BorrowedRecord<'a>) -> Self {
+impl From<&Self> for BorrowedRecord<'_> {
+    fn from(record: &Self) -> Self {
         *record
     }
 }

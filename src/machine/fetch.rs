@@ -246,7 +246,7 @@ impl Fetch {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             flights: [None, None],
-            sessions: [FetchSession::new(), FetchSession::new()],
+            sessions: Default::default(),
             events: VecDeque::new(),
             next_token: 0,
             next_stamp: 0,
@@ -426,7 +426,7 @@ impl Fetch {
         for flight in std::mem::take(&mut self.flights).into_iter().flatten() {
             self.settle(flight);
         }
-        self.sessions = [FetchSession::new(), FetchSession::new()];
+        self.sessions = Default::default();
         self.not_before = None;
     }
 

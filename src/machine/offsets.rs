@@ -221,14 +221,13 @@ impl Offsets {
         }
     }
 
-    /// A leader sent the partition home.
+    /// A leader sent the partition home: with where to go on, and what was seen before that.
     pub fn handle_released(
         &mut self,
         now: Instant,
         id: PartitionId,
         generation: u64,
-        next: i64,
-        seen: Seen,
+        (next, seen): (i64, Seen),
         why: Why,
         random: u64,
     ) {

@@ -97,7 +97,7 @@ impl Rig {
     }
 
     fn released_after(&mut self, generation: u64, next: i64, seen: Seen, why: Why) {
-        self.machine.handle_released(self.now, 0, generation, next, seen, why, MIDDLE);
+        self.machine.handle_released(self.now, 0, generation, (next, seen), why, MIDDLE);
     }
 
     fn epoch_ended(&mut self, generation: u64, answer: Result<(i32, i64), ErrorCode>) {
@@ -485,7 +485,7 @@ fn a_paused_partition_is_told_where_it_is_and_wherever_it_goes() {
     assert_eq!(rig.outputs(), ["tell 1 that 0 pauses: true"]);
     rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(2, 4), (1, 3)]));
     rig.outputs();
-    rig.machine.handle_released(rig.now, 0, 0, 10, Seen::NOTHING, Why::Recalled, MIDDLE);
+    rig.machine.handle_released(rig.now, 0, 0, (10, Seen::NOTHING), Why::Recalled, MIDDLE);
     let Some(Output::Route { leader: 2, route }) = rig.machine.poll_output(rig.now) else { panic!("it goes on") };
     assert!(route.is_paused);
     rig.machine.pause(0, false);
