@@ -44,5 +44,5 @@ pub use producer::{
     Acks, Data, Delivery, DeliveryError, EnqueueAllError, Fate, Interceptor, Name, Producer, ProducerBuilder,
     ProducerTopic, Record, RecordMetadata, TryEnqueueError, partitioner,
 };
-pub use record::{Header, Headers, TimestampType};
+pub use record::{Compression, Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

@@ -937,8 +937,9 @@ fn padded(request: &Bytes, port: u16, sizes: Sizes) -> (Vec<u8>, usize) {
             writer.append(0, None, Some(b"v"), NO_HEADERS).unwrap();
             let records = Some(Records(writer.finish().stamp(Identity::NONE)));
             let partition = PartitionData { records, high_watermark: 1, ..Default::default() };
-            let topic = FetchableTopicResponse { topic: "t".into(), partitions: vec![partition], ..Default::default() };
-            let response = FetchResponse { responses: vec![topic], ..Default::default() };
+            let topic =
+                FetchableTopicResponse { topic: "t".into(), partitions: vec![partition].into(), ..Default::default() };
+            let response = FetchResponse { responses: vec![topic].into(), ..Default::default() };
             let body = move |pad| {
                 let mut response = response.clone();
                 response.unknown.push(99, vec![0; pad].into());

@@ -10,6 +10,7 @@ use super::connector::Address;
 use super::lane::Network;
 use super::runtime::Timer;
 use crate::error::{Error, ErrorKind};
+use crate::machine::accumulator::Hint;
 use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata::{Cluster, Config, Metadata, Query, Target, Topic};
 use crate::wire::cluster::metadata::{MetadataRequest, MetadataResponse};
@@ -21,6 +22,7 @@ enum Command {
     Hold { topic: Arc<str>, auto_create: bool },
     Release { topic: Arc<str> },
     Refresh,
+    Hint(Hint),
 }
 
 /// What watchers see.
@@ -63,6 +65,11 @@ impl MetadataHandle {
     /// Asks for a new picture as soon as the retry back-off allows.
     pub fn refresh(&self) {
         let _ = self.commands.send(Command::Refresh);
+    }
+
+    /// A broker that is not a partition's leader said who is (KIP-951).
+    pub fn hint(&self, hint: Hint) {
+        let _ = self.commands.send(Command::Hint(hint));
     }
 
     /// Keeps `topic` in the picture from now on.
@@ -223,6 +230,12 @@ async fn run(
                         Command::Hold { topic, auto_create } => machine.hold(runtime.now(), &topic, auto_create),
                         Command::Release { topic } => machine.release(&topic),
                         Command::Refresh => machine.refresh(runtime.now()),
+                        Command::Hint(hint) => {
+                            if machine.handle_hint(&hint) {
+                                let cluster = Arc::clone(machine.cluster());
+                                watched.send_modify(|picture| picture.cluster = cluster);
+                            }
+                        }
                     }
                     next = inbox.try_recv().ok();
                 }

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::budget::Share;
 use super::delivery::{DeliveryError, RecordMetadata};
 use super::interceptor::Interceptor;
 use super::load::Load;
@@ -12,6 +13,7 @@ pub(super) struct Account {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) load: Load,
+    pub(super) share: Share,
     pub(super) watch: Arc<Watch>,
 }
 

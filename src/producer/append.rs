@@ -14,7 +14,7 @@ use super::open_batch::{self, Limits, Partition};
 use super::record::Record;
 use super::router::{Request, Table};
 use super::topic::{Choice, ProducerTopic, Topic};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::metadata;
 use crate::net::{Core, wall_clock_ms};
 
@@ -50,15 +50,19 @@ pub(super) enum Missing {
     /// Nothing: others should run first.
     Turn(Arc<Partition>),
     Memory(Arc<Partition>, usize),
+    /// The partition has its share of it.
+    Share(Arc<Partition>),
     Topic,
     Partition(Error),
     Refused(Error),
 }
 
 impl Inner {
-    /// What the interceptors make of a record.
-    pub(super) fn intercepted<'a>(&self, record: Record<'a>) -> Record<'a> {
-        self.watch.interceptors.iter().fold(record, |record, interceptor| interceptor.on_send(record))
+    /// What the interceptors make of a record, if there are any. Boxed, so that futures have no room for two records.
+    pub(super) fn intercepted<'a>(&self, record: &Record<'a>) -> Option<Box<Record<'a>>> {
+        let interceptors = &self.watch.interceptors;
+        let changed = || interceptors.iter().fold(record.clone(), |record, interceptor| interceptor.on_send(record));
+        (!interceptors.is_empty()).then(|| Box::new(changed()))
     }
 
     /// Appends a record, unless something is missing. Nobody is waited for.
@@ -108,6 +112,7 @@ impl Inner {
             open_batch::Append::Done(delivery) => Ok(delivery),
             open_batch::Append::Yield => Err(Missing::Turn(Arc::clone(partition))),
             open_batch::Append::NoMemory(bytes) => Err(Missing::Memory(Arc::clone(partition), bytes)),
+            open_batch::Append::NoShare => Err(Missing::Share(Arc::clone(partition))),
             open_batch::Append::Refused(error) => Err(Missing::Refused(error)),
         }
     }
@@ -190,6 +195,14 @@ impl Inner {
                     }
                     Some(partition)
                 }
+                Missing::Share(partition) => {
+                    match runtime.until(deadline, self.wait_for_share(record, &partition)).await {
+                        Some(Ok(delivery)) => return Ok(delivery),
+                        Some(Err(next)) => missing = next,
+                        None => return Err(self.share_used_up(&partition)),
+                    }
+                    continue;
+                }
             };
             let attempt = match &chosen {
                 Some(partition) => self
@@ -205,6 +218,33 @@ impl Inner {
         }
     }
 
+    /// Waits for the partition's own batches to be settled, in its own queue, until the record is in or lacks
+    /// something else.
+    async fn wait_for_share(&self, record: &Record<'_>, partition: &Arc<Partition>) -> Result<Delivery, Missing> {
+        let share = &partition.account.share;
+        let Some(_turn) = share.turn().await else {
+            return Err(Missing::Refused(Error::closed("producer")));
+        };
+        loop {
+            self.check_open()?;
+            match self.append_at(partition, record, &Run::default(), &mut 0, false) {
+                Err(Missing::Share(_)) => share.freed().await,
+                done => return done,
+            }
+        }
+    }
+
+    fn share_used_up(&self, partition: &Partition) -> Error {
+        let topic_partition = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
+        let (held, total, block) = (partition.account.share.held(), self.limits.budget.total(), self.max_block);
+        let message = format!(
+            "no room for a record to {topic_partition}: its records that are not acknowledged hold {held} bytes, the \
+             half of buffer_memory ({total} bytes) that is free to one partition (enqueue waits for max_block, \
+             {block:?})"
+        );
+        Error::new(ErrorKind::BufferFull, message).with_partition(topic_partition)
+    }
+
     /// Appends if what is missing is known by now, and asks for it otherwise.
     pub(super) fn append_without_waiting(&self, record: &Record<'_>, missing: Missing) -> Result<Delivery, Error> {
         let appended = self.append_now(record, missing);
@@ -215,6 +255,7 @@ impl Inner {
     fn append_now(&self, record: &Record<'_>, missing: Missing) -> Result<Delivery, Error> {
         Err(match missing {
             Missing::Refused(error) | Missing::Partition(error) => error,
+            Missing::Share(partition) => self.share_used_up(&partition),
             Missing::Memory(..) | Missing::Turn(_) => {
                 self.hurry();
                 self.buffer_full(record.topic.as_str())

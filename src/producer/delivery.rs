@@ -13,9 +13,9 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use super::account::{Account, shielded};
-use super::budget::Budget;
+use super::budget::Short;
 use crate::error::{Error, TopicPartition};
-use crate::machine::sequence::Placed;
+use crate::machine::sequence::{self, Placed};
 
 /// Where a record went.
 #[derive(Clone, PartialEq, Eq)]
@@ -259,19 +259,34 @@ impl Receipts {
     }
 }
 
-/// The one right to settle a batch. Dropped unused (the runtime is gone), it says that nothing is known.
+/// The one right to settle a batch, or a part of one. Dropped unused (the runtime is gone), it says that nothing is
+/// known.
 pub(super) struct Settle {
     receipts: Arc<Receipts>,
-    budget: Arc<Budget>,
+    /// The batch still holds its memory, and somebody else tells, or has told, its receipts.
+    is_told: bool,
+    /// Set for a part of a batch that was split.
+    part: Option<Part>,
     /// Bytes of `buffer_memory` that the batch holds.
     reserved: usize,
 }
 
+/// The records of a split batch from `first` on. The last part that ends tells all of its receipts.
+struct Part {
+    first: u32,
+    ended: Arc<Mutex<Ended>>,
+}
+
+struct Ended {
+    open: usize,
+    outcome: Outcome,
+}
+
 impl Settle {
-    pub(super) fn new(account: &Arc<Account>, budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(account: &Arc<Account>) -> Self {
         let (records, outcome, listeners) = Default::default();
         let receipts = Receipts { account: Arc::clone(account), records, outcome, listeners };
-        Self { receipts: Arc::new(receipts), budget: Arc::clone(budget), reserved: 0 }
+        Self { receipts: Arc::new(receipts), is_told: false, part: None, reserved: 0 }
     }
 
     pub(super) fn receipts(&self) -> &Arc<Receipts> {
@@ -282,14 +297,24 @@ impl Settle {
         self.reserved
     }
 
+    /// Takes so many bytes more of the budget, if there are.
+    pub(super) fn try_reserve(&mut self, bytes: usize) -> Result<(), Short> {
+        self.receipts.account.share.try_reserve(bytes, self.reserved)?;
+        self.reserved += bytes;
+        Ok(())
+    }
+
     /// The batch holds so many bytes more, already taken from the budget.
     pub(super) fn add_reserved(&mut self, bytes: usize) {
-        self.reserved += bytes;
+        if bytes > 0 {
+            self.receipts.account.share.add(bytes);
+            self.reserved += bytes;
+        }
     }
 
     /// Gives back what a sealed batch will not use.
     pub(super) fn shrink_reserved(&mut self, bytes: usize) {
-        self.budget.release(self.reserved.saturating_sub(bytes));
+        self.receipts.account.share.release(self.reserved.saturating_sub(bytes));
         self.reserved = self.reserved.min(bytes);
     }
 
@@ -303,25 +328,62 @@ impl Settle {
     /// Gives back all of it, if `all`, and says how much that was.
     pub(super) fn take_reserved_if(&mut self, all: bool) -> usize {
         let taken = if all { std::mem::take(&mut self.reserved) } else { 0 };
-        self.budget.release(taken);
+        self.receipts.account.share.release(taken);
         taken
     }
 
     /// Tells every receipt, and gives the memory back.
-    pub(super) fn settle(self, result: Result<Placed, DeliveryError>) {
+    pub(super) fn settle(mut self, result: Result<Placed, DeliveryError>) {
         self.set(result);
     }
 
-    fn set(&self, result: Result<Placed, DeliveryError>) {
-        self.receipts.settle(vec![(0, result)]);
+    fn set(&mut self, result: Result<Placed, DeliveryError>) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        let outcome = match self.part.take() {
+            None => vec![(0, result)],
+            Some(Part { first, ended }) => {
+                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                let at = ended.outcome.partition_point(|(other, _)| *other < first);
+                ended.outcome.insert(at, (first, result));
+                ended.open -= 1;
+                if ended.open > 0 {
+                    return;
+                }
+                std::mem::take(&mut ended.outcome)
+            }
+        };
+        self.receipts.settle(outcome);
+    }
+}
+
+impl sequence::Receipts for Settle {
+    fn split_off(&mut self, index: usize) -> Self {
+        let part = self.part.get_or_insert_with(|| {
+            let ended = Ended { open: 1, outcome: Vec::new() };
+            Part { first: 0, ended: Arc::new(Mutex::new(ended)) }
+        });
+        part.ended.lock().unwrap_or_else(PoisonError::into_inner).open += 1;
+        // A batch has less than 2³¹ records.
+        let first = part.first + index as u32;
+        let part = Part { first, ended: Arc::clone(&part.ended) };
+        let half = self.reserved / 2;
+        self.reserved -= half;
+        let receipts = Arc::clone(&self.receipts);
+        Self { receipts, is_told: self.is_told, part: Some(part), reserved: half }
+    }
+
+    fn take(&mut self) -> Self {
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        let receipts = Arc::clone(&self.receipts);
+        Self { receipts, is_told, part: self.part.take(), reserved: 0 }
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        if !self.receipts.is_settled() {
-            self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
-        }
-        self.budget.release(self.reserved);
+        self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
+        self.receipts.account.share.release(self.reserved);
     }
 }

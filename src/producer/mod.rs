@@ -10,6 +10,7 @@ mod account;
 mod append;
 mod budget;
 mod builder;
+mod compression;
 mod delivery;
 mod handle;
 mod interceptor;

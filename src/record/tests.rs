@@ -266,6 +266,45 @@ fn a_new_epoch_rewrites_in_place_or_beside_a_held_clone() {
     assert_eq!(back, before);
 }
 
+/// Whatever it is compressed with: every record once, in order, in two batches that are each smaller.
+#[test]
+fn a_split_keeps_every_record_in_order() {
+    let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    for codec in codecs.into_iter().filter(|codec| codec.is_available()) {
+        for count in [2_i64, 3, 10, 1000] {
+            let mut writer = BatchWriter::new(0);
+            for n in 0..count {
+                // The first is larger than all the others together.
+                let value = vec![b'v'; if n == 0 { 50_000 } else { 20 }];
+                let headers = [("h", Some(&b"x"[..])), ("n", None)];
+                writer.append(1000 - n, Some(&n.to_be_bytes()), Some(&value), headers).unwrap();
+            }
+            let mut whole = writer.finish();
+            assert!(whole.split().unwrap().is_none(), "not stamped yet");
+            whole.compress(codec, None, &mut Compressor::new()).unwrap();
+            whole.stamp(IDENTITY);
+            let (front, back) = whole.split().unwrap().unwrap();
+            assert_eq!(front.len() + back.len(), count as usize);
+            assert!(front.len() == 1 || codec != Compression::None, "{codec} {count}: by bytes, not by records");
+            let mut next = 0_i64;
+            for mut half in [front, back] {
+                assert!(half.size() < whole.size() || codec != Compression::None, "{codec} {count}");
+                let unpacked = only(&half.stamp(IDENTITY)).decompress(&mut Decompressor::new(), Limits::default());
+                for record in unpacked.unwrap().records().unwrap() {
+                    let record = record.unwrap();
+                    assert_eq!((record.timestamp(), record.key()), (1000 - next, Some(&next.to_be_bytes()[..])));
+                    assert_eq!(record.headers().len(), 2);
+                    next += 1;
+                }
+            }
+            assert_eq!(next, count);
+        }
+    }
+    let mut one = one(b"v");
+    one.stamp(IDENTITY);
+    assert!(one.split().unwrap().is_none());
+}
+
 #[test]
 fn an_empty_batch_is_one_that_reads_as_empty() {
     let mut batch = BatchWriter::new(0).finish();

@@ -73,6 +73,8 @@ fn main() -> ExitCode {
         produce::bad_input
         produce::a_topic_deleted_under_way
         produce::partitions_added_under_way
+        produce::every_codec_of_ours
+        produce::batches_too_large_for_the_topic_are_split
         consume::seek_and_position
         consume::batches_are_lent_up_to_the_end
         consume::partitions_are_added_paused_and_sought_by_time

@@ -138,10 +138,10 @@ fn named(plan: &Plan) -> Vec<i32> {
 fn response(partitions: impl IntoIterator<Item = PartitionData>) -> FetchResponse {
     let topic = FetchableTopicResponse {
         topic_id: Uuid([7; 16]),
-        partitions: partitions.into_iter().collect(),
+        partitions: partitions.into_iter().collect::<Vec<_>>().into(),
         ..Default::default()
     };
-    FetchResponse { responses: vec![topic], ..Default::default() }
+    FetchResponse { responses: vec![topic].into(), ..Default::default() }
 }
 
 fn data(partition: i32, records: Vec<u8>) -> PartitionData {
@@ -183,10 +183,10 @@ fn one_topic_without_an_id_keeps_the_request_to_names() {
     assert_eq!(plan.max_version, 12);
     let by_name = |topic: &str, data| FetchableTopicResponse {
         topic: topic.into(),
-        partitions: vec![data],
+        partitions: vec![data].into(),
         ..Default::default()
     };
-    let responses = vec![by_name("t", data(0, batch(0, 1))), by_name("old", data(9, batch(0, 2)))];
+    let responses = vec![by_name("t", data(0, batch(0, 1))), by_name("old", data(9, batch(0, 2)))].into();
     rig.answer_as(&plan, FetchResponse { responses, ..Default::default() });
     assert_eq!(rig.events(), ["0: 0..1", "9: 0..2"]);
 }
@@ -473,11 +473,13 @@ fn hostile_answers_move_nothing_twice_and_nothing_that_was_not_asked() {
     let plan = rig.ask(LaneKind::Waiting, &[0, 1]);
     let strange = [data(0, batch(0, 5)), data(0, batch(5, 5)), data(2, batch(0, 1)), data(-7, batch(0, 1))];
     let mut answer = response(strange);
-    answer.responses.push(FetchableTopicResponse {
+    let mut topics: Vec<_> = answer.responses.iter().collect();
+    topics.push(FetchableTopicResponse {
         topic_id: Uuid([8; 16]),
-        partitions: vec![data(0, batch(0, 9))],
+        partitions: vec![data(0, batch(0, 9))].into(),
         ..Default::default()
     });
+    answer.responses = topics.into();
     rig.answer_as(&plan, answer);
     assert_eq!(rig.events(), ["0: 0..5"]);
     // Partition 1 was left out of the answer: asked again, but not at once.
