@@ -20,6 +20,7 @@ enum Command {
     Want { topic: Arc<str>, auto_create: bool },
     LookFor { topic: Arc<str>, auto_create: bool, deadline: Option<Instant> },
     Refresh,
+    RefreshElsewhere(i32),
     Hint(Hint),
 }
 
@@ -63,6 +64,11 @@ impl MetadataHandle {
     /// Asks for a new picture as soon as the retry back-off allows.
     pub fn refresh(&self) {
         let _ = self.commands.send(Command::Refresh);
+    }
+
+    /// The same at another broker than this one, which does not answer somebody: also if a question is open already.
+    pub fn refresh_elsewhere(&self, than: i32) {
+        let _ = self.commands.send(Command::RefreshElsewhere(than));
     }
 
     /// A broker that is not a partition's leader said who is (KIP-951).
@@ -217,6 +223,7 @@ async fn run(
                             machine.look_for(runtime.now(), &topic, auto_create, deadline);
                         }
                         Command::Refresh => machine.refresh(runtime.now()),
+                        Command::RefreshElsewhere(than) => machine.refresh_elsewhere(runtime.now(), than),
                         Command::Hint(hint) => {
                             if machine.handle_hint(&hint) {
                                 let cluster = Arc::clone(machine.cluster());
