@@ -122,6 +122,16 @@ impl Lane {
         }
     }
 
+    /// Drops the connection, and whatever was sent or waits to be, without a word: its owner has taken it all back.
+    /// The next request makes another connection at once.
+    pub fn cut(&mut self) {
+        if matches!(self.state, State::Up(_)) {
+            self.state = State::Idle;
+        }
+        self.queue.clear();
+        self.events.clear();
+    }
+
     /// The next event. Pending while there is nothing to do; the lane lives as long as it is polled.
     ///
     /// Cancel-safe: everything under way is kept in the lane.

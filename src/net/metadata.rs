@@ -22,6 +22,7 @@ enum Command {
     Hold { topic: Arc<str>, auto_create: bool },
     Release { topic: Arc<str> },
     Refresh,
+    RefreshElsewhere(i32),
     Hint(Hint),
 }
 
@@ -65,6 +66,11 @@ impl MetadataHandle {
     /// Asks for a new picture as soon as the retry back-off allows.
     pub fn refresh(&self) {
         let _ = self.commands.send(Command::Refresh);
+    }
+
+    /// The same at another broker than this one, which does not answer somebody: also if a question is open already.
+    pub fn refresh_elsewhere(&self, than: i32) {
+        let _ = self.commands.send(Command::RefreshElsewhere(than));
     }
 
     /// A broker that is not a partition's leader said who is (KIP-951).
@@ -230,6 +236,7 @@ async fn run(
                         Command::Hold { topic, auto_create } => machine.hold(runtime.now(), &topic, auto_create),
                         Command::Release { topic } => machine.release(&topic),
                         Command::Refresh => machine.refresh(runtime.now()),
+                        Command::RefreshElsewhere(than) => machine.refresh_elsewhere(runtime.now(), than),
                         Command::Hint(hint) => {
                             if machine.handle_hint(&hint) {
                                 let cluster = Arc::clone(machine.cluster());

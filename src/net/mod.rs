@@ -9,7 +9,7 @@ mod lane;
 mod metadata;
 mod runtime;
 
-pub use brokers::{Class, Endpoint};
+pub use brokers::{Brokers, Class, Endpoint};
 pub use connector::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
 pub use core::{Core, HEDGE_AFTER, Route};
 pub use lane::{AddressMap, Lane, LaneEvent, Network};
