@@ -9,6 +9,7 @@ use super::consumer::Consumer;
 use super::handle::ConsumerHandle;
 use super::manager::Manager;
 use super::shared::Shared;
+use super::unpack::Unpacker;
 use crate::error::Error;
 use crate::machine::credit::Credit;
 use crate::machine::fetch;
@@ -154,7 +155,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How many bytes may be fetched ahead of the caller, in flight and buffered together, over all partitions.
+    /// How many bytes may be fetched ahead of the caller, over all partitions: in flight, buffered, and what large
+    /// compressed batches became that were decompressed before they are asked for.
     /// Default 64 MiB. Every partition always has room for one fetch, if a small one, however full the others are; a
     /// single batch that is larger than that comes all the same. Throughput does not depend on the distance to the
     /// brokers while this exceeds bandwidth times round trip. (Java has no such setting; librdkafka:
@@ -248,13 +250,15 @@ impl ConsumerBuilder {
             follow_for: FOLLOW_FOR,
         };
         let read_committed = fetch.read_committed;
-        let shared = Arc::new(Shared::new(Credit::new(self.buffer, self.partition_max_bytes)));
+        let limits = Limits { max_output: self.max_decompressed, ..Limits::default() };
+        let unpacker = Arc::new(Unpacker::new(core.network.runtime.clone(), limits, self.buffer));
+        let credit = Credit::new(self.buffer, self.partition_max_bytes);
+        let shared = Arc::new(Shared::new(credit, Arc::clone(&unpacker)));
         let group = self.group.map(|id| Arc::new(Group::new(id)));
         let commands = Manager::start(&core, &shared, group.clone(), fetch, offsets);
-        let limits = Limits { max_output: self.max_decompressed, ..Limits::default() };
         shared.lock().attend(commands);
         let handle = ConsumerHandle { core, shared, group, auto_create: self.auto_create, read_committed };
-        Ok(Consumer::new(handle, limits, self.timeout))
+        Ok(Consumer::new(handle, unpacker, self.timeout))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,16 +12,16 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::current::{Current, Step, Unpacker};
+use super::current::{Current, Step};
 use super::handle::ConsumerHandle;
 use super::manager::Command;
 use super::problem::unreadable;
 use super::record::ConsumerRecord;
 use super::shared::Taken;
+use super::unpack::Unpacker;
 use crate::error::{Error, ErrorKind};
 use crate::machine::offsets::Start;
 use crate::net::Timer;
-use crate::record::{Decompressor, Limits};
 
 /// Reads partitions of topics, record by record.
 ///
@@ -66,7 +67,7 @@ use crate::record::{Decompressor, Limits};
 pub struct Consumer {
     handle: ConsumerHandle,
     current: Option<Box<Current>>,
-    unpacker: Unpacker,
+    unpacker: Arc<Unpacker>,
     /// Records handed out since the last time the runtime got its turn.
     streak: u32,
     timeout: Option<Duration>,
@@ -91,9 +92,8 @@ enum Found {
 }
 
 impl Consumer {
-    pub(super) fn new(handle: ConsumerHandle, limits: Limits, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(handle: ConsumerHandle, unpacker: Arc<Unpacker>, timeout: Option<Duration>) -> Self {
         let timer = Timer::new(&handle.core.network.runtime);
-        let unpacker = Unpacker { decompressor: Decompressor::new(), limits };
         Self { handle, current: None, unpacker, streak: 0, timeout, waiting: None, timer }
     }
 
@@ -276,7 +276,7 @@ impl Consumer {
                 return Poll::Pending;
             }
             if let Some(current) = &mut self.current {
-                match current.step(&mut self.unpacker) {
+                match current.step(&self.unpacker, cx.waker()) {
                     Step::Record => {
                         self.waiting = None;
                         return Poll::Ready(Ok(Found::Record));
@@ -287,7 +287,7 @@ impl Consumer {
                         continue;
                     }
                     Step::Bad { offset, end, error } => {
-                        let cursor = std::sync::Arc::clone(current.cursor());
+                        let cursor = Arc::clone(current.cursor());
                         self.handle.shared.deliver(|inbox| {
                             if let Some(new) = inbox.renew(cursor.id, Some(offset)) {
                                 let (id, generation) = (new.id, new.generation);
@@ -295,6 +295,10 @@ impl Consumer {
                             }
                         });
                         return Poll::Ready(Err(unreadable(&cursor.topic_partition, offset, Some(end), error)));
+                    }
+                    Step::Waiting => {
+                        self.streak = 0;
+                        return Poll::Pending;
                     }
                     Step::Done => {}
                 }

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::cursor::Cursor;
 use super::record::Source;
+use super::unpack::{Ahead, Charge, Opened, Unpacker};
 use crate::machine::fetch::Fetched;
-use crate::record::{Decompressor, Limits, OwnedRecords, RawBatch, RecordAt, RecordError};
+use crate::record::{OwnedRecords, RawBatch, RecordAt, RecordError};
 
 pub struct Current {
     cursor: Arc<Cursor>,
@@ -16,6 +18,8 @@ pub struct Current {
     /// Behind all of it.
     end: i64,
     batches: VecDeque<RawBatch>,
+    /// The first of them, if it is being opened elsewhere.
+    ahead: Option<Ahead>,
     open: Option<Open>,
     bytes: usize,
     is_done: bool,
@@ -25,6 +29,7 @@ pub struct Current {
 struct Open {
     reader: Reader,
     source: Arc<Source>,
+    _charge: Charge,
 }
 
 struct Reader {
@@ -36,12 +41,6 @@ struct Reader {
     is_over: bool,
 }
 
-/// What decompresses the batches of a consumer, one after the other.
-pub struct Unpacker {
-    pub decompressor: Decompressor,
-    pub limits: Limits,
-}
-
 pub enum Step {
     /// There is a record: [`Current::reading`] hands it out.
     Record,
@@ -49,6 +48,8 @@ pub enum Step {
     Batch,
     /// A batch that cannot be read. `end` is the offset behind it.
     Bad { offset: i64, end: i64, error: RecordError },
+    /// The next batch is being opened elsewhere: the waker is registered.
+    Waiting,
     /// All was handed out, or nothing may be for now.
     Done,
 }
@@ -62,11 +63,11 @@ pub struct Reading<'a> {
 }
 
 impl Current {
-    pub fn new(cursor: Arc<Cursor>, fetched: Fetched) -> Self {
+    pub fn new(cursor: Arc<Cursor>, fetched: Fetched, ahead: Option<Ahead>) -> Self {
         let Fetched { batches, from, next: end, bytes } = fetched;
         // A message set of before Kafka 0.11 may have gone on behind the offset that it was said to end at.
         let next = cursor.position().map_or(from, |position| position.max(from));
-        Self { cursor, next, end, batches, open: None, bytes, is_done: false }
+        Self { cursor, next, end, batches, ahead, open: None, bytes, is_done: false }
     }
 
     pub fn cursor(&self) -> &Arc<Cursor> {
@@ -87,17 +88,17 @@ impl Current {
     #[inline]
     pub fn reading(&mut self) -> Option<Reading<'_>> {
         let Self { open, cursor, next, .. } = self;
-        let Open { reader, source } = open.as_mut()?;
+        let Open { reader, source, .. } = open.as_mut()?;
         Some(Reading { reader, source, cursor, next })
     }
 
     /// Goes on to the next record. Nothing is handed out, and the position only passes what nobody will see.
-    pub fn step(&mut self, unpacker: &mut Unpacker) -> Step {
+    pub fn step(&mut self, unpacker: &Arc<Unpacker>, waker: &Waker) -> Step {
         if !self.cursor.is_live() {
             return Step::Done;
         }
         let Some(mut reading) = self.reading() else {
-            return self.open_next(unpacker);
+            return self.open_next(unpacker, waker);
         };
         if reading.find() {
             return Step::Record;
@@ -116,7 +117,15 @@ impl Current {
         }
     }
 
-    fn open_next(&mut self, unpacker: &mut Unpacker) -> Step {
+    fn open_next(&mut self, unpacker: &Arc<Unpacker>, waker: &Waker) -> Step {
+        let opened = match &self.ahead {
+            None => None,
+            Some(ahead) => match ahead.poll(waker) {
+                Some(opened) => opened,
+                None => return Step::Waiting,
+            },
+        };
+        self.ahead = None;
         let Some(batch) = self.batches.pop_front() else {
             self.is_done = true;
             self.pass(self.end);
@@ -127,7 +136,10 @@ impl Current {
         if header.is_control() {
             return self.pass(header.next_offset());
         }
-        let opened = batch.decompress(&mut unpacker.decompressor, unpacker.limits).and_then(|batch| {
+        let opened = opened.unwrap_or_else(|| unpacker.open(batch));
+        // While this one is read, the next one is opened.
+        self.ahead = self.batches.front().and_then(|next| unpacker.ahead(next));
+        let opened = opened.and_then(|Opened { batch, charge }| {
             let source = Source {
                 cursor: Arc::clone(&self.cursor),
                 leader_epoch: header.partition_leader_epoch,
@@ -136,13 +148,13 @@ impl Current {
             };
             let records = batch.into_records()?;
             let reader = Reader { records, pending: None, error: None, is_over: false };
-            Ok(Open { reader, source: Arc::new(source) })
+            Ok(Open { reader, source: Arc::new(source), _charge: charge })
         });
         match opened {
             Ok(open) => {
                 self.cursor.enter(header.partition_leader_epoch);
                 self.open = Some(open);
-                self.step(unpacker)
+                self.step(unpacker, waker)
             }
             Err(error) => Step::Bad { offset: self.next, end: header.next_offset(), error },
         }
@@ -231,7 +243,7 @@ mod tests {
     use super::*;
     use crate::error::TopicPartition;
     use crate::record::writer::{BatchWriter, NO_HEADERS};
-    use crate::record::{Batches, Compression, Compressor, Identity};
+    use crate::record::{Batches, Compression, Compressor, Identity, Limits};
 
     const CONTROL: u8 = 0x20;
 
@@ -252,21 +264,24 @@ mod tests {
         let batches: VecDeque<RawBatch> =
             Batches::new(batches.concat().into(), false).collect::<Result<_, _>>().unwrap();
         let next = batches.iter().map(|batch| batch.header().next_offset()).max().unwrap_or(from);
-        Current::new(Arc::clone(cursor), Fetched { batches, from, next, bytes: 0 })
+        Current::new(Arc::clone(cursor), Fetched { batches, from, next, bytes: 0 }, None)
     }
 
-    fn unpacker(max_output: usize) -> Unpacker {
-        Unpacker { decompressor: Decompressor::new(), limits: Limits { max_output, ..Limits::default() } }
+    fn unpacker(max_output: usize) -> Arc<Unpacker> {
+        // Its threads are never asked: there is no budget for them.
+        let runtime = crate::net::TestRuntime::new().runtime();
+        Arc::new(Unpacker::new(runtime, Limits { max_output, ..Limits::default() }, 0))
     }
 
     /// The offsets, `|` where a batch ends, and what came last; with the position after each.
     fn steps(current: &mut Current, cursor: &Cursor) -> Vec<(String, i64)> {
         let mut steps = Vec::new();
         loop {
-            let (step, is_last) = match current.step(&mut unpacker(10_000)) {
+            let (step, is_last) = match current.step(&unpacker(10_000), Waker::noop()) {
                 Step::Record => (current.reading().unwrap().next().unwrap().offset().to_string(), false),
                 Step::Batch => ("|".into(), false),
                 Step::Bad { offset, end, .. } => (format!("bad {offset}..{end}"), true),
+                Step::Waiting => unreachable!("nothing is opened elsewhere"),
                 Step::Done => ("done".into(), true),
             };
             steps.push((step, cursor.position().unwrap_or(-1)));
@@ -376,7 +391,7 @@ mod tests {
     fn after_a_seek_nothing_more_comes_of_it() {
         let cursor = cursor();
         let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0)]);
-        assert!(matches!(current.step(&mut unpacker(0)), Step::Record));
+        assert!(matches!(current.step(&unpacker(0), Waker::noop()), Step::Record));
         let new = cursor.renew(Some(77));
         assert!(current.reading().unwrap().next().is_none());
         assert_eq!(as_text(steps(&mut current, &new)), "done@77 ");
@@ -387,10 +402,10 @@ mod tests {
     fn what_is_held_stays_where_it_is_and_goes_on_from_there() {
         let cursor = cursor();
         let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0)]);
-        assert!(matches!(current.step(&mut unpacker(0)), Step::Record));
+        assert!(matches!(current.step(&unpacker(0), Waker::noop()), Step::Record));
         cursor.hold(true);
         assert!(current.reading().unwrap().next().is_none());
-        assert!(matches!(current.step(&mut unpacker(0)), Step::Done) && !current.is_done());
+        assert!(matches!(current.step(&unpacker(0), Waker::noop()), Step::Done) && !current.is_done());
         assert_eq!(cursor.position(), None, "nothing was handed out");
         cursor.hold(false);
         assert_eq!(as_text(steps(&mut current, &cursor)), "0@1 1@2 2@3 |@3 done@3 ");

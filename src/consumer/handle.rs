@@ -454,7 +454,8 @@ impl ConsumerHandle {
     /// of the call may have been committed then.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves open whether the offsets are committed.
+    /// Dropping the future does not take the commit back. Commits of a consumer are made one after the other, in the order
+    /// of the calls, whoever waits for them.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
@@ -495,6 +496,18 @@ impl ConsumerHandle {
     ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, Error> {
         let partitions: BTreeSet<TopicPartition> = partitions.into_iter().map(Into::into).collect();
         self.group()?.committed(&self.core, partitions.into_iter().collect()).await
+    }
+
+    /// Commits what [`commit`](Self::commit) commits, without waiting: in its turn, in the background. That it failed is
+    /// reported by [`recv`](super::Consumer::recv). (Java: `commitAsync`.)
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) without a group, [`ErrorKind::Closed`](crate::ErrorKind::Closed)
+    /// when the consumer is gone.
+    pub fn commit_async(&self) -> Result<(), Error> {
+        let reached = self.committable(Cursor::reached);
+        self.group()?.commit_later(&self.core, reached, &self.shared);
+        Ok(())
     }
 
     fn committable(

@@ -118,7 +118,7 @@ impl Task {
         loop {
             let plan = {
                 let mut inbox = self.shared.lock();
-                let plan = self.machine.poll_fetch(now, &mut inbox.credit);
+                let plan = self.machine.poll_fetch(now, inbox.credit());
                 if self.machine.is_starved() {
                     inbox.starve(&self.credit);
                 }

@@ -24,6 +24,7 @@ mod manager;
 mod problem;
 mod record;
 mod shared;
+mod unpack;
 
 pub use batch::Batch;
 pub use builder::{ConsumerBuilder, IsolationLevel, OffsetReset};

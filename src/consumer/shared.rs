@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use super::current::Current;
 use super::cursor::Cursor;
 use super::manager::Command;
+use super::unpack::{Ahead, Unpacker};
 use crate::error::{Error, TopicPartition};
 use crate::machine::credit::{Credit, PartitionId};
 use crate::machine::fetch::{Fetched, Marks};
@@ -34,7 +35,8 @@ struct Buffer {
 
 #[derive(Debug)]
 enum Item {
-    Fetched(Fetched),
+    /// With its first batch, if that is being opened already.
+    Fetched(Fetched, Option<Ahead>),
     /// What the caller was reading when the partition was paused.
     Current(Box<Current>),
     /// Where it goes on, after a gap.
@@ -61,7 +63,8 @@ pub struct Shared(Mutex<Inbox>);
 
 #[derive(Debug)]
 pub struct Inbox {
-    pub credit: Credit,
+    credit: Credit,
+    unpacker: Arc<Unpacker>,
     assigned: BTreeMap<TopicPartition, PartitionId>,
     buffers: BTreeMap<PartitionId, Buffer>,
     next_id: PartitionId,
@@ -81,9 +84,10 @@ pub struct Inbox {
 const MAX_ERRORS: usize = 16;
 
 impl Shared {
-    pub fn new(credit: Credit) -> Self {
+    pub fn new(credit: Credit, unpacker: Arc<Unpacker>) -> Self {
         Self(Mutex::new(Inbox {
             credit,
+            unpacker,
             assigned: BTreeMap::new(),
             buffers: BTreeMap::new(),
             next_id: 0,
@@ -152,6 +156,15 @@ impl Shared {
             inbox.put_back(current);
         }
         inbox.take(cx)
+    }
+}
+
+impl Buffer {
+    /// What is next in the queue is opened while the caller is busy with something else.
+    fn look_ahead(&mut self, unpacker: &Arc<Unpacker>) {
+        if let Some(Item::Fetched(fetched, ahead @ None)) = self.queue.front_mut() {
+            *ahead = fetched.batches.front().and_then(|batch| unpacker.ahead(batch));
+        }
     }
 }
 
@@ -269,9 +282,15 @@ impl Inbox {
             buffer.marks = Some(marks);
         }
         if let Some(fetched) = fetched {
-            self.push(id, generation, Item::Fetched(fetched));
+            self.push(id, generation, Item::Fetched(fetched, None));
         }
         self.feed();
+    }
+
+    /// The credit as it is now: what is decompressed is no longer there for fetching.
+    pub fn credit(&mut self) -> &mut Credit {
+        self.credit.set_aside(self.unpacker.decompressed());
+        &mut self.credit
     }
 
     /// Notified once when credit is returned.
@@ -315,7 +334,7 @@ impl Inbox {
             return;
         }
         match &item {
-            Item::Fetched(fetched) => self.credit.take(id, fetched.bytes),
+            Item::Fetched(fetched, _) => self.credit.take(id, fetched.bytes),
             Item::Error(_)
                 if buffer.queue.iter().filter(|item| matches!(item, Item::Error(_))).count() >= MAX_ERRORS =>
             {
@@ -327,13 +346,14 @@ impl Inbox {
             self.ready.push_back(id);
         }
         buffer.queue.push_back(item);
+        buffer.look_ahead(&self.unpacker);
     }
 
     fn purge(&mut self, id: PartitionId) {
         let Some(buffer) = self.buffers.get_mut(&id) else { return };
         for item in buffer.queue.drain(..) {
             match item {
-                Item::Fetched(fetched) => self.credit.give_back(id, fetched.bytes),
+                Item::Fetched(fetched, _) => self.credit.give_back(id, fetched.bytes),
                 Item::Current(current) => self.credit.give_back(id, current.bytes()),
                 Item::Position(_) | Item::Error(_) => {}
             }
@@ -376,6 +396,7 @@ impl Inbox {
             let Some(item) = buffer.queue.pop_front() else { continue };
             if !buffer.queue.is_empty() {
                 self.ready.push_back(id);
+                buffer.look_ahead(&self.unpacker);
             }
             match item {
                 Item::Error(error) => return Taken::Error(error),
@@ -384,8 +405,8 @@ impl Inbox {
                     self.hold(id);
                 }
                 Item::Current(current) => return Taken::Current(current),
-                Item::Fetched(fetched) => {
-                    return Taken::Current(Box::new(Current::new(Arc::clone(&buffer.cursor), fetched)));
+                Item::Fetched(fetched, ahead) => {
+                    return Taken::Current(Box::new(Current::new(Arc::clone(&buffer.cursor), fetched, ahead)));
                 }
             }
         }

@@ -14,4 +14,6 @@ pub use connector::{Address, Connecting, Connector, ParseAddressError, Tcp, Tran
 pub use core::{Core, HEDGE_AFTER, Route};
 pub use lane::{AddressMap, Lane, LaneEvent, Network};
 pub use metadata::{Picture, address_of};
+#[cfg(test)]
+pub use runtime::TestRuntime;
 pub use runtime::{Runtime, Timer, wall_clock_ms};

@@ -76,6 +76,21 @@ impl Runtime {
     }
 }
 
+/// A runtime for tests of what is above this folder. It ends when it is dropped.
+#[cfg(test)]
+pub struct TestRuntime(tokio::runtime::Runtime);
+
+#[cfg(test)]
+impl TestRuntime {
+    pub fn new() -> Self {
+        Self(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
+    }
+
+    pub fn runtime(&self) -> Runtime {
+        Runtime::from_handle(self.0.handle().clone())
+    }
+}
+
 /// Milliseconds since 1970, as records are stamped with.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn wall_clock_ms() -> i64 {

@@ -14,4 +14,5 @@ mod reading;
 mod rig;
 mod sessions;
 mod steering;
+mod transactions;
 mod truncation;
