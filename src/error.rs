@@ -75,6 +75,8 @@ pub enum ErrorKind {
     BatchTooLarge,
     /// No position to read from, and the reset policy is `none`; or the position left the log.
     OffsetOutOfRange,
+    /// Given up because [`Producer::purge`](crate::Producer::purge) asked for it.
+    Purged,
     /// The client, producer or consumer is closed.
     Closed,
 }
