@@ -81,6 +81,8 @@ pub enum ErrorKind {
     TopicRecreated,
     /// A consumer was asked to stop at an end, or after a while without records, and has come there.
     NoMoreRecords,
+    /// Given up because [`Producer::purge`](crate::Producer::purge) asked for it.
+    Purged,
     /// The client, producer or consumer is closed.
     Closed,
 }

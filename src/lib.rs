@@ -42,7 +42,7 @@ pub use error::{DataLoss, Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
 pub use producer::{
     Acks, Data, Delivery, DeliveryError, EnqueueAllError, Fate, Interceptor, Name, Producer, ProducerBuilder,
-    ProducerTopic, Record, RecordMetadata, Timing, TryEnqueueError, partitioner,
+    ProducerMetrics, ProducerTopic, Record, RecordMetadata, Timing, TryEnqueueError, partitioner,
 };
 pub use record::{Compression, Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

@@ -535,6 +535,44 @@ async fn values_as_json() {
     assert!(Record::to("t").json_key(&map).unwrap_err().to_string().contains("the key of a record"));
 }
 
+/// What was sent is unknown, what was not is not written, and what comes after arrives.
+#[tokio::test(start_paused = true)]
+async fn a_purge_gives_up_what_waits_and_the_producer_goes_on() {
+    for leaderless in [false, true] {
+        let (cluster, producer) = producer(1, |builder| builder.max_in_flight(1).linger(Duration::ZERO)).await;
+        producer.send(Record::to("t").value("known")).await.unwrap();
+        if leaderless {
+            cluster.stop_broker(1).await;
+        } else {
+            cluster.hang_broker(1);
+        }
+        let first = producer.enqueue(Record::to("t").value("first")).await.unwrap();
+        tokio::time::sleep(SECOND / 10).await;
+        let second = producer.enqueue(Record::to("t").value("second")).await.unwrap();
+        producer.purge();
+        let after = producer.enqueue(Record::to("t").value("after")).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let (first, second) = (first.await.unwrap_err(), second.await.unwrap_err());
+        assert!(start.elapsed() < SECOND / 10, "{:?}", start.elapsed());
+        assert_eq!((first.error.kind(), second.error.kind()), (ErrorKind::Purged, ErrorKind::Purged));
+        let fate = if leaderless { Fate::NotWritten } else { Fate::Unknown };
+        assert_eq!((first.fate, second.fate), (fate, Fate::NotWritten), "leaderless {leaderless}");
+        if leaderless {
+            cluster.start_broker(1).await;
+        } else {
+            cluster.resume_broker(1);
+        }
+        after.await.unwrap();
+        let values: Vec<_> = cluster.log("t", 0).iter().map(|record| record.value.clone().unwrap()).collect();
+        assert!(
+            values.first().is_some_and(|value| *value == "known")
+                && values.last().is_some_and(|value| *value == "after")
+        );
+        assert!(!values.iter().any(|value| *value == "second"), "{values:?}");
+        assert_eq!(producer.metrics().buffer_used, 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn metrics_count_batches_and_requests() {
     let (cluster, producer) = producer(2, |builder| builder.max_request_size(5_000).batch_size(1_000)).await;

@@ -208,6 +208,19 @@ impl Producer {
         }
     }
 
+    /// Gives up every record that was enqueued before the call and is not acknowledged: their receipts fail with
+    /// [`ErrorKind::Purged`], their memory is free again, and the producer goes on. What was sent already has the fate
+    /// `Unknown`, the rest `NotWritten`. Records of a partition that is between two leaders at that moment may be spared.
+    /// (librdkafka: `rd_kafka_purge` of queue and in-flight.)
+    ///
+    /// Returns at once; the receipts tell when it is done.
+    pub fn purge(&self) {
+        for partition in self.inner.table.all() {
+            partition.flush(&self.inner.limits);
+        }
+        let _ = self.inner.router.send(Request::Purge);
+    }
+
     /// Takes no more records, flushes, and ends the producer's tasks. What is not acknowledged `within` that time fails
     /// with [`ErrorKind::Closed`], its fate told truthfully. All clones are closed.
     ///

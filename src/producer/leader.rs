@@ -45,6 +45,8 @@ pub(super) enum Message {
     Probed { lane: LaneId, token: Token, is_answered: bool },
     /// A batch has been compressed.
     Packed { id: PartitionId, number: u64, sealed: Result<SealedBatch, Reason> },
+    /// Give up every batch that is sealed.
+    Purge,
     /// The broker has moved.
     Moved(Address),
     /// Give up everything, and end.
@@ -227,6 +229,12 @@ impl Leader {
             Message::Hurry => self.accumulator.hurry(now),
             Message::Probed { lane, token, is_answered } => {
                 self.accumulator.handle_probe(now, lane, token, is_answered);
+            }
+            Message::Purge => {
+                for id in self.accumulator.partitions().collect::<Vec<_>>() {
+                    self.fetch_sealed(now, id);
+                }
+                self.accumulator.fail_all(now, &Reason::Purged);
             }
             Message::Packed { id, number, sealed } => self.accumulator.give_back(now, id, number, sealed),
             Message::Moved(address) => {
@@ -444,6 +452,7 @@ fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
         ),
         Reason::NoIdentity(error) => error.into(),
         Reason::IdentityRefused(code) => Error::broker(code, "a producer id, which idempotence needs"),
+        Reason::Purged => Error::new(ErrorKind::Purged, format!("{topic_partition}: given up by purge")),
         Reason::Closed => Error::closed("producer"),
     };
     error.with_partition(topic_partition)

@@ -45,6 +45,8 @@ pub(super) enum Request {
     NewEpoch(Identity),
     /// Somebody waits for memory.
     Hurry,
+    /// Give up every batch that is sealed.
+    Purge,
     /// The last handle is gone: send what is left, then end.
     Drain,
     /// Give up what is left, tell, and end.
@@ -251,6 +253,12 @@ impl Router {
                     let _ = leader.messages.send(Message::Hurry);
                 }
             }
+            Request::Purge => {
+                for leader in self.leaders.values() {
+                    let _ = leader.messages.send(Message::Purge);
+                }
+                self.sweep_for(Some(Reason::Purged));
+            }
             Request::Drain | Request::Stop(_) => {}
         }
     }
@@ -389,11 +397,16 @@ impl Router {
 
     /// Partitions without a leader: what callers sealed comes here, and expires here.
     fn sweep(&mut self) {
-        let now = self.core.now();
         let failed = match &*self.identity.borrow() {
             IdentityState::Failed(reason) => Some(reason.clone()),
             _ => None,
         };
+        self.sweep_for(failed);
+    }
+
+    /// Gives up all that is here, if there is a reason.
+    fn sweep_for(&mut self, failed: Option<Reason>) {
+        let now = self.core.now();
         for id in &self.homeless {
             let (Some(place), Some(partition)) = (self.places.get_mut(id), self.table.get(*id)) else { continue };
             let Home::Router(moving) = &mut place.home else { continue };
