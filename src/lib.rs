@@ -35,9 +35,17 @@ pub use admin::{Admin, NewTopic};
 pub use client::{Client, ClientBuilder};
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
 pub use error::{Error, ErrorKind, TopicPartition};
-pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
+pub use machine::trust::TlsFailure;
+pub use net::{
+    Address, Connecting, Connector, CredentialProvider, Credentials, ParseAddressError, ProviderError, Providing, Sasl,
+    Tcp, Token, TokenProvider, Transport,
+};
+#[cfg(feature = "tls")]
+pub use net::{Tls, TlsVersion};
 pub use producer::{
     Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError,
 };
 pub use record::{Header, Headers, TimestampType};
+#[cfg(feature = "tls")]
+pub use rustls;
 pub use wire::error_code::ErrorCode;

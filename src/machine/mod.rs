@@ -14,6 +14,8 @@ pub mod credit;
 pub mod fetch;
 pub mod metadata;
 pub mod offsets;
+pub mod sasl;
 pub mod sequence;
 #[cfg(test)]
 mod simulation;
+pub mod trust;

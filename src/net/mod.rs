@@ -8,6 +8,10 @@ mod driver;
 mod lane;
 mod metadata;
 mod runtime;
+mod sasl;
+mod security;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use brokers::{Class, Endpoint};
 pub use connector::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
@@ -15,3 +19,7 @@ pub use core::{Core, HEDGE_AFTER, Route};
 pub use lane::{AddressMap, Lane, LaneEvent, Network};
 pub use metadata::{Picture, address_of};
 pub use runtime::{Runtime, Timer, wall_clock_ms};
+pub use sasl::{CredentialProvider, Credentials, ProviderError, Providing, Sasl, Token, TokenProvider};
+pub use security::Security;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsVersion};

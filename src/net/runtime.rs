@@ -34,6 +34,11 @@ impl Runtime {
         drop(self.0.spawn(task));
     }
 
+    /// Runs what takes long, or blocks, beside the tasks. `None` if the runtime has ended.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.0.spawn_blocking(work).await.ok()
+    }
+
     /// The monotonic clock, which tests may pause.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn now(&self) -> Instant {

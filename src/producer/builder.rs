@@ -185,7 +185,7 @@ impl ProducerBuilder {
             },
             retry_backoff: core.retry_backoff,
             retry_backoff_max: core.retry_backoff_max,
-            names: Names { delivery_timeout: self.delivery_timeout },
+            names: Names { delivery_timeout: self.delivery_timeout, network: Arc::clone(&core.network) },
         };
         let table = Arc::new(Table::default());
         let router = Router::start(core, settings, &limits, &table);

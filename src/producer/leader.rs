@@ -40,9 +40,10 @@ pub(super) enum Message {
 }
 
 /// What producers and their tasks share for errors' sake.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Names {
     pub(super) delivery_timeout: Duration,
+    pub(super) network: Arc<Network>,
 }
 
 /// The producer's identity, or why there is none.
@@ -301,7 +302,7 @@ fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
         Reason::IdentityRefused(code) => Error::broker(code, "a producer id, which idempotence needs"),
         Reason::Closed => Error::closed("producer"),
     };
-    error.with_partition(topic_partition)
+    names.network.security.explain(error.with_partition(topic_partition))
 }
 
 fn attempt_error(attempt: Attempt, topic_partition: &TopicPartition) -> Error {
