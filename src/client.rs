@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
+use crate::config::Changes;
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
-use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Sasl, Security, Tcp};
 #[cfg(feature = "tls")]
 use crate::net::Tls;
+use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Sasl, Security, Tcp};
 
 /// A Kafka client: one cluster's addresses, connections and metadata, from which producers, consumers and admin
 /// handles are made.
@@ -30,6 +31,8 @@ use crate::net::Tls;
 #[derive(Clone)]
 pub struct Client {
     core: Arc<Core>,
+    /// What properties say of producers and consumers.
+    changes: Arc<Changes>,
 }
 
 impl Client {
@@ -60,12 +63,17 @@ impl Client {
             metadata_max_age: Duration::from_secs(300),
             max_idle: Duration::from_secs(540),
             max_response_size: 128 << 20,
+            changes: Changes::default(),
         }
     }
 
     /// A handle to administer the cluster: topics, partitions, what there is.
     pub fn admin(&self) -> Admin {
         Admin::new(self)
+    }
+
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -89,7 +97,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub fn consumer(&self) -> ConsumerBuilder {
-        ConsumerBuilder::new(self.core())
+        self.changes.consumer(ConsumerBuilder::new(self.core()))
     }
 }
 
@@ -121,9 +129,14 @@ pub struct ClientBuilder {
     metadata_max_age: Duration,
     max_idle: Duration,
     max_response_size: usize,
+    changes: Changes,
 }
 
 impl ClientBuilder {
+    pub(crate) fn with_changes(self, changes: Changes) -> Self {
+        Self { changes, ..self }
+    }
+
     /// The name that brokers put into their logs, quotas and metrics. Default `milena`. (Java: `client.id`.)
     pub fn client_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.client_id = id.into();
@@ -321,7 +334,7 @@ impl ClientBuilder {
             self.retry_backoff_max,
             self.api_timeout,
         );
-        Ok(Client { core: Arc::new(core) })
+        Ok(Client { core: Arc::new(core), changes: Arc::new(self.changes) })
     }
 
     /// [`build`](Self::build), and waits until a broker has answered.

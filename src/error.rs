@@ -147,7 +147,15 @@ impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let is_retriable = matches!(kind, ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::BufferFull);
         let message = message.into();
-        Self(Arc::new(Inner { kind, message, code: None, topic_partition: None, is_retriable, tls: None, source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            message,
+            code: None,
+            topic_partition: None,
+            is_retriable,
+            tls: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
@@ -261,9 +269,12 @@ impl From<Cause> for Error {
             Cause::Login(_) => ErrorKind::Authentication,
             Cause::Untrusted { .. } => ErrorKind::Tls,
             Cause::Closed => ErrorKind::Closed,
-            Cause::Connect { .. } | Cause::Io { .. } | Cause::Eof | Cause::EofAtStart | Cause::Idle => {
-                ErrorKind::Connection
-            }
+            Cause::Connect { .. }
+            | Cause::Io { .. }
+            | Cause::Eof
+            | Cause::EofAtStart
+            | Cause::EofAtFirstRequest
+            | Cause::Idle => ErrorKind::Connection,
         };
         let (is_retriable, tls) = match &cause {
             Cause::Login(failure) => (Some(failure.is_transient()), None),

@@ -24,6 +24,7 @@ mod wire;
 
 pub mod admin;
 mod client;
+mod config;
 mod consumer;
 mod error;
 #[cfg(feature = "mock")]
@@ -36,6 +37,8 @@ pub use client::{Client, ClientBuilder};
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
 pub use error::{Error, ErrorKind, TopicPartition};
 pub use machine::trust::TlsFailure;
+#[cfg(feature = "oidc")]
+pub use net::Oidc;
 pub use net::{
     Address, Connecting, Connector, CredentialProvider, Credentials, ParseAddressError, ProviderError, Providing, Sasl,
     Tcp, Token, TokenProvider, Transport,

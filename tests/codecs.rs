@@ -236,16 +236,47 @@ fn compressing_allocates_nothing_once_it_is_warm() {
 }
 
 #[test]
-fn decompressing_allocates_the_records_alone() {
+fn decompressing_allocates_nothing_once_its_reader_is_done() {
     let mut decompressor = Decompressor::new();
     let input = json(&mut Rng::with_seed(5), MIB);
     for codec in CODECS {
         let packed = compressed(codec, &input);
-        decompressor.decompress(codec, &packed, Limits::default()).unwrap();
+        let mut decompress = || decompressor.decompress(codec, &packed, Limits::default()).unwrap();
+        let first = decompress();
+        assert!(first == input);
+        let at = first.as_ptr();
+        // Somebody still reads it: the next batch must not be written over it, and costs its own size.
+        let mut second = Bytes::new();
+        let counted = allocation_counter::measure(|| second = decompress());
+        assert!(first == input && second == input && second.as_ptr() != at, "{codec}");
+        assert!(counted.bytes_max < 9 * MIB as u64 / 8 + 100, "{codec}: {counted:?}");
+        // Nobody reads that one: its memory is taken again, but for what counts its readers.
+        let at = second.as_ptr();
+        drop(second);
+        let counted = allocation_counter::measure(|| assert_eq!(decompress().as_ptr(), at, "{codec}"));
+        assert!(counted.count_total <= 2 && counted.bytes_total < 100, "{codec}: {counted:?}");
+        drop(decompress().slice(100..));
+        assert_eq!(decompress().as_ptr(), at, "{codec}");
+        assert!(first == input);
+    }
+}
+
+#[test]
+fn a_small_batch_behind_a_large_one_keeps_no_large_buffer() {
+    let mut decompressor = Decompressor::new();
+    let (large, small) = (json(&mut Rng::with_seed(5), MIB), json(&mut Rng::with_seed(6), 1_000));
+    for codec in CODECS {
+        drop(decompressor.decompress(codec, &compressed(codec, &large), Limits::default()).unwrap());
+        let packed = compressed(codec, &small);
+        let mut kept = Vec::with_capacity(100);
         let counted = allocation_counter::measure(|| {
-            assert!(decompressor.decompress(codec, &packed, Limits::default()).unwrap() == input);
+            for _ in 0..100 {
+                kept.push(decompressor.decompress(codec, &packed, Limits::default()).unwrap());
+            }
         });
-        assert!(counted.count_total <= 2 && counted.bytes_max < MIB as u64 + 100, "{codec}: {counted:?}");
+        assert!(kept.iter().all(|batch| *batch == small), "{codec}");
+        // The large buffer is at hand already, and stays with the decompressor.
+        assert!(counted.bytes_current < 110_000, "{codec}: {counted:?}");
     }
 }
 
@@ -510,6 +541,44 @@ fn a_window_costs_what_is_decoded() {
         assert!(decompressed(Compression::Zstd, &frame, Limits::default()).unwrap() == lines());
     });
     assert!(small.bytes_max < 3 * MIB as u64, "{small:?}");
+
+    // As much as the limit lets through: the records, and all of them once more as the window, each of which may move.
+    let noise: Vec<u8> =
+        (0..32 * MIB / 8).flat_map(|n| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()).collect();
+    let frame = zstd_frame(27, &noise);
+    let mut output = Bytes::new();
+    let large = allocation_counter::measure(|| {
+        output = decompressed(Compression::Zstd, &frame, Limits::default()).unwrap();
+    });
+    assert!(output == noise);
+    println!("32 MiB behind a window of 128 MiB: peak {}", large.bytes_max);
+    assert!(large.bytes_max < 83 * MIB as u64, "{large:?}");
+}
+
+#[test]
+fn a_window_beyond_128_mib_is_refused_before_it_costs() {
+    assert_eq!(decompressed(Compression::Zstd, &zstd_frame(27, b"abc"), Limits::default()).unwrap(), &b"abc"[..]);
+    for log in [28, 31, 41] {
+        let mut error = None;
+        let counted = allocation_counter::measure(|| {
+            error = decompressed(Compression::Zstd, &zstd_frame(log, b"abc"), unlimited()).err();
+        });
+        let problem = if log <= 31 { "its window is beyond 128 MiB" } else { "it does not decode" };
+        assert_eq!(error, Some(RecordError::Codec { codec: Compression::Zstd, problem }), "{log}");
+        assert!(counted.bytes_max < MIB as u64, "{counted:?}");
+    }
+}
+
+/// A frame with a window of `1 << log`, that does not say how long it is: blocks as they are.
+fn zstd_frame(log: u8, content: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3];
+    let mut blocks = content.chunks(128 << 10).peekable();
+    while let Some(block) = blocks.next() {
+        let head = (block.len() as u32) << 3 | u32::from(blocks.peek().is_none());
+        frame.extend_from_slice(&head.to_le_bytes()[..3]);
+        frame.extend_from_slice(block);
+    }
+    frame
 }
 
 #[test]
@@ -531,6 +600,12 @@ fn limits_are_exact() {
 
 #[test]
 fn ratios() {
+    // Only zstd is ever that good: what the others make of 32 MiB of nothing is delivered.
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4] {
+        let packed = compressed(codec, &vec![0; 32 * MIB]);
+        assert!(32 * MIB / packed.len() < 1_100, "{codec}");
+        assert_eq!(decompressed(codec, &packed, Limits::default()).unwrap().len(), 32 * MIB, "{codec}");
+    }
     // 8 MiB of nothing is no attack, a byte more is; unless somebody asks for it.
     let packed = compressed(Compression::Zstd, &vec![0; 8 * MIB]);
     assert!(8 * MIB / packed.len() > 1_100);

@@ -216,6 +216,11 @@ const UNKNOWN_PATIENCE: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConsumerBuilder").field("group", &self.group).finish_non_exhaustive()
+        let Self { group, reset, min_bytes, .. } = self;
+        f.debug_struct("ConsumerBuilder")
+            .field("group", group)
+            .field("reset", reset)
+            .field("min_bytes", min_bytes)
+            .finish_non_exhaustive()
     }
 }

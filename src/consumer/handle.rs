@@ -297,8 +297,7 @@ impl Consumer {
             let message = format!("offset {} of {tp} is negative and cannot be committed", wrong.offset);
             return Err(Error::config(message).with_partition(tp.clone()));
         }
-        let outcome = self.group()?.commit(&self.core, offsets).await;
-        outcome.map_err(|error| self.core.network.security.explain(error))
+        self.group()?.commit(&self.core, offsets).await
     }
 
     /// What the [`group`](super::ConsumerBuilder::group) has committed for these partitions; those without a commit
@@ -314,8 +313,7 @@ impl Consumer {
         partitions: impl IntoIterator<Item = T>,
     ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, Error> {
         let partitions: BTreeSet<TopicPartition> = partitions.into_iter().map(Into::into).collect();
-        let outcome = self.group()?.committed(&self.core, partitions.into_iter().collect()).await;
-        outcome.map_err(|error| self.core.network.security.explain(error))
+        self.group()?.committed(&self.core, partitions.into_iter().collect()).await
     }
 
     /// Ends the consumer's tasks and waits until they are gone. What was not handed out is dropped; nothing is

@@ -120,6 +120,9 @@ pub enum Cause {
     /// Rule 76: the first read ends at once on ports that expect TLS or SASL.
     #[error("the peer closed the connection before it answered anything: a TLS or SASL listener, or no Kafka broker")]
     EofAtStart,
+    /// The versions are told to everybody, what comes next only to who has authenticated.
+    #[error("the broker closed the connection on its first request: does this listener want SASL?")]
+    EofAtFirstRequest,
     #[error("{api} was not answered within {after:?} (request_timeout)")]
     RequestTimeout { api: ApiKey, after: Duration },
     #[error("an HTTP server answered, not a Kafka broker: is this the right port?")]
@@ -291,6 +294,8 @@ pub struct Connection {
     muted_until: Option<Instant>,
     last_used: Instant,
     heard: bool,
+    /// A request of somebody's, at least.
+    answered: bool,
     login: Option<Login>,
 }
 
@@ -319,6 +324,7 @@ impl Connection {
             muted_until: None,
             last_used: now,
             heard: false,
+            answered: false,
             login: None,
         };
         connection.negotiate(FIRST_API_VERSIONS, now + connection.config.setup_timeout);
@@ -419,9 +425,15 @@ impl Connection {
         self.die(match error {
             Some(error) if !self.heard && is_end(error) => Cause::EofAtStart,
             Some(error) => Cause::Io { kind: error.kind(), message: error.to_string().into() },
+            None if self.is_fresh() => Cause::EofAtFirstRequest,
             None if self.heard => Cause::Eof,
             None => Cause::EofAtStart,
         });
+    }
+
+    /// Nothing but versions has been answered yet, and something else is asked for.
+    fn is_fresh(&self) -> bool {
+        self.login.is_none() && !self.answered && matches!(self.state, State::Ready(_)) && !self.in_flight.is_empty()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -584,6 +596,7 @@ impl Connection {
         if head.correlation != correlation {
             return self.die(Cause::WrongCorrelation { expected: head.correlation, got: correlation });
         }
+        self.answered = true;
         let InFlight { token, version, .. } = *head;
         self.in_flight.pop_front();
         self.events.push_back(Event::Answer { token, version, frame });

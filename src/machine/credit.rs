@@ -50,6 +50,11 @@ impl Credit {
         }
     }
 
+    /// What a fetch of a partition without news should ask for at most: it keeps nothing from those that have some.
+    pub fn share(&self) -> usize {
+        self.share
+    }
+
     pub fn take(&mut self, id: PartitionId, bytes: usize) {
         self.change(id, |used| used.saturating_add(bytes));
     }

@@ -9,6 +9,9 @@
 //! other one: at once where data is likely, and with a short wait where the last fetch was empty, until the waiting
 //! lane is back and takes it in. So no fetch that waits for idle partitions delays anybody.
 //!
+//! Each lane has a session at the broker ([`fetch_session`](super::fetch_session)): a request names only what changed, and
+//! a partition that an answer does not mention has nothing new.
+//!
 //! A partition belongs to one leader at a time, like a token: [`Fetch::add`] brings it with the offset to go on from,
 //! and [`Event::Released`] takes it home, with the offset reached and the reason. What comes for a partition after it
 //! left, was sought or came back is dropped by its stamp; nobody else's data is.
@@ -22,6 +25,7 @@ use bytes::Bytes;
 use super::backoff::Backoff;
 use super::connection::Token;
 use super::credit::{Credit, PartitionId};
+use super::fetch_session::{FetchSession, Opening, Wanted};
 use crate::record::{BatchHeader, Batches, RawBatch, RecordError};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
@@ -125,6 +129,9 @@ struct Partition {
     in_flight: bool,
     /// There may be data: not known to be at the end of the log.
     fresh: bool,
+    /// The last answer brought nothing although the log goes on: the broker had no room for its first batch. Once is
+    /// normal, and the partition comes first next time; twice in a row is as good as an end.
+    left_out: bool,
     not_before: Option<Instant>,
     backoff: Backoff,
     /// When it was last given data, in counts: whoever waits longest comes first.
@@ -169,6 +176,7 @@ pub struct Fetch {
     topics: BTreeMap<Arc<str>, Topic>,
     names: BTreeMap<Uuid, Arc<str>>,
     flights: [Option<Flight>; 2],
+    sessions: [FetchSession; 2],
     events: VecDeque<Event>,
     next_token: Token,
     next_stamp: u64,
@@ -196,6 +204,7 @@ impl Fetch {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             flights: [None, None],
+            sessions: [FetchSession::new(), FetchSession::new()],
             events: VecDeque::new(),
             next_token: 0,
             next_stamp: 0,
@@ -224,6 +233,7 @@ impl Fetch {
             stamp,
             in_flight: false,
             fresh: true,
+            left_out: false,
             not_before: None,
             backoff: Backoff::new(self.config.retry_backoff, self.config.retry_backoff_max),
             served: self.served,
@@ -270,7 +280,11 @@ impl Fetch {
             if is_out || (lane == LaneKind::Immediate && is_late && !partition.fresh) {
                 continue;
             }
-            let wanted = self.config.partition_max_bytes.max(partition.needs);
+            let mut wanted = self.config.partition_max_bytes.max(partition.needs);
+            if !partition.fresh {
+                // Always the same, so that a session need not hear of it again.
+                wanted = wanted.min(credit.share());
+            }
             match credit.offer(id, wanted) {
                 Some(bytes) => chosen.push((partition.served, id, bytes)),
                 None => {
@@ -295,14 +309,22 @@ impl Fetch {
     pub fn handle_answer(&mut self, now: Instant, token: Token, response: FetchResponse, random: u64) {
         let Some((lane, mut flight)) = self.land(token) else { return };
         if !response.error_code.is_ok() {
+            let may_help = self.sessions[lane as usize].handle_error(now, response.error_code);
             match response.error_code.action(ApiKey::FETCH) {
+                // The ids of topics that the session spoke of are not the broker's.
+                Action::ResetSession if response.error_code == ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR => {
+                    self.events.push_back(Event::Stale);
+                }
                 Action::Retry | Action::ResetSession => {}
                 Action::Refresh => self.events.push_back(Event::Stale),
                 _ => self.events.push_back(Event::Refused(response.error_code)),
             }
-            self.pause(now, random);
+            if !may_help {
+                self.pause(now, random);
+            }
             return self.settle(flight);
         }
+        let is_incremental = self.sessions[lane as usize].handle_answer(now, response.session_id);
         let mut is_useful = false;
         for topic in response.responses {
             let name = if topic.topic_id.is_zero() { Some(&topic.topic) } else { self.names.get(&topic.topic_id) };
@@ -333,7 +355,11 @@ impl Fetch {
         }
         for asked in flight.asked.iter().filter(|asked| !asked.answered) {
             if let Some(partition) = self.partitions.get_mut(&asked.id).filter(|p| p.stamp == asked.stamp) {
-                partition.not_before = Some(now + partition.backoff.next_delay(random));
+                if is_incremental {
+                    partition.at_end();
+                } else {
+                    partition.not_before = Some(now + partition.backoff.next_delay(random));
+                }
             }
         }
         self.settle(flight);
@@ -341,7 +367,8 @@ impl Fetch {
 
     /// The request was lost, or could not be sent. Its partitions stay, and are asked for again.
     pub fn handle_failed(&mut self, now: Instant, token: Token, random: u64) {
-        let Some((_, flight)) = self.land(token) else { return };
+        let Some((lane, flight)) = self.land(token) else { return };
+        self.sessions[lane as usize].reset();
         self.pause(now, random);
         self.events.push_back(Event::Stale);
         self.settle(flight);
@@ -352,6 +379,7 @@ impl Fetch {
         for flight in std::mem::take(&mut self.flights).into_iter().flatten() {
             self.settle(flight);
         }
+        self.sessions = [FetchSession::new(), FetchSession::new()];
         self.not_before = None;
     }
 
@@ -383,8 +411,7 @@ impl Fetch {
         chosen: &[(u64, PartitionId, usize)],
         credit: &mut Credit,
     ) -> Plan {
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        let mut places: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut wanted = Vec::with_capacity(chosen.len());
         let mut asked = Vec::with_capacity(chosen.len());
         let (mut total, mut is_fresh, mut max_version) = (0usize, false, FETCH_LAST);
         for &(_, id, bytes) in chosen {
@@ -397,22 +424,29 @@ impl Fetch {
             if route.topic_id.is_zero() {
                 max_version = BY_NAME;
             }
-            let place = *places.entry(Arc::clone(&route.topic)).or_insert_with(|| {
-                let (topic, topic_id) = (Arc::clone(&route.topic), route.topic_id);
-                topics.push(FetchTopic { topic, topic_id, ..Default::default() });
-                topics.len() - 1
-            });
-            topics[place].partitions.push(FetchPartition {
-                partition: route.index,
-                current_leader_epoch: route.leader_epoch,
-                fetch_offset: route.offset,
-                partition_max_bytes: clamp(bytes),
-                ..Default::default()
-            });
+            wanted.push((id, route.wanted(bytes)));
             let (generation, stamp) = (route.generation, partition.stamp);
             asked.push(Asked { id, generation, stamp, reserved: bytes, answered: false });
         }
         asked.sort_unstable_by_key(|asked| asked.id);
+        let opening = self.sessions[lane as usize].open(now, max_version == BY_NAME, &wanted);
+        let Opening { session_id, session_epoch, named, forgotten } = opening;
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut places: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        for ((_, wanted), _) in wanted.into_iter().zip(named).filter(|(_, named)| *named) {
+            let Wanted { topic, topic_id, index, offset, leader_epoch, max_bytes } = wanted;
+            let place = *places.entry(Arc::clone(&topic)).or_insert_with(|| {
+                topics.push(FetchTopic { topic, topic_id, ..Default::default() });
+                topics.len() - 1
+            });
+            topics[place].partitions.push(FetchPartition {
+                partition: index,
+                current_leader_epoch: leader_epoch,
+                fetch_offset: offset,
+                partition_max_bytes: max_bytes,
+                ..Default::default()
+            });
+        }
         let max_wait = match lane {
             LaneKind::Waiting => self.config.max_wait,
             LaneKind::Immediate if is_fresh => Duration::ZERO,
@@ -425,7 +459,10 @@ impl Fetch {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.config.min_bytes,
             max_bytes: clamp(total.min(self.config.max_bytes)),
+            session_id,
+            session_epoch,
             topics,
+            forgotten_topics_data: forgotten,
             ..Default::default()
         };
         Plan { lane, token, request, max_version, max_wait }
@@ -507,8 +544,9 @@ impl Fetch {
         let why = match code.action(ApiKey::FETCH) {
             Action::Done => {
                 self.served += 1;
+                let end = data.high_watermark;
                 let records = data.records.unwrap_or_default();
-                return partition.handle_records(now, records, self.config.check_crcs, self.served, random);
+                return partition.handle_records(now, records, end, self.config.check_crcs, self.served, random);
             }
             Action::ResetOffset => Why::OutOfRange,
             Action::Refresh | Action::ResetSession => Why::Moved(code),
@@ -532,21 +570,46 @@ fn clamp(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }
 
+impl Route {
+    fn wanted(&self, bytes: usize) -> Wanted {
+        Wanted {
+            topic: Arc::clone(&self.topic),
+            topic_id: self.topic_id,
+            index: self.index,
+            offset: self.offset,
+            leader_epoch: self.leader_epoch,
+            max_bytes: clamp(bytes),
+        }
+    }
+}
+
 impl Partition {
+    /// There is nothing more for now.
+    fn at_end(&mut self) {
+        self.fresh = false;
+        self.left_out = false;
+        self.backoff.reset();
+    }
+
     /// Takes the whole batches, as far as they are sound and lie ahead.
     fn handle_records(
         &mut self,
         now: Instant,
         Records(records): Records,
+        end: i64,
         check_crcs: bool,
         served: u64,
         random: u64,
     ) -> (Option<Fetched>, Option<Why>) {
         if records.is_empty() {
-            self.fresh = false;
-            self.backoff.reset();
+            // A batch larger than what the answer had left for it is not sent at all, unless it is the first.
+            let was_left_out = self.left_out;
+            self.at_end();
+            self.left_out = end > self.route.offset;
+            self.fresh = self.left_out && !was_left_out;
             return (None, None);
         }
+        self.left_out = false;
         let from = self.route.offset;
         let Walk { fetched, next, fault, needs } = walk(records, from, check_crcs);
         self.route.offset = next;

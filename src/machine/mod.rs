@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod connection;
 pub mod credit;
 pub mod fetch;
+pub mod fetch_session;
 pub mod metadata;
 pub mod offsets;
 pub mod sasl;

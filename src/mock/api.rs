@@ -6,7 +6,8 @@ use std::fmt;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
 
@@ -84,6 +85,8 @@ apis! {
     OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 9];
     /// Names the broker that coordinates a group.
     FindCoordinator = 10, FindCoordinatorRequest, [2, 3, 6, 6, 6];
+    /// Picks how to authenticate.
+    SaslHandshake = 17, SaslHandshakeRequest, [1, 1, 1, 1, 1];
     /// Lists APIs and their versions.
     ApiVersions = 18, ApiVersionsRequest, [2, 3, 4, 4, 4];
     /// Creates topics.
@@ -94,6 +97,8 @@ apis! {
     InitProducerId = 22, InitProducerIdRequest, [1, 4, 5, 5, 5];
     /// Says where a leader epoch ended: how a consumer detects truncation.
     OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest, [2, 4, 4, 4, 4];
+    /// Authenticates, one token each way.
+    SaslAuthenticate = 36, SaslAuthenticateRequest, [0, 2, 2, 2, 2];
     /// Adds partitions to topics.
     CreatePartitions = 37, CreatePartitionsRequest, [1, 3, 3, 3, 3];
     /// Describes the cluster, without topics.
@@ -149,9 +154,25 @@ impl KafkaRelease {
         }
     }
 
+    /// Every release, oldest first.
+    pub const ALL: &'static [Self] = &[Self::V2_1, Self::V2_8, Self::V3_9, Self::V4_0, Self::V4_1];
+
     /// Before 3.0 (KIP-590), brokers did not forward what only the controller can do.
     pub(super) fn forwards_to_controller(self) -> bool {
         self > Self::V2_8
+    }
+}
+
+/// Major and minor, as in `4.1`.
+impl fmt::Display for KafkaRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2_1 => "2.1",
+            Self::V2_8 => "2.8",
+            Self::V3_9 => "3.9",
+            Self::V4_0 => "4.0",
+            Self::V4_1 => "4.1",
+        })
     }
 }
 

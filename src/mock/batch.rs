@@ -1,4 +1,4 @@
-//! Record batches (format v2): their header, what a broker checks before it appends one, and a walk over the records.
+//! Record batches (format v2): their header, and what a broker checks before it appends one.
 //!
 //! ```text
 //!  0        8       12       16     17    21     23       27       35       43         51     53        57     61
@@ -14,20 +14,24 @@
 
 use std::borrow::Cow;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use kafka_protocol::error::ResponseError;
+
+use super::codec::{Broken, Codec, LARGEST};
+use super::records::walk;
 
 /// Bytes before the records.
 pub(super) const HEADER: usize = 61;
 /// Base offset and length: what comes before the bytes that the length counts.
 const OVERHEAD: usize = 12;
 const CRC_FROM: usize = 21;
+const MAGIC: i8 = 2;
 /// A client that does not set a timestamp sends this one.
 pub(super) const NO_TIMESTAMP: i64 = -1;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
-const CODECS: [Option<&str>; 5] = [None, Some("gzip"), Some("snappy"), Some("lz4"), Some("zstd")];
+const CODEC: i16 = 0x07;
 
 /// The fields of a batch's header, but for its length, magic and CRC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +71,68 @@ impl Header {
         })
     }
 
+    /// The header as bytes, but for the CRC.
+    fn write(&self, records: usize) -> [u8; HEADER] {
+        let mut raw = [0; HEADER];
+        let mut rest = &mut raw[..];
+        rest.put_i64(self.base_offset);
+        rest.put_u32(u32::try_from(HEADER - OVERHEAD + records).unwrap_or(u32::MAX));
+        rest.put_i32(self.leader_epoch);
+        rest.put_i8(MAGIC);
+        rest.put_u32(0);
+        rest.put_i16(self.attributes);
+        rest.put_i32(self.last_offset_delta);
+        rest.put_i64(self.base_timestamp);
+        rest.put_i64(self.max_timestamp);
+        rest.put_i64(self.producer_id);
+        rest.put_i16(self.producer_epoch);
+        rest.put_i32(self.base_sequence);
+        rest.put_i32(self.count);
+        raw
+    }
+
+    /// Checks records out of any codec; gives the largest timestamp.
+    fn check_plain(&self, records: &[u8], rules: &Rules, now_ms: i64) -> Result<i64, Rejection> {
+        let claims_append_time = self.attributes & LOG_APPEND_TIME != 0;
+        let in_time =
+            now_ms.saturating_sub(rules.timestamp_before_max)..=now_ms.saturating_add(rules.timestamp_after_max);
+        let mut max_timestamp = NO_TIMESTAMP;
+        let (mut late, mut faulty) = (Vec::new(), Vec::new());
+        let mut index = 0;
+        walk(records, self.count, |record| {
+            // A real broker stores such a batch, and consumers then see offsets twice or not at all. No client means
+            // that.
+            if record.offset_delta != index {
+                return Err("the offset deltas of the records do not count up from 0");
+            }
+            let timestamp = self.timestamp(record.timestamp_delta);
+            if rules.compacted && record.key.is_none() {
+                faulty.push((index, "a compacted topic takes no record without a key".to_owned()));
+            } else if !rules.log_append_time && timestamp != NO_TIMESTAMP {
+                if !in_time.contains(&timestamp) {
+                    late.push((index, format!("the timestamp {timestamp} is out of range")));
+                }
+            } else if claims_append_time {
+                late.push((index, "a producer may not set the timestamp type to LogAppendTime".to_owned()));
+            }
+            max_timestamp = max_timestamp.max(timestamp);
+            index += 1;
+            Ok(())
+        })
+        .map_err(|message| Rejection::by_log(ResponseError::InvalidRecord, message))?;
+        let (error, message) = if late.is_empty() {
+            (ResponseError::InvalidRecord, "one or more records have been rejected")
+        } else {
+            (ResponseError::InvalidTimestamp, "one or more records have been rejected due to invalid timestamp")
+        };
+        faulty.append(&mut late);
+        if faulty.is_empty() {
+            return Ok(max_timestamp);
+        }
+        faulty.sort();
+        Err(Rejection { records: faulty, ..Rejection::by_log(error, message) })
+    }
+
     pub(super) fn last_offset(&self) -> i64 {
         self.base_offset + i64::from(self.last_offset_delta)
     }
@@ -79,14 +145,20 @@ impl Header {
         self.attributes & TRANSACTIONAL != 0
     }
 
-    /// The codec's name, or `None` for records as they are; `Err` for one that Kafka does not know.
-    pub(super) fn codec(&self) -> Result<Option<&'static str>, i16> {
-        let id = self.attributes & 0x07;
-        usize::try_from(id).ok().and_then(|id| CODECS.get(id).copied()).ok_or(id)
+    pub(super) fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
+    }
+
+    /// `None` for records as they are; `Err` for a codec that Kafka does not know.
+    pub(super) fn codec(&self) -> Result<Option<Codec>, i16> {
+        match self.attributes & CODEC {
+            0 => Ok(None),
+            id => Codec::of_id(id).map(Some).ok_or(id),
+        }
     }
 
     /// The timestamp of the record with this delta: its own, or when the broker appended the batch.
-    fn timestamp(&self, delta: i64) -> i64 {
+    pub(super) fn timestamp(&self, delta: i64) -> i64 {
         if self.attributes & LOG_APPEND_TIME != 0 {
             self.max_timestamp
         } else {
@@ -116,11 +188,24 @@ impl Rejection {
     }
 }
 
+/// `compression.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StoredAs {
+    /// As its producer has compressed it.
+    Sent,
+    /// With this codec, or none.
+    With(Option<Codec>),
+}
+
 /// What a topic's configuration asks of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
     /// `max.message.bytes`, header included.
     pub(super) max_bytes: usize,
+    /// `segment.bytes`: a batch must fit into a segment.
+    pub(super) segment_bytes: usize,
+    /// `compression.type`: what is stored, whatever was sent.
+    pub(super) stored_as: StoredAs,
     /// `message.timestamp.type=LogAppendTime`.
     pub(super) log_append_time: bool,
     /// `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`.
@@ -165,7 +250,24 @@ impl Batch {
         batch.check_header()?;
         let max_timestamp = batch.check_records(rules, now_ms)?;
         batch.set_time(rules.log_append_time, if rules.log_append_time { now_ms } else { max_timestamp });
+        let size = HEADER + batch.records.len();
+        if size > rules.max_bytes {
+            let message = format!("compressed anew, the batch has {size} bytes, more than {}", rules.max_bytes);
+            return Err(Rejection::new(ResponseError::MessageTooLarge, message));
+        }
+        if size > rules.segment_bytes {
+            let message = format!("the batch has {size} bytes, more than segment.bytes={}", rules.segment_bytes);
+            return Err(Rejection::new(ResponseError::RecordListTooLarge, message));
+        }
+        batch.seal();
         Ok(batch)
+    }
+
+    /// A batch that the broker makes itself.
+    pub(super) fn of_records(header: Header, records: Bytes) -> Self {
+        let mut batch = Self { header, raw: [0; HEADER], records };
+        batch.seal();
+        batch
     }
 
     fn check_header(&self) -> Result<(), Rejection> {
@@ -194,61 +296,38 @@ impl Batch {
         Ok(())
     }
 
-    /// Walks the records; gives the largest timestamp. Compressed records are taken at their header's word.
-    fn check_records(&self, rules: &Rules, now_ms: i64) -> Result<i64, Rejection> {
-        let header = &self.header;
-        let claims_append_time = header.attributes & LOG_APPEND_TIME != 0;
-        if header.codec() != Ok(None) {
-            return Ok(header.max_timestamp);
-        }
-        let mut max_timestamp = NO_TIMESTAMP;
-        let (mut late, mut faulty) = (Vec::new(), Vec::new());
-        let mut index = 0;
-        walk(header, &self.records, |record| {
-            // A real broker stores such a batch, and consumers then see offsets twice or not at all. No client means
-            // that.
-            if record.offset_delta != index {
-                return Err("the offset deltas of the records do not count up from 0");
-            }
-            if rules.compacted && record.key.is_none() {
-                faulty.push((index, "a compacted topic takes no record without a key".to_owned()));
-            } else if !rules.log_append_time && record.timestamp != NO_TIMESTAMP {
-                let age = now_ms.saturating_sub(record.timestamp);
-                if age > rules.timestamp_before_max || age.saturating_neg() > rules.timestamp_after_max {
-                    late.push((index, format!("the timestamp {} is out of range", record.timestamp)));
-                }
-            } else if claims_append_time {
-                late.push((index, "a producer may not set the timestamp type to LogAppendTime".to_owned()));
-            }
-            max_timestamp = max_timestamp.max(record.timestamp);
-            index += 1;
-            Ok(())
-        })
-        .map_err(|message| Rejection::by_log(ResponseError::InvalidRecord, message))?;
-        let (error, message) = if late.is_empty() {
-            (ResponseError::InvalidRecord, "one or more records have been rejected")
-        } else {
-            (ResponseError::InvalidTimestamp, "one or more records have been rejected due to invalid timestamp")
+    /// Walks the records, out of their codec if they are in one, and stores them in another if the topic wants that.
+    /// Gives the largest timestamp.
+    fn check_records(&mut self, rules: &Rules, now_ms: i64) -> Result<i64, Rejection> {
+        let source = self.header.codec().ok().flatten();
+        let plain = match source {
+            None => self.records.clone(),
+            Some(codec) => codec.decompress(&self.records).map_err(|broken| unreadable(codec, broken))?.into(),
         };
-        faulty.append(&mut late);
-        if faulty.is_empty() {
-            return Ok(max_timestamp);
+        let max_timestamp = self.header.check_plain(&plain, rules, now_ms)?;
+        if let StoredAs::With(target) = rules.stored_as
+            && target != source
+        {
+            self.records = target.map_or(plain.clone(), |codec| codec.compress(&plain).into());
+            self.header.attributes = (self.header.attributes & !CODEC) | target.map_or(0, Codec::id);
         }
-        faulty.sort();
-        Err(Rejection { records: faulty, ..Rejection::by_log(error, message) })
+        Ok(max_timestamp)
     }
 
-    /// Sets timestamp type and largest timestamp, which the CRC covers.
+    /// Sets timestamp type and largest timestamp.
     fn set_time(&mut self, log_append_time: bool, max_timestamp: i64) {
-        let attributes =
-            (self.header.attributes & !LOG_APPEND_TIME) | if log_append_time { LOG_APPEND_TIME } else { 0 };
-        if (attributes, max_timestamp) == (self.header.attributes, self.header.max_timestamp) {
-            return;
-        }
-        self.header.attributes = attributes;
+        let time_type = if log_append_time { LOG_APPEND_TIME } else { 0 };
+        self.header.attributes = (self.header.attributes & !LOG_APPEND_TIME) | time_type;
         self.header.max_timestamp = max_timestamp;
-        self.raw[21..23].copy_from_slice(&attributes.to_be_bytes());
-        self.raw[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+    }
+
+    /// Writes the header as it has become, and the CRC over it, if anything is new.
+    fn seal(&mut self) {
+        let raw = self.header.write(self.records.len());
+        if raw[CRC_FROM..] == self.raw[CRC_FROM..] {
+            return; // a batch in another codec has other attributes
+        }
+        self.raw = raw;
         let crc = crc32c::crc32c_append(crc32c::crc32c(&self.raw[CRC_FROM..]), &self.records);
         self.raw[CRC_FROM - 4..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
     }
@@ -264,6 +343,64 @@ impl Batch {
     /// Header and records, to be sent one after the other.
     pub(super) fn into_parts(self) -> (Header, Bytes, Bytes) {
         (self.header, Bytes::copy_from_slice(&self.raw), self.records)
+    }
+}
+
+/// The end of a transaction in one partition: a control batch with one record.
+///
+/// ```text
+///  key │ version i16 = 0 ┊ type i16: 0 abort, 1 commit │  value │ version i16 = 0 ┊ coordinator epoch i32 │
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marker {
+    pub(super) producer_id: i64,
+    pub(super) producer_epoch: i16,
+    pub(super) commit: bool,
+    pub(super) coordinator_epoch: i32,
+    pub(super) now_ms: i64,
+}
+
+impl Marker {
+    pub(super) fn batch(&self, log_append_time: bool) -> Batch {
+        let header = Header {
+            base_offset: 0,
+            leader_epoch: 0,
+            attributes: CONTROL | TRANSACTIONAL | if log_append_time { LOG_APPEND_TIME } else { 0 },
+            last_offset_delta: 0,
+            base_timestamp: self.now_ms,
+            max_timestamp: self.now_ms,
+            producer_id: self.producer_id,
+            producer_epoch: self.producer_epoch,
+            base_sequence: -1,
+            count: 1,
+        };
+        // Lengths are zigzag numbers: twice what they say.
+        let mut records = vec![2 * 16, 0, 0, 0, 2 * 4, 0, 0, 0, u8::from(self.commit), 2 * 6, 0, 0];
+        records.put_i32(self.coordinator_epoch);
+        records.put_u8(0);
+        Batch::of_records(header, records.into())
+    }
+
+    /// Commit or not, and the coordinator's epoch.
+    pub(super) fn read(mut key: &[u8], mut value: &[u8]) -> Option<(bool, i32)> {
+        (key.len() >= 4 && value.len() >= 6).then(|| {
+            key.advance(2);
+            value.advance(2);
+            (key.get_i16() == 1, value.get_i32())
+        })
+    }
+}
+
+/// Why a batch is refused whose records are out of reach.
+fn unreadable(codec: Codec, broken: Broken) -> Rejection {
+    let codec = codec.name();
+    match broken {
+        Broken::TooLarge => {
+            let message = format!("without {codec} the batch has more than the mock's {LARGEST} bytes");
+            Rejection::new(ResponseError::MessageTooLarge, message)
+        }
+        Broken::Early => Rejection::by_log(ResponseError::UnknownServerError, format!("the {codec} stream ends early")),
+        Broken::Damaged => Rejection::by_log(ResponseError::UnknownServerError, format!("this is no {codec} stream")),
     }
 }
 
@@ -296,98 +433,5 @@ fn next(data: &[u8]) -> Result<Option<usize>, Rejection> {
         None => Ok(None),
         Some(0..=2) => Ok((data.len() - OVERHEAD >= length).then_some(OVERHEAD + length)),
         Some(_) => Err(corrupt("the magic of the batch is none that exists")),
-    }
-}
-
-/// One record, in place.
-pub(super) struct RawRecord<'a> {
-    pub(super) timestamp: i64,
-    pub(super) offset_delta: i32,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
-    headers: Reader<'a>,
-    header_count: i32,
-}
-
-impl<'a> RawRecord<'a> {
-    /// Names and values, in order, duplicates included.
-    pub(super) fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-        let mut reader = self.headers;
-        (0..self.header_count).map_while(move |_| Some((reader.bytes()??, reader.bytes()?)))
-    }
-}
-
-/// Visits the records of an uncompressed batch, and checks that they fill it exactly.
-pub(super) fn walk<'a>(
-    header: &Header,
-    records: &'a [u8],
-    mut visit: impl FnMut(RawRecord<'a>) -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
-    let mut reader = Reader(records);
-    for _ in 0..header.count {
-        let body = reader.length().and_then(|length| reader.take(length?));
-        let record = body.ok_or("a record is longer than its batch")?;
-        visit(record_of(header, record).ok_or("a record's fields do not fill it exactly")?)?;
-    }
-    if reader.0.is_empty() { Ok(()) } else { Err("there are more records in the batch than it claims") }
-}
-
-fn record_of<'a>(header: &Header, record: &'a [u8]) -> Option<RawRecord<'a>> {
-    let mut reader = Reader(record);
-    reader.take(1)?; // attributes, unused
-    let timestamp = header.timestamp(reader.varlong()?);
-    let offset_delta = reader.varint()?;
-    let (key, value) = (reader.bytes()?, reader.bytes()?);
-    let header_count = reader.varint().filter(|&count| count >= 0)?;
-    let headers = reader;
-    for _ in 0..header_count {
-        reader.bytes()??; // a header's name is never null, its value may be
-        reader.bytes()?;
-    }
-    reader.0.is_empty().then_some(RawRecord { timestamp, offset_delta, key, value, headers, header_count })
-}
-
-/// A cursor that hands out only what is there.
-#[derive(Clone, Copy)]
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    /// A zigzag number of at most `MAX` bytes.
-    fn zigzag<const MAX: usize>(&mut self) -> Option<i64> {
-        let mut value = 0_u64;
-        for (index, &byte) in self.0.iter().take(MAX).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte & 0x80 == 0 {
-                self.0 = &self.0[index + 1..];
-                return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-            }
-        }
-        None
-    }
-
-    fn varint(&mut self) -> Option<i32> {
-        i32::try_from(self.zigzag::<5>()?).ok()
-    }
-
-    fn varlong(&mut self) -> Option<i64> {
-        self.zigzag::<10>()
-    }
-
-    /// A length; below zero it stands for null.
-    fn length(&mut self) -> Option<Option<usize>> {
-        Some(usize::try_from(self.varint()?).ok())
-    }
-
-    fn bytes(&mut self) -> Option<Option<&'a [u8]>> {
-        match self.length()? {
-            None => Some(None),
-            Some(length) => Some(Some(self.take(length)?)),
-        }
     }
 }

@@ -5,14 +5,15 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use tokio::net::TcpListener;
@@ -24,6 +25,7 @@ use super::fault::{Effects, Faults, Target};
 use super::frame::{self, Body, Frame, Received};
 use super::history::{History, SeenRequest, Violation};
 use super::runtime::Runtime;
+use super::sasl::{Gate, Users};
 use super::state::State;
 use crate::{Address, Transport};
 
@@ -35,9 +37,11 @@ pub(super) struct Shared {
     pub(super) versions: Versions,
     pub(super) auto_create_topics: bool,
     pub(super) default_partitions: usize,
-    pub(super) brokers: BTreeMap<i32, Broker>,
+    brokers: RwLock<BTreeMap<i32, Arc<Broker>>>,
     pub(super) faults: Faults,
     pub(super) history: History,
+    /// Who may come in; `None`: everybody.
+    pub(super) users: Option<Users>,
     state: Mutex<State>,
     connections: AtomicU64,
     /// The message of the first panic in a task.
@@ -47,7 +51,10 @@ pub(super) struct Shared {
 /// One broker, running or not.
 pub(super) struct Broker {
     pub(super) id: i32,
+    /// As clients are told.
     pub(super) address: Address,
+    /// Where its port is bound; `None` in memory.
+    pub(super) bound: Option<Address>,
     /// A hung broker reads and accepts, and does nothing else.
     hung: watch::Sender<bool>,
     tasks: Mutex<Tasks>,
@@ -62,8 +69,8 @@ struct Tasks {
 
 impl Broker {
     /// A broker that is not started yet.
-    pub(super) fn new(id: i32, address: Address) -> Self {
-        Self { id, address, hung: watch::Sender::new(false), tasks: Mutex::default() }
+    pub(super) fn new(id: i32, address: Address, bound: Option<Address>) -> Self {
+        Self { id, address, bound, hung: watch::Sender::new(false), tasks: Mutex::default() }
     }
 
     /// From now on it accepts connections.
@@ -103,7 +110,7 @@ impl Broker {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let addresses: Vec<_> = self.brokers.values().map(|broker| (broker.id, &broker.address)).collect();
+        let addresses: Vec<_> = self.brokers().iter().map(|broker| (broker.id, broker.address.to_string())).collect();
         f.debug_struct("Shared").field("brokers", &addresses).finish_non_exhaustive()
     }
 }
@@ -114,6 +121,7 @@ impl Shared {
         settings: super::cluster::Settings,
         brokers: impl IntoIterator<Item = Broker>,
     ) -> Self {
+        let users = settings.users();
         let super::cluster::Settings { brokers: count, fetch_sessions, seed, .. } = settings;
         Self {
             runtime,
@@ -122,9 +130,10 @@ impl Shared {
             versions: settings.versions(),
             auto_create_topics: settings.auto_create_topics,
             default_partitions: settings.default_partitions,
-            brokers: brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
+            brokers: RwLock::new(brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect()),
             faults: Faults::new(seed.wrapping_add(1)),
             history: History::default(),
+            users,
             state: Mutex::new(State::new(count, fetch_sessions, seed)),
             connections: AtomicU64::new(1),
             panic: Mutex::default(),
@@ -134,6 +143,20 @@ impl Shared {
     /// The state of the cluster. Never held across an await.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every broker, running or not, by id.
+    pub(super) fn brokers(&self) -> Vec<Arc<Broker>> {
+        self.brokers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn broker(&self, id: i32) -> Option<Arc<Broker>> {
+        self.brokers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(super) fn add_broker(&self, broker: Broker) {
+        let broker = Arc::new(broker);
+        self.brokers.write().unwrap_or_else(PoisonError::into_inner).insert(broker.id, broker);
     }
 
     /// The message of the first panic in a broker's task, once.
@@ -174,18 +197,26 @@ impl Shared {
                 }
             }
         };
-        if let Some(broker) = self.brokers.get(&broker) {
-            self.spawn(broker, accept);
+        if let Some(broker) = self.broker(broker) {
+            self.spawn(&broker, accept);
         }
     }
 
     /// Serves one connection until either side closes it. `false` if the broker does not run.
     pub(super) fn serve(self: &Arc<Self>, broker: i32, stream: Box<dyn Transport>) -> bool {
-        let Some(entry) = self.brokers.get(&broker) else { return false };
+        let Some(entry) = self.broker(broker) else { return false };
         let id = self.connections.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection { shared: self.clone(), broker, id, waker: Arc::default(), swallowing: false };
+        let connection = Connection {
+            shared: self.clone(),
+            broker,
+            entry: entry.clone(),
+            id,
+            waker: Arc::default(),
+            swallowing: false,
+            gate: Arc::default(),
+        };
         // A lost connection is the client's to notice: nothing to report.
-        self.spawn(entry, async move { drop(connection.run(stream).await) })
+        self.spawn(&entry, async move { drop(connection.run(stream).await) })
     }
 }
 
@@ -193,11 +224,13 @@ impl Shared {
 struct Connection {
     shared: Arc<Shared>,
     broker: i32,
+    entry: Arc<Broker>,
     id: u64,
     /// Wakes the fetch that waits on this connection.
     waker: Arc<Notify>,
     /// A fault has silenced it.
     swallowing: bool,
+    gate: Arc<Gate>,
 }
 
 /// What comes of a request.
@@ -230,6 +263,8 @@ pub(super) struct Call<'a> {
     pub(super) version: i16,
     pub(super) waker: &'a Arc<Notify>,
     pub(super) effects: Effects,
+    /// Of the connection.
+    pub(super) gate: &'a Gate,
 }
 
 impl Call<'_> {
@@ -247,8 +282,9 @@ impl Call<'_> {
     }
 
     pub(super) fn address(&self, broker: i32) -> (kafka_protocol::protocol::StrBytes, i32) {
-        let address = self.shared.brokers.get(&broker).map(|broker| &broker.address);
-        address.map_or_else(Default::default, |address| (address.host().to_owned().into(), address.port().into()))
+        self.shared.broker(broker).map_or_else(Default::default, |broker| {
+            (broker.address.host().to_owned().into(), broker.address.port().into())
+        })
     }
 }
 
@@ -293,9 +329,7 @@ impl Connection {
     }
 
     async fn not_hung(&self) {
-        if let Some(broker) = self.shared.brokers.get(&self.broker) {
-            broker.not_hung().await;
-        }
+        self.entry.not_hung().await;
     }
 
     fn note(&self, received: &Received, size: usize) {
@@ -317,6 +351,9 @@ impl Connection {
 
     async fn dispatch(&mut self, received: Received, stream: &mut impl Transport) -> Result<After, Refused> {
         let Received { api, version, .. } = received;
+        if let Some(message) = self.gate.refusal(&self.shared, api) {
+            return Err(Refused(message));
+        }
         if !self.shared.versions.contains(api, version) {
             // An ApiVersions that is too new is the one request that is answered all the same.
             return match self.shared.versions.range(api) {
@@ -346,9 +383,12 @@ impl Connection {
             Api::InitProducerId => Box::pin(self.run_one::<InitProducerIdRequest>(received, stream)),
             Api::OffsetForLeaderEpoch => Box::pin(self.run_one::<OffsetForLeaderEpochRequest>(received, stream)),
             Api::CreatePartitions => Box::pin(self.run_one::<CreatePartitionsRequest>(received, stream)),
+            Api::SaslHandshake => Box::pin(self.run_one::<SaslHandshakeRequest>(received, stream)),
+            Api::SaslAuthenticate => Box::pin(self.run_one::<SaslAuthenticateRequest>(received, stream)),
             Api::DescribeCluster => Box::pin(self.run_one::<DescribeClusterRequest>(received, stream)),
         };
-        answered.await
+        let after = answered.await?;
+        Ok(if self.gate.has_failed() { After::Close } else { after })
     }
 
     /// Decodes a request, handles it and sends the answer, with what faults make of it.
@@ -366,9 +406,9 @@ impl Connection {
             // Real brokers do not mind, and librdkafka does it, so it is served.
             self.violation(format!("a {api} v{version} request has {} bytes too many", body.len()));
         }
-        let (shared, waker) = (self.shared.clone(), self.waker.clone());
-        let mut call =
-            Call { shared: &shared, broker: self.broker, version, waker: &waker, effects: Effects::default() };
+        let (shared, waker, gate) = (self.shared.clone(), self.waker.clone(), self.gate.clone());
+        let effects = Effects::default();
+        let mut call = Call { shared: &shared, broker: self.broker, version, waker: &waker, effects, gate: &gate };
         call.effects = shared.faults.strike(api, self.broker, || request.targets(&call));
 
         call.effects.stalled().await;

@@ -1,6 +1,8 @@
 //! The cluster as a whole: how it is built, started and closed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -8,6 +10,7 @@ use super::api::{Api, KafkaRelease, Versions};
 use super::broker::{Broker, Shared};
 use super::connector::MockConnector;
 use super::runtime::Runtime;
+use super::sasl::Users;
 use crate::Address;
 
 /// An in-process Kafka cluster. See the [module](super) for a guide.
@@ -21,7 +24,8 @@ use crate::Address;
 #[must_use = "a cluster stops when it is dropped"]
 pub struct MockCluster {
     pub(super) shared: Arc<Shared>,
-    tcp: bool,
+    /// `None` in memory.
+    listen: Option<Listen>,
 }
 
 impl MockCluster {
@@ -53,7 +57,16 @@ impl MockCluster {
     /// The addresses of all brokers as `host:port`, to begin with. Those of an in-memory cluster mean something to its
     /// [`connector`](Self::connector) alone.
     pub fn bootstrap(&self) -> Vec<String> {
-        self.shared.brokers.values().map(|broker| broker.address.to_string()).collect()
+        self.shared.brokers().iter().map(|broker| broker.address.to_string()).collect()
+    }
+
+    /// Gives a user a password, from the next authentication on; sessions go on until they end.
+    ///
+    /// # Panics
+    /// If the cluster lets in everybody.
+    pub fn set_password(&self, user: &str, password: &str) {
+        let users = self.shared.users.as_ref();
+        users.expect("a cluster with users: see MockClusterBuilder::user").set_password(user, password);
     }
 
     /// Connects to the brokers in memory. Clusters on TCP have it too.
@@ -66,14 +79,22 @@ impl MockCluster {
     /// # Panics
     /// If a task of the cluster has panicked.
     pub async fn close(self) {
-        for broker in self.shared.brokers.values() {
+        for broker in self.shared.brokers() {
             broker.stop().await;
         }
     }
 
+    /// A broker that is not started yet, with its port.
+    pub(super) async fn place(&self, id: i32) -> (Broker, Option<TcpListener>) {
+        place(id, self.listen.as_ref()).await
+    }
+
     /// Opens the port of a broker, again on the same one if it had one.
     pub(super) async fn open(&self, broker: &Broker) {
-        let listener = if self.tcp { Some(listen(&broker.address).await) } else { None };
+        let listener = match &broker.bound {
+            Some(address) => Some(listen(address).await),
+            None => None,
+        };
         broker.start();
         if let Some(listener) = listener {
             self.shared.listen(broker.id, listener);
@@ -83,7 +104,7 @@ impl MockCluster {
 
 impl Drop for MockCluster {
     fn drop(&mut self) {
-        for broker in self.shared.brokers.values() {
+        for broker in self.shared.brokers() {
             broker.abort();
         }
         self.shared.faults.clear();
@@ -102,11 +123,53 @@ async fn listen(address: &Address) -> TcpListener {
     }
 }
 
+/// A broker that is not started yet, at its address.
+async fn place(id: i32, wanted: Option<&Listen>) -> (Broker, Option<TcpListener>) {
+    let Some(wanted) = wanted else {
+        return (Broker::new(id, Address::new(format!("broker-{id}.mock"), 9092), None), None);
+    };
+    let listener = listen(&wanted.address_of(id)).await;
+    let bound: Address = listener.local_addr().expect("a bound socket has an address").into();
+    let address = Address::new(wanted.advertised().to_owned(), bound.port());
+    (Broker::new(id, address, Some(bound)), Some(listener))
+}
+
+/// Where brokers listen.
+#[derive(Clone, Debug, Default)]
+struct Listen {
+    host: Option<String>,
+    /// Of the first broker; 0: any that is free, for every broker.
+    port: u16,
+    advertised: Option<String>,
+}
+
+impl Listen {
+    fn host(&self) -> &str {
+        self.host.as_deref().unwrap_or("127.0.0.1")
+    }
+
+    fn advertised(&self) -> &str {
+        // Nobody can connect to a wildcard.
+        let reachable = match self.host() {
+            "0.0.0.0" | "::" => "127.0.0.1",
+            host => host,
+        };
+        self.advertised.as_deref().unwrap_or(reachable)
+    }
+
+    fn address_of(&self, broker: i32) -> Address {
+        let after_first = u16::try_from(broker - 1).ok().filter(|_| self.port > 0);
+        let port = self.port.checked_add(after_first.unwrap_or(0));
+        Address::new(self.host(), port.unwrap_or_else(|| panic!("there is no port for broker {broker} after 65535")))
+    }
+}
+
 /// What a cluster is built with.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) brokers: i32,
     in_memory: bool,
+    listen: Listen,
     pub(super) auto_create_topics: bool,
     pub(super) default_partitions: usize,
     pub(super) fetch_sessions: usize,
@@ -114,6 +177,10 @@ pub(super) struct Settings {
     removed: Vec<Api>,
     capped: Vec<(Api, i16)>,
     pub(super) seed: u64,
+    passwords: BTreeMap<String, String>,
+    mechanisms: Vec<String>,
+    session_lifetime: Option<Duration>,
+    scram_iterations: u32,
 }
 
 impl Default for Settings {
@@ -121,6 +188,7 @@ impl Default for Settings {
         Self {
             brokers: 1,
             in_memory: false,
+            listen: Listen::default(),
             auto_create_topics: false,
             default_partitions: 1,
             fetch_sessions: 1000,
@@ -128,11 +196,21 @@ impl Default for Settings {
             removed: Vec::new(),
             capped: Vec::new(),
             seed: 0,
+            passwords: BTreeMap::new(),
+            mechanisms: ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].map(String::from).to_vec(),
+            session_lifetime: None,
+            scram_iterations: 4096,
         }
     }
 }
 
 impl Settings {
+    pub(super) fn users(&self) -> Option<Users> {
+        let Self { passwords, mechanisms, session_lifetime, scram_iterations, .. } = self;
+        let users = || Users::new(passwords.clone(), mechanisms.clone(), *session_lifetime, *scram_iterations);
+        (!passwords.is_empty()).then(users)
+    }
+
     pub(super) fn versions(&self) -> Versions {
         let mut versions = Versions::of(self.release);
         self.removed.iter().for_each(|api| versions.remove(*api));
@@ -184,6 +262,25 @@ impl MockClusterBuilder {
         self
     }
 
+    /// The address that brokers listen on. The default is `127.0.0.1`; `0.0.0.0` is every interface.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.settings.listen.host = Some(host.into());
+        self
+    }
+
+    /// The port of the first broker; the next ones get those after it. The default is 0: each has any that is free.
+    pub fn port(mut self, port: u16) -> Self {
+        self.settings.listen.port = port;
+        self
+    }
+
+    /// The host that clients are told (`advertised.listeners`). The default is the [`host`](Self::host), or `127.0.0.1`
+    /// if that is a wildcard, which nobody can connect to.
+    pub fn advertised_host(mut self, host: impl Into<String>) -> Self {
+        self.settings.listen.advertised = Some(host.into());
+        self
+    }
+
     /// Whether a Metadata request that allows it creates the topics it names (`auto.create.topics.enable`). The default
     /// is `false`, unlike Kafka's, so that a misspelt topic fails.
     pub fn auto_create_topics(mut self, auto_create: bool) -> Self {
@@ -227,6 +324,52 @@ impl MockClusterBuilder {
         self
     }
 
+    /// Lets in only who authenticates, by SASL PLAIN or SCRAM: this user, and others that are added so. The default is no
+    /// user: everybody is let in, and a client that wants to authenticate is told that it cannot.
+    ///
+    /// ```
+    /// use milena::mock::MockCluster;
+    /// use milena::{Client, Sasl};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), milena::Error> {
+    /// let cluster = MockCluster::builder().user("alice", "alice-secret").start().await;
+    /// let client = Client::builder(cluster.bootstrap()).sasl(Sasl::scram_sha_256("alice", "alice-secret")).connect().await?;
+    /// # drop(client);
+    /// # cluster.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.settings.passwords.insert(name.into(), password.into());
+        self
+    }
+
+    /// The mechanisms by which users authenticate (`sasl.enabled.mechanisms`). The default is PLAIN, SCRAM-SHA-256 and
+    /// SCRAM-SHA-512, which is what there is.
+    ///
+    /// # Panics
+    /// On another.
+    pub fn sasl_mechanisms<M: Into<String>>(mut self, mechanisms: impl IntoIterator<Item = M>) -> Self {
+        self.settings.mechanisms = mechanisms.into_iter().map(Into::into).collect();
+        for mechanism in &self.settings.mechanisms {
+            let is_known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].contains(&mechanism.as_str());
+            assert!(is_known, "the mock does not know the SASL mechanism {mechanism}");
+        }
+        self
+    }
+
+    /// When clients have to authenticate again (`connections.max.reauth.ms`, KIP-368). The default is never.
+    pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.settings.session_lifetime = Some(lifetime);
+        self
+    }
+
+    /// The iteration count of SCRAM. The default is 4096, which is Kafka's.
+    pub fn scram_iterations(mut self, iterations: u32) -> Self {
+        self.settings.scram_iterations = iterations;
+        self
+    }
+
     /// Seeds what is random: topic ids, fetch session ids, the probabilities of faults, corrupted bits. The default is
     /// 0, and the same seed gives the same choices for the same requests.
     pub fn seed(mut self, seed: u64) -> Self {
@@ -240,26 +383,20 @@ impl MockClusterBuilder {
     /// If no port can be bound, or outside of a tokio runtime.
     pub async fn start(self) -> MockCluster {
         let settings = self.settings;
-        let tcp = !settings.in_memory;
+        let listen = (!settings.in_memory).then(|| settings.listen.clone());
         let mut brokers = Vec::new();
         let mut listeners = Vec::new();
         for id in 1..=settings.brokers {
-            let address = if tcp {
-                let listener = listen(&Address::new("127.0.0.1", 0)).await;
-                let address = listener.local_addr().expect("a bound socket has an address").into();
-                listeners.push((id, listener));
-                address
-            } else {
-                Address::new(format!("broker-{id}.mock"), 9092)
-            };
-            brokers.push(Broker::new(id, address));
+            let (broker, listener) = place(id, listen.as_ref()).await;
+            brokers.push(broker);
+            listeners.extend(listener.map(|listener| (id, listener)));
         }
         let shared = Arc::new(Shared::new(Runtime::current(), settings, brokers));
-        shared.brokers.values().for_each(Broker::start);
+        shared.brokers().iter().for_each(|broker| broker.start());
         for (id, listener) in listeners {
             shared.listen(id, listener);
         }
-        MockCluster { shared, tcp }
+        MockCluster { shared, listen }
     }
 }
 

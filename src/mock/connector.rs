@@ -29,7 +29,8 @@ impl Connector for MockConnector {
         Box::pin(async move {
             let refused = |why: &str| io::Error::new(io::ErrorKind::ConnectionRefused, format!("{address}: {why}"));
             let shared = self.shared.upgrade().ok_or_else(|| refused("the mock cluster is gone"))?;
-            let broker = shared.brokers.values().find(|broker| broker.address == *address);
+            let brokers = shared.brokers();
+            let broker = brokers.iter().find(|broker| broker.address == *address);
             let id = broker.ok_or_else(|| refused("no broker of the mock cluster"))?.id;
             let (client, server) = tokio::io::duplex(BUFFER);
             if !shared.serve(id, Box::new(server)) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -16,6 +16,7 @@ use super::api::KafkaRelease;
 use super::assembly::assemble;
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
+use super::log::Aborted;
 use super::session::{Ask, Found, Relation, TopicKey, Wanted};
 use super::state::State;
 use super::topic::TopicId;
@@ -131,7 +132,10 @@ fn open(call: &Call<'_>, ask: Ask, request: FetchRequest) -> Result<(Relation, V
 struct Read {
     error: i16,
     high_watermark: i64,
+    last_stable: i64,
     log_start: i64,
+    /// Transactions to leave out, for readers of committed records.
+    aborted: Option<Vec<Aborted>>,
     diverging: Option<(i32, i64)>,
     /// There is no such partition.
     unknown: bool,
@@ -143,7 +147,7 @@ struct Read {
 
 impl Read {
     fn failed(error: i16) -> Self {
-        Self { error, high_watermark: -1, log_start: -1, ..Self::default() }
+        Self { error, high_watermark: -1, last_stable: -1, log_start: -1, ..Self::default() }
     }
 
     fn found(&self) -> Found {
@@ -164,7 +168,7 @@ fn read_all(call: &Call<'_>, wanted: &[Wanted], limits: &Limits) -> (Vec<Read>, 
     let mut bytes = 0;
     let mut reads = Vec::with_capacity(wanted.len());
     for wanted in wanted {
-        let read = read(call, &state, wanted, left, bytes == 0);
+        let read = read(call, &state, wanted, limits, left, bytes == 0);
         left = left.saturating_sub(read.size);
         bytes += read.size;
         reads.push(read);
@@ -181,7 +185,7 @@ fn read_all(call: &Call<'_>, wanted: &[Wanted], limits: &Limits) -> (Vec<Read>, 
     (reads, enough)
 }
 
-fn read(call: &Call<'_>, state: &State, wanted: &Wanted, left: usize, first: bool) -> Read {
+fn read(call: &Call<'_>, state: &State, wanted: &Wanted, limits: &Limits, left: usize, first: bool) -> Read {
     let Some(topic) = state.name_of_key(&wanted.topic) else {
         return Read { unknown: true, ..Read::failed(ResponseError::UnknownTopicId.code()) };
     };
@@ -202,22 +206,28 @@ fn read(call: &Call<'_>, state: &State, wanted: &Wanted, left: usize, first: boo
         return Read { leader, ..Read::failed(error.code()) };
     }
     let log = &partition.log;
+    // A follower that lags behind knows of no more than it has.
+    let own_end = partition.end_at(call.broker);
+    let high_watermark = partition.high_watermark().min(own_end);
+    let last_stable = partition.last_stable_offset().min(own_end);
     if wanted.last_fetched_epoch >= 0 {
         match log.end_of_epoch(wanted.last_fetched_epoch) {
             None => return Read::failed(ResponseError::OffsetOutOfRange.code()),
             Some((epoch, end)) if epoch < wanted.last_fetched_epoch || end < wanted.offset => {
-                let (high_watermark, log_start) = (log.end(), log.start());
-                return Read { high_watermark, log_start, diverging: Some((epoch, end)), ..Read::default() };
+                let diverging = Some((epoch, end));
+                return Read { high_watermark, last_stable, log_start: log.start(), diverging, ..Read::default() };
             }
             Some(_) => {}
         }
     }
-    if !(log.start()..=log.end()).contains(&wanted.offset) {
+    if !(log.start()..=own_end).contains(&wanted.offset) {
         return Read::failed(ResponseError::OffsetOutOfRange.code());
     }
-    let segments = log.read(wanted.offset, wanted.max_bytes.min(left), first);
+    let end = if limits.read_committed { last_stable } else { high_watermark };
+    let segments = log.read(wanted.offset, end, wanted.max_bytes.min(left), first);
     let size = segments.iter().map(Bytes::len).sum();
-    Read { high_watermark: log.end(), log_start: log.start(), segments, size, ..Read::default() }
+    let aborted = limits.read_committed.then(|| log.aborted(wanted.offset, log.end_of_read(wanted.offset, end, size)));
+    Read { high_watermark, last_stable, log_start: log.start(), segments, size, aborted, ..Read::default() }
 }
 
 /// Puts the answer together: everything, or for an incremental fetch what changed.
@@ -236,14 +246,15 @@ fn respond(
     let (mut topics, mut records) = (Vec::<(TopicKey, FetchableTopicResponse)>::new(), Vec::new());
     let mut new_leaders = BTreeSet::new();
     for (wanted, read) in answered {
+        let aborted = read.aborted.map(|aborted| aborted.into_iter().map(aborted_transaction).collect());
         let mut data = PartitionData::default()
             .with_partition_index(wanted.partition)
             .with_error_code(read.error)
             .with_high_watermark(read.high_watermark)
-            .with_last_stable_offset(read.high_watermark)
+            .with_last_stable_offset(read.last_stable)
             .with_log_start_offset(read.log_start)
             .with_aborted_transactions(
-                (read.unknown && lists_for_unknown || read_committed && read.error == 0).then(Vec::new),
+                aborted.or((read.unknown && lists_for_unknown || read_committed && read.error == 0).then(Vec::new)),
             );
         if let Some((epoch, end_offset)) = read.diverging {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
@@ -275,6 +286,10 @@ fn respond(
         .with_responses(topics.into_iter().map(|(_, topic)| topic).collect())
         .with_node_endpoints(node_endpoints.collect());
     Handled::Answer(assemble(response, records, call.version))
+}
+
+fn aborted_transaction(aborted: Aborted) -> AbortedTransaction {
+    AbortedTransaction::default().with_producer_id(aborted.producer_id.into()).with_first_offset(aborted.first_offset)
 }
 
 /// Tells the session what was found. Gives its id, and what the answer mentions.

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 use super::api::KafkaRelease;
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
-use super::topic::Partition;
+use super::partition::Partition;
 
 /// What a negative timestamp asks for.
 const LATEST: i64 = -1;
@@ -20,6 +20,7 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const READ_COMMITTED: i8 = 1;
 
 impl Handle for ListOffsetsRequest {
     fn targets(&self, _: &Call<'_>) -> Vec<Target> {
@@ -30,6 +31,7 @@ impl Handle for ListOffsetsRequest {
     }
 
     async fn handle(self, call: &Call<'_>) -> Handled {
+        let committed = self.isolation_level == READ_COMMITTED;
         let topics = self.topics.into_iter().map(|topic| {
             let mut asked = BTreeMap::new();
             topic.partitions.iter().for_each(|p| *asked.entry(p.partition_index).or_insert(0) += 1);
@@ -46,8 +48,9 @@ impl Handle for ListOffsetsRequest {
                     Err(ResponseError::UnsupportedVersion.code())
                 } else {
                     with_leader(call, &topic.name, index, partition.current_leader_epoch, |found| {
-                        look_up(found, partition.timestamp, call.shared.release)
+                        look_up(found, partition.timestamp, committed, call)
                     })
+                    .and_then(|found| found)
                 };
                 match found {
                     Err(error) => response.with_error_code(error),
@@ -98,17 +101,38 @@ fn is_understood(timestamp: i64, call: &Call<'_>) -> bool {
     }
 }
 
-/// Timestamp, offset and leader epoch; `None` when no record is as late.
-fn look_up(partition: &Partition, timestamp: i64, release: KafkaRelease) -> Option<(i64, i64, i32)> {
+/// Timestamp, offset and leader epoch; `None` when no record is as late. Consumers learn of nothing that they may not
+/// read yet.
+fn look_up(
+    partition: &Partition,
+    timestamp: i64,
+    committed: bool,
+    call: &Call<'_>,
+) -> Result<Option<(i64, i64, i32)>, i16> {
     let log = &partition.log;
+    let end = if committed { partition.last_stable_offset() } else { partition.high_watermark() };
+    // A new leader has to learn first how far its predecessor had come.
+    let unsettled = || {
+        let error =
+            if call.version >= 5 { ResponseError::OffsetNotAvailable } else { ResponseError::LeaderNotAvailable };
+        if log.epoch_start(partition.leader_epoch).is_some_and(|start| end < start) {
+            Err(error.code())
+        } else {
+            Ok(())
+        }
+    };
+    let visible = |found: Option<(i64, i64, i32)>| match found.filter(|(_, offset, _)| *offset < end) {
+        None => unsettled().map(|()| None),
+        found => Ok(found),
+    };
     match timestamp {
-        LATEST => Some((-1, log.end(), partition.leader_epoch)),
-        EARLIEST => Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1))),
-        timestamp if release < KafkaRelease::V3_9 => log.find_time(timestamp),
-        EARLIEST_LOCAL => Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1))),
-        MAX_TIMESTAMP => log.latest_time(),
-        LATEST_TIERED => None, // nothing is in remote storage
-        timestamp => log.find_time(timestamp),
+        LATEST => unsettled().map(|()| Some((-1, end, partition.leader_epoch))),
+        EARLIEST => Ok(Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1)))),
+        timestamp if call.shared.release < KafkaRelease::V3_9 => visible(log.find_time(timestamp)),
+        EARLIEST_LOCAL => Ok(Some((-1, log.start(), log.epoch_at_start().unwrap_or(-1)))),
+        MAX_TIMESTAMP => visible(log.latest_time()),
+        LATEST_TIERED => Ok(None), // nothing is in remote storage
+        timestamp => visible(log.find_time(timestamp)),
     }
 }
 

@@ -14,9 +14,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::broker::{Call, Handle, Handled};
+use super::configs::TopicConfig;
 use super::fault::Target;
+use super::partition::Partition;
 use super::state::State;
-use super::topic::{Partition, Topic, TopicConfig, TopicId, check_name};
+use super::topic::{Topic, TopicId, check_name};
 
 /// Everything that an authorizer could allow, since there is none: bits by Kafka's `AclOperation`.
 const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
@@ -117,19 +119,17 @@ fn found(state: &State, name: &str, topic: &Topic) -> MetadataResponseTopic {
 }
 
 fn describe(live: &BTreeSet<i32>, partition: &Partition, index: i32) -> MetadataResponsePartition {
-    let replicas = |wanted: Option<bool>| {
-        let ids = partition.replicas.iter().filter(|id| wanted.is_none_or(|wanted| live.contains(id) == wanted));
-        ids.map(|id| (*id).into()).collect()
-    };
+    let offline = partition.replicas.iter().filter(|broker| !live.contains(broker));
+    let ids = |brokers: &[i32]| brokers.iter().map(|broker| (*broker).into()).collect();
     let error = partition.leader.map_or_else(|| ResponseError::LeaderNotAvailable.code(), |_| 0);
     MetadataResponsePartition::default()
         .with_error_code(error)
         .with_partition_index(index)
         .with_leader_id(partition.leader.unwrap_or(-1).into())
         .with_leader_epoch(partition.leader_epoch)
-        .with_replica_nodes(replicas(None))
-        .with_isr_nodes(replicas(Some(true)))
-        .with_offline_replicas(replicas(Some(false)))
+        .with_replica_nodes(ids(&partition.replicas))
+        .with_isr_nodes(ids(partition.in_sync()))
+        .with_offline_replicas(offline.map(|broker| (*broker).into()).collect())
 }
 
 impl Handle for DescribeClusterRequest {

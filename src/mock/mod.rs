@@ -68,19 +68,24 @@
 //!   connection, as at a real one, and is listed in [`violations`](MockCluster::violations).
 //! - A connection is served one request at a time: a fetch that waits, or a produce that is delayed, holds all that comes
 //!   after it.
-//! - Produced batches pass the checks of a real broker in its order, with its error codes. Stricter than a real one: the
-//!   offset deltas of uncompressed records must count up from 0.
+//! - Produced batches pass the checks of a real broker in its order, with its error codes; compressed ones are
+//!   decompressed for it. Stricter than a real one: offset deltas must count up from 0, a compressed record must be as
+//!   long as it says, and a batch may not have more than 256 MiB without its codec.
 //! - Idempotent producers are deduplicated by their last five batches. There are no transactions yet.
-//! - A partition has one log, which all its replicas share. So the high watermark is the end of the log, a new leader has
-//!   everything, and records survive whatever broker stops.
+//! - A partition has one copy of its records, and for each replica the offset up to which it has them. Followers have
+//!   everything at once, unless they are [held back](MockCluster::hold_follower) or stopped; a new leader that lacks
+//!   records loses them. A broker that hangs still copies as a follower. Records survive when their brokers stop.
+//! - A cluster with [users](MockClusterBuilder::user) wants SASL PLAIN or SCRAM, and what they may do is everything. There is
+//!   no TLS.
 //! - Groups have offsets, but no members yet: clients commit for partitions that they have assigned to themselves.
-//! - The records of compressed batches are taken at their header's word.
 
 mod api;
 mod assembly;
 mod batch;
 mod broker;
 mod cluster;
+mod codec;
+mod configs;
 mod connector;
 mod fault;
 mod fetch;
@@ -91,9 +96,14 @@ mod log;
 mod metadata;
 mod offsets;
 mod operations;
+mod partition;
 mod produce;
 mod producers;
+mod records;
+mod replication;
 mod runtime;
+mod sasl;
+mod sasl_scram;
 mod session;
 mod state;
 mod topic;

@@ -1,10 +1,14 @@
 //! What a test does to a cluster.
 
+use std::sync::Arc;
+
 use super::MockCluster;
 use super::broker::Broker;
+use super::configs::TopicConfig;
 use super::fault::{Fault, FaultHandle, When};
+use super::partition::Partition;
 use super::state::State;
-use super::topic::{Partition, Topic, TopicConfig};
+use super::topic::Topic;
 
 /// Topics.
 impl MockCluster {
@@ -40,7 +44,7 @@ impl MockCluster {
         let now = topic_mut(&mut state, name).partitions.len();
         assert!(now < count, "the topic {name} has {now} partitions");
         let replicas = state.spread(now, count - now, state.replication_default(), 0);
-        topic_mut(&mut state, name).partitions.extend(replicas.into_iter().map(Partition::new));
+        topic_mut(&mut state, name).grow(replicas);
     }
 
     /// Sets a topic's configuration, by Kafka's names. The mock acts on `max.message.bytes`, `message.timestamp.type`,
@@ -61,7 +65,10 @@ impl MockCluster {
     /// # }
     /// ```
     pub fn set_topic_config(&self, topic: &str, name: &str, value: &str) {
-        let set = topic_mut(&mut self.shared.state(), topic).config.set(name, value);
+        let mut state = self.shared.state();
+        let set = topic_mut(&mut state, topic).config.set(name, value);
+        state.configured(topic);
+        drop(state);
         if let Err(message) = set {
             panic!("the topic {topic} cannot be configured so: {message}");
         }
@@ -71,14 +78,14 @@ impl MockCluster {
     /// a replica that lags behind becomes the leader. Sequences of idempotent producers go back with them.
     pub fn truncate(&self, topic: &str, partition: i32, offset: i64) {
         self.with_partition(topic, partition, |partition| {
-            partition.log.truncate(offset);
-            partition.elect(partition.leader);
+            partition.truncate(offset);
         });
     }
 
-    /// Moves the start of a partition's log up to `offset`, as retention and DeleteRecords do.
+    /// Moves the start of a partition's log up to `offset`, as retention and DeleteRecords do; no further than the high
+    /// watermark.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
-        self.with_partition(topic, partition, |partition| partition.log.delete_before(offset));
+        self.with_partition(topic, partition, |partition| partition.delete_before(offset));
     }
 
     /// Makes every partition forget all producer ids, as brokers do with those that were idle for long
@@ -99,6 +106,36 @@ impl MockCluster {
         self.shared.state().set_live(broker.id, false);
     }
 
+    /// Adds a broker, and gives its id: one more than the largest. It accepts connections when this returns, is no replica
+    /// of what there is, and takes its turn with partitions that are created from then on.
+    ///
+    /// ```
+    /// # use milena::mock::MockCluster;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let cluster = MockCluster::start().await;
+    /// cluster.create_topic("orders", 1);
+    /// let added = cluster.add_broker().await;
+    /// cluster.move_leader("orders", 0, added);
+    /// assert_eq!((added, cluster.leader("orders", 0)), (2, Some(2)));
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If no port can be bound.
+    pub async fn add_broker(&self) -> i32 {
+        let id = self.shared.brokers().last().map_or(1, |broker| broker.id + 1);
+        let (broker, listener) = self.place(id).await;
+        broker.start();
+        self.shared.add_broker(broker);
+        self.shared.state().add_broker(id);
+        if let Some(listener) = listener {
+            self.shared.listen(id, listener);
+        }
+        id
+    }
+
     /// Starts a stopped broker, at the same address. It leads the partitions that had no leader. Nothing if it runs.
     ///
     /// # Panics
@@ -107,7 +144,7 @@ impl MockCluster {
         let broker = self.broker(broker);
         if !self.shared.state().is_live(broker.id) {
             broker.set_hung(false);
-            self.open(broker).await;
+            self.open(&broker).await;
             self.shared.state().set_live(broker.id, true);
         }
     }
@@ -124,20 +161,20 @@ impl MockCluster {
     }
 
     /// Makes a broker the leader of a partition, in a new leader epoch, and a replica if it was none. The brokers
-    /// answer according to it at once.
+    /// answer according to it at once. What a follower lacks that was [held back](Self::hold_follower) is lost, also to
+    /// the other replicas.
     ///
     /// # Panics
     /// If the broker is stopped.
     pub fn move_leader(&self, topic: &str, partition: i32, broker: i32) {
         assert!(self.shared.state().is_live(self.broker(broker).id), "broker {broker} is stopped");
         self.with_partition(topic, partition, |partition| {
-            if !partition.replicas.contains(&broker) {
-                partition.replicas.push(broker);
-            }
+            partition.add_replica(broker);
             if partition.leader != Some(broker) {
-                partition.elect(Some(broker));
+                partition.elect(broker);
             }
         });
+        self.catch_up(topic, partition);
     }
 
     /// Makes a broker the coordinator of a group; its offsets stay.
@@ -156,9 +193,9 @@ impl MockCluster {
         self.shared.state().sessions.values_mut().for_each(|sessions| sessions.clear());
     }
 
-    fn broker(&self, id: i32) -> &Broker {
-        let found = self.shared.brokers.get(&id);
-        found.unwrap_or_else(|| panic!("there is no broker {id}, but 1 to {}", self.shared.brokers.len()))
+    fn broker(&self, id: i32) -> Arc<Broker> {
+        let found = self.shared.broker(id);
+        found.unwrap_or_else(|| panic!("there is no broker {id}, but 1 to {}", self.shared.brokers().len()))
     }
 }
 

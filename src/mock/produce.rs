@@ -1,6 +1,7 @@
 //! Produce and InitProducerId: how records get into the log.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -40,19 +41,26 @@ impl Handle for ProduceRequest {
 
     async fn handle(self, call: &Call<'_>) -> Handled {
         let acks = self.acks;
+        let deadline = call.shared.runtime.elapsed().saturating_add(millis(self.timeout_ms));
         let mut new_leaders = BTreeSet::new();
         let mut failed = false;
         let mut responses = Vec::with_capacity(self.topic_data.len());
-        for topic in self.topic_data {
+        let mut pending = Vec::new();
+        for (topic_at, topic) in self.topic_data.into_iter().enumerate() {
             let name = if call.version >= BY_TOPIC_ID {
                 call.state().name_of(TopicId::from_wire(topic.topic_id)).map(str::to_owned)
             } else {
                 Some(topic.name.to_string())
             };
-            let partitions = topic.partition_data.into_iter().map(|data| {
+            let partitions = topic.partition_data.into_iter().enumerate().map(|(partition_at, data)| {
                 let (index, transactional) = (data.index, self.transactional_id.as_ref());
                 let placed = append(call, name.as_deref(), index, data.records, acks, transactional);
                 failed |= placed.is_err();
+                if let (Ok(appended), Some(topic), ACKS_ALL) = (&placed, &name, acks) {
+                    let (end, leader_epoch) = (appended.placed.end, appended.leader_epoch);
+                    let topic = topic.clone();
+                    pending.push(Pending { at: (topic_at, partition_at), topic, index, end, leader_epoch });
+                }
                 respond(call, name.as_deref(), index, placed, &mut new_leaders)
             });
             let partition_responses = partitions.collect();
@@ -67,6 +75,9 @@ impl Handle for ProduceRequest {
             // The only way to tell such a client that its metadata may be old.
             return if failed { Handled::Close } else { Handled::Nothing };
         }
+        for (Pending { at: (topic, partition), .. }, error) in replicated(call, pending, deadline).await {
+            responses[topic].partition_responses[partition].error_code = error;
+        }
         let node_endpoints = new_leaders.into_iter().map(|id: i32| {
             let (host, port) = call.address(id);
             NodeEndpoint::default().with_node_id(id.into()).with_host(host).with_port(port).with_rack(None)
@@ -80,6 +91,68 @@ impl Handle for ProduceRequest {
     }
 }
 
+fn millis(time: i32) -> Duration {
+    Duration::from_millis(u64::try_from(time).unwrap_or(0))
+}
+
+/// What was appended to a partition.
+struct Appended {
+    placed: Placed,
+    leader_epoch: i32,
+    log_start: i64,
+}
+
+/// A partition whose followers have to catch up before it is answered for.
+struct Pending {
+    /// Where in the response it is: topic, partition.
+    at: (usize, usize),
+    topic: String,
+    index: i32,
+    /// The high watermark has to get there.
+    end: i64,
+    leader_epoch: i32,
+}
+
+/// Waits until the replicas in sync have everything, and gives what has failed.
+async fn replicated(call: &Call<'_>, mut pending: Vec<Pending>, deadline: Duration) -> Vec<(Pending, i16)> {
+    let mut failed = Vec::new();
+    let runtime = &call.shared.runtime;
+    loop {
+        pending = check_replicated(call, pending, &mut failed);
+        if pending.is_empty() {
+            return failed;
+        }
+        if runtime.elapsed() >= deadline {
+            let late = ResponseError::RequestTimedOut.code();
+            failed.extend(pending.into_iter().map(|pending| (pending, late)));
+            return failed;
+        }
+        runtime.wait_until(deadline, call.waker.notified()).await;
+    }
+}
+
+/// Those that are not decided yet. The next change of any of them wakes the connection.
+fn check_replicated(call: &Call<'_>, pending: Vec<Pending>, failed: &mut Vec<(Pending, i16)>) -> Vec<Pending> {
+    let mut left = Vec::new();
+    let mut state = call.state();
+    for one in pending {
+        let min_insync = state.min_insync_replicas(&one.topic, one.index);
+        let Some(partition) = state.partition_mut(&one.topic, one.index) else {
+            failed.push((one, ResponseError::UnknownTopicOrPartition.code()));
+            continue;
+        };
+        if partition.leader != Some(call.broker) || partition.leader_epoch != one.leader_epoch {
+            failed.push((one, ResponseError::NotLeaderOrFollower.code()));
+        } else if partition.high_watermark() < one.end {
+            partition.wait(call.waker);
+            left.push(one);
+        } else if partition.in_sync().len() < min_insync {
+            failed.push((one, ResponseError::NotEnoughReplicasAfterAppend.code()));
+        }
+    }
+    left
+}
+
 /// Appends the records of one partition, or says why not.
 fn append(
     call: &Call<'_>,
@@ -88,7 +161,7 @@ fn append(
     records: Option<Bytes>,
     acks: i16,
     transactional: Option<&TransactionalId>,
-) -> Result<(Placed, i64), Rejection> {
+) -> Result<Appended, Rejection> {
     let reject = |error: ResponseError| Rejection::new(error, "");
     let topic = topic.ok_or_else(|| reject(ResponseError::UnknownTopicId))?;
     if let Some(code) = call.effects.error_for(topic, Some(index)) {
@@ -111,11 +184,10 @@ fn append(
     let batch = Batch::check(&records, call.version, &rules, call.shared.runtime.wall_ms());
 
     let mut state = call.state();
-    let live: BTreeSet<i32> = state.live().collect();
-    let min_insync = state.topic(topic).map_or(1, |topic| topic.config.min_insync_replicas());
+    let min_insync = state.min_insync_replicas(topic, index);
     let partition = state.partition_mut(topic, index).ok_or_else(|| reject(ResponseError::UnknownTopicOrPartition))?;
     partition.check_leader(call.broker, -1).map_err(reject)?;
-    if acks == ACKS_ALL && partition.replicas.iter().filter(|replica| live.contains(replica)).count() < min_insync {
+    if acks == ACKS_ALL && partition.in_sync().len() < min_insync {
         return Err(Rejection::by_log(ResponseError::NotEnoughReplicas, ""));
     }
     let batch = batch?;
@@ -125,27 +197,23 @@ fn append(
             transactional.map_or(ResponseError::TransactionalIdAuthorizationFailed, |_| ResponseError::InvalidTxnState);
         return Err(reject(error));
     }
-    let epoch = partition.leader_epoch;
-    let placed = partition.log.append(batch, epoch, rules.log_append_time)?;
+    let placed = partition.append(batch, rules.log_append_time)?;
     if let Some(bytes) = retention {
-        partition.log.retain_bytes(bytes);
+        partition.delete_before(partition.log.start_for_bytes(bytes));
     }
-    if !placed.duplicate {
-        partition.wake();
-    }
-    Ok((placed, partition.log.start()))
+    Ok(Appended { placed, leader_epoch: partition.leader_epoch, log_start: partition.log.start() })
 }
 
 fn respond(
     call: &Call<'_>,
     topic: Option<&str>,
     index: i32,
-    placed: Result<(Placed, i64), Rejection>,
+    appended: Result<Appended, Rejection>,
     new_leaders: &mut BTreeSet<i32>,
 ) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default().with_index(index);
-    let rejection = match placed {
-        Ok((placed, log_start)) => {
+    let rejection = match appended {
+        Ok(Appended { placed, log_start, .. }) => {
             return response
                 .with_base_offset(placed.base_offset)
                 .with_log_append_time_ms(placed.log_append_time)

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
 
+use super::configs::TopicConfig;
 use super::offsets::Group;
+use super::partition::Partition;
 use super::session::{Sessions, TopicKey};
-use super::topic::{Partition, Topic, TopicConfig, TopicId, check_name};
+use super::topic::{Topic, TopicId, check_name};
 
 /// The cluster's state. Brokers share it: what a controller decides is known to all at once.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct State {
     pub(super) sessions: BTreeMap<i32, Sessions>,
     next_producer_id: i64,
     topics_created: usize,
+    fetch_sessions: usize,
     rng: fastrand::Rng,
 }
 
@@ -52,8 +55,14 @@ impl State {
             sessions: (1..=brokers).map(|broker| (broker, Sessions::new(fetch_sessions, rng.fork()))).collect(),
             next_producer_id: 0,
             topics_created: 0,
+            fetch_sessions,
             rng,
         }
+    }
+
+    /// For what only has to differ.
+    pub(super) fn random(&mut self) -> u64 {
+        self.rng.u64(..)
     }
 
     /// The brokers that run, in order.
@@ -63,6 +72,13 @@ impl State {
 
     pub(super) fn is_live(&self, broker: i32) -> bool {
         self.brokers.get(&broker).copied().unwrap_or(false)
+    }
+
+    /// A broker that was not there before, and runs.
+    pub(super) fn add_broker(&mut self, broker: i32) {
+        let sessions = Sessions::new(self.fetch_sessions, self.rng.fork());
+        self.sessions.insert(broker, sessions);
+        self.brokers.insert(broker, true);
     }
 
     /// A broker goes away or comes back; leaders and controller move to who lives. Says whether anything changed.
@@ -78,11 +94,14 @@ impl State {
         if !lives.contains(&self.controller) {
             self.controller = lives.first().copied().unwrap_or(self.controller);
         }
-        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
-            let leader = partition.leader.filter(|leader| lives.contains(leader));
-            let leader = leader.or_else(|| partition.replicas.iter().find(|replica| lives.contains(replica)).copied());
-            if leader != partition.leader {
-                partition.elect(leader);
+        for topic in self.topics.values_mut() {
+            let unclean = topic.config.unclean_leader_election();
+            for partition in &mut topic.partitions {
+                if live {
+                    partition.found(&lives, unclean);
+                } else {
+                    partition.lost(broker, &lives, unclean);
+                }
             }
         }
         true
@@ -128,6 +147,12 @@ impl State {
         self.topics.get_mut(topic)?.partition_mut(partition)
     }
 
+    /// How many replicas of a partition must be in sync for a write with `acks=all`.
+    pub(super) fn min_insync_replicas(&self, topic: &str, partition: i32) -> usize {
+        let replicas = self.partition(topic, partition).map_or(0, |partition| partition.replicas.len());
+        self.topics.get(topic).map_or(1, |topic| topic.config.min_insync_replicas(replicas))
+    }
+
     pub(super) fn each_partition(&mut self, act: impl FnMut(&mut Partition)) {
         self.topics.values_mut().flat_map(|topic| &mut topic.partitions).for_each(act);
     }
@@ -166,15 +191,21 @@ impl State {
     /// Makes a topic that has passed [`check_new`](Self::check_new).
     pub(super) fn create(&mut self, name: &str, replicas: Vec<Vec<i32>>, config: TopicConfig) -> TopicId {
         let id = TopicId::random(&mut self.rng);
-        let mut partitions: Vec<_> = replicas.into_iter().map(Partition::new).collect();
-        for partition in &mut partitions {
-            let live = |broker: &&i32| self.brokers.get(*broker).copied().unwrap_or(false);
-            partition.leader = partition.replicas.iter().find(live).copied();
-        }
         self.topics_created += 1;
         self.names.insert(id, name.to_owned());
-        self.topics.insert(name.to_owned(), Topic { id, config, partitions });
+        let mut topic = Topic { id, config, partitions: Vec::new() };
+        topic.grow(replicas);
+        self.topics.insert(name.to_owned(), topic);
         id
+    }
+
+    /// The configuration of a topic has changed.
+    pub(super) fn configured(&mut self, name: &str) {
+        let live: BTreeSet<i32> = self.live().collect();
+        let Some(topic) = self.topics.get_mut(name) else { return };
+        topic.configured();
+        let unclean = topic.config.unclean_leader_election();
+        topic.partitions.iter_mut().for_each(|partition| partition.found(&live, unclean));
     }
 
     /// Deletes a topic with its data and the offsets that groups have stored for it.

@@ -17,9 +17,10 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::api::KafkaRelease;
 use super::broker::{Call, Handle, Handled};
+use super::configs::TopicConfig;
 use super::fault::Target;
 use super::state::{Refusal, State};
-use super::topic::{Partition, TopicConfig, TopicId};
+use super::topic::TopicId;
 
 /// "Whatever the broker's default is", for counts of partitions and replicas.
 const DEFAULT: i32 = -1;
@@ -291,7 +292,7 @@ fn grow(state: &mut State, asked: &CreatePartitionsTopic, validate_only: bool) -
         }
     };
     if !validate_only && let Some(topic) = state.topic_mut(&asked.name) {
-        topic.partitions.extend(replicas.into_iter().map(Partition::new));
+        topic.grow(replicas);
     }
     Ok(())
 }

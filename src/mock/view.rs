@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::MockCluster;
-use super::batch::walk;
+use super::codec::Codec;
 use super::history::{SeenRequest, Violation};
 use super::log::Stored;
+use super::records::walk;
 
 /// A record as it is in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +74,26 @@ impl MockCluster {
         Some(self.shared.state().topic(topic)?.partitions.len())
     }
 
-    /// The first and the next offset of a partition: its records are from the one up to, not including, the other.
+    /// The first and the next offset of a partition: its records are from the one up to, not including, the other. Those
+    /// from the [high watermark](Self::high_watermark) on are not visible to consumers yet.
     pub fn offsets(&self, topic: &str, partition: i32) -> (i64, i64) {
         self.with_partition(topic, partition, |partition| (partition.log.start(), partition.log.end()))
+    }
+
+    /// The offset up to which every replica in sync has the records of a partition, and consumers may read them.
+    pub fn high_watermark(&self, topic: &str, partition: i32) -> i64 {
+        self.with_partition(topic, partition, |partition| partition.high_watermark())
+    }
+
+    /// The offset up to which consumers may read that want committed records alone: the high watermark, or the first
+    /// record of a transaction that is open.
+    pub fn last_stable_offset(&self, topic: &str, partition: i32) -> i64 {
+        self.with_partition(topic, partition, |partition| partition.last_stable_offset())
+    }
+
+    /// The replicas of a partition that are in sync, the leader among them.
+    pub fn in_sync_replicas(&self, topic: &str, partition: i32) -> Vec<i32> {
+        self.with_partition(topic, partition, |partition| partition.in_sync().to_vec())
     }
 
     /// The offset that a group has committed for a partition.
@@ -83,10 +101,8 @@ impl MockCluster {
         Some(self.shared.state().groups.get(group)?.offsets.get(topic)?.get(&partition)?.offset)
     }
 
-    /// The records of a partition, in order: what is really in the log, whatever clients were told.
-    ///
-    /// # Panics
-    /// If there is a compressed batch, which the mock cannot read yet: see [`batches`](Self::batches).
+    /// The records of a partition, in order: what is really in the log, whatever clients were told. Compressed batches
+    /// are decompressed for it.
     ///
     /// ```
     /// # use milena::mock::MockCluster;
@@ -99,16 +115,13 @@ impl MockCluster {
     /// # }
     /// ```
     pub fn log(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
-        let read = self.with_partition(topic, partition, |partition| {
+        self.with_partition(topic, partition, |partition| {
             let start = partition.log.start();
             let mut records = Vec::new();
-            for batch in partition.log.batches() {
-                read_batch(batch, &mut records)?;
-            }
+            partition.log.batches().for_each(|batch| read_batch(batch, &mut records));
             records.retain(|record| record.offset >= start);
-            Ok(records)
-        });
-        read.unwrap_or_else(|codec: &str| panic!("{topic}-{partition} has a {codec} batch, which cannot be read yet"))
+            records
+        })
     }
 
     /// The batches of a partition, in order, compressed or not.
@@ -135,16 +148,14 @@ impl MockCluster {
     }
 }
 
-fn read_batch(batch: &Stored, records: &mut Vec<StoredRecord>) -> Result<(), &'static str> {
-    if let Ok(Some(codec)) = batch.header.codec() {
-        return Err(codec);
-    }
-    let own = |bytes: &[u8]| batch.records.slice_ref(bytes);
-    let walked = walk(&batch.header, &batch.records, |record| {
+fn read_batch(batch: &Stored, records: &mut Vec<StoredRecord>) {
+    let plain = batch.plain();
+    let own = |bytes: &[u8]| plain.slice_ref(bytes);
+    let walked = walk(&plain, batch.header.count, |record| {
         let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         records.push(StoredRecord {
             offset: batch.header.base_offset + i64::from(record.offset_delta),
-            timestamp: record.timestamp,
+            timestamp: batch.header.timestamp(record.timestamp_delta),
             key: record.key.map(own),
             value: record.value.map(own),
             headers: record.headers().map(|(key, value)| (name(key), value.map(own))).collect(),
@@ -152,7 +163,6 @@ fn read_batch(batch: &Stored, records: &mut Vec<StoredRecord>) -> Result<(), &'s
         Ok(())
     });
     debug_assert!(walked.is_ok(), "what is in the log has been checked");
-    Ok(())
 }
 
 fn describe(batch: &Stored) -> StoredBatch {
@@ -162,7 +172,7 @@ fn describe(batch: &Stored) -> StoredBatch {
         last_offset: header.last_offset(),
         size: batch.size(),
         leader_epoch: header.leader_epoch,
-        codec: header.codec().ok().flatten(),
+        codec: header.codec().ok().flatten().map(Codec::name),
         producer_id: header.producer_id,
         producer_epoch: header.producer_epoch,
         base_sequence: header.base_sequence,

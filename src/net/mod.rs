@@ -5,8 +5,12 @@ mod brokers;
 mod connector;
 mod core;
 mod driver;
+#[cfg(feature = "oidc")]
+mod json;
 mod lane;
 mod metadata;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod runtime;
 mod sasl;
 mod security;
@@ -18,6 +22,8 @@ pub use connector::{Address, Connecting, Connector, ParseAddressError, Tcp, Tran
 pub use core::{Core, HEDGE_AFTER, Route};
 pub use lane::{AddressMap, Lane, LaneEvent, Network};
 pub use metadata::{Picture, address_of};
+#[cfg(feature = "oidc")]
+pub use oidc::Oidc;
 pub use runtime::{Runtime, Timer, wall_clock_ms};
 pub use sasl::{CredentialProvider, Credentials, ProviderError, Providing, Sasl, Token, TokenProvider};
 pub use security::Security;

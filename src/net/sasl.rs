@@ -110,6 +110,11 @@ impl Sasl {
         }
     }
 
+    /// Whether who listens learns its secret.
+    pub(crate) fn reveals_secret(&self) -> bool {
+        self.mechanism().reveals_secret()
+    }
+
     /// Whether it would show its secret to whoever listens, and was not told to.
     pub(crate) fn needs_tls(&self) -> bool {
         self.mechanism().reveals_secret() && !self.over_plaintext

@@ -43,7 +43,7 @@ pub struct ProducerBuilder {
 impl Client {
     /// A producer on this client's cluster.
     pub fn producer(&self) -> ProducerBuilder {
-        ProducerBuilder {
+        self.changes().producer(ProducerBuilder {
             client: self.clone(),
             acks: Acks::All,
             idempotence: None,
@@ -54,7 +54,7 @@ impl Client {
             max_block: Duration::from_secs(60),
             delivery_timeout: Duration::from_secs(120),
             auto_create: true,
-        }
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have clocks and tasks")]
 
+mod bombs;
 mod faults;
 #[path = "../mock_cluster/harness.rs"]
 #[allow(dead_code, reason = "shared with the mock's own tests, which use all of it")]
@@ -10,3 +11,4 @@ mod memory;
 mod offsets;
 mod reading;
 mod rig;
+mod sessions;

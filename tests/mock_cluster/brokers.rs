@@ -113,6 +113,35 @@ async fn a_stopped_broker_is_gone_and_comes_back_at_its_port() {
     cluster.close().await;
 }
 
+#[tokio::test]
+async fn a_broker_is_added() {
+    for in_memory in [false, true] {
+        let builder = MockCluster::builder().brokers(2);
+        let cluster = if in_memory { builder.in_memory() } else { builder }.start().await;
+        cluster.create_topic("before", 2);
+        assert_eq!(cluster.add_broker().await, 3);
+        assert_eq!((cluster.bootstrap().len(), cluster.live_brokers()), (3, vec![1, 2, 3]));
+        cluster.create_topic("after", 3);
+        let leaders: std::collections::BTreeSet<_> =
+            (0..3).filter_map(|index| cluster.leader("after", index)).collect();
+        assert_eq!(leaders.into_iter().collect::<Vec<_>>(), [1, 2, 3]);
+        let mut peer = if in_memory { Peer::connect(&cluster, 3).await } else { dial(&cluster, 3).await.unwrap() };
+        let metadata = peer.metadata(&["before"]).await;
+        assert_eq!(metadata.brokers.len(), 3);
+        assert!(metadata.topics[0].partitions.iter().all(|partition| partition.replica_nodes.len() == 2));
+        cluster.move_leader("before", 0, 3);
+        assert_eq!(peer.produce("before", 0, Batch::of(&["x"])).await.error_code, 0);
+        assert_eq!(values(&cluster, "before", 0), ["x"]);
+        // It is a broker as any other.
+        cluster.stop_broker(3).await;
+        assert!(peer.frame().await.is_none());
+        assert_ne!(cluster.leader("before", 0), Some(3));
+        cluster.start_broker(3).await;
+        assert_eq!(cluster.live_brokers(), [1, 2, 3]);
+        cluster.close().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_replicas_there_is_no_leader() {
     let cluster = in_memory(2).await;
@@ -128,7 +157,10 @@ async fn without_replicas_there_is_no_leader() {
     let address: Address = cluster.bootstrap()[0].parse().unwrap();
     assert!(cluster.connector().connect(&address).await.is_err());
     cluster.start_broker(first).await;
-    assert_eq!(cluster.leader("t", 0), Some(first));
+    assert_eq!(cluster.leader("t", 0), None, "it was not in sync when the other stopped");
+    cluster.start_broker(second).await;
+    assert_eq!(cluster.leader("t", 0), Some(second));
+    assert_eq!(cluster.in_sync_replicas("t", 0).len(), 2);
     assert_eq!(values(&cluster, "t", 0), ["a"], "records outlive their brokers");
     let metadata = Peer::connect(&cluster, first).await.metadata(&["t"]).await;
     assert_eq!(metadata.topics[0].partitions[0].leader_epoch, 3, "to the other, to none, and back");

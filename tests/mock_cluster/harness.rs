@@ -9,8 +9,12 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use milena::mock::MockCluster;
+use milena::record::{Compression, Compressor};
 use milena::{Address, Connector, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// The codecs of record batches.
+pub const CODECS: [Compression; 4] = [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
 /// One connection to a broker.
 pub struct Peer {
@@ -200,6 +204,15 @@ impl Batch {
 
     pub fn by(self, producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Self {
         Self { producer_id, producer_epoch, base_sequence, ..self }
+    }
+
+    /// The same records behind a codec. The client's own codecs make it: not those of the mock.
+    pub fn packed(self, codec: Compression) -> Self {
+        let records = Compressor::new().compress(codec, None, &self.records).unwrap().to_vec();
+        let id = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd]
+            .iter()
+            .position(|known| *known == codec);
+        Self { records, attributes: self.attributes | id.unwrap() as i16, ..self }
     }
 
     pub fn bytes(&self) -> Vec<u8> {

@@ -11,4 +11,5 @@ mod harness;
 mod offsets;
 mod produce;
 mod protocol;
+mod replicas;
 mod topics;

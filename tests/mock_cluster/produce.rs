@@ -5,13 +5,16 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use kafka_protocol::protocol::Message;
 use kafka_protocol::records::{
-    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    Compression as Codec, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
+use milena::record::{Compression, Decompressor, Limits};
 
-use crate::harness::{Batch, Peer, in_memory, now_ms, produce_request, record, topic_name, values};
+use crate::harness::{Batch, CODECS, Peer, in_memory, now_ms, produce_request, record, topic_name, values};
 
+const UNKNOWN_SERVER_ERROR: i16 = -1;
 const CORRUPT_MESSAGE: i16 = 2;
 const MESSAGE_TOO_LARGE: i16 = 10;
+const RECORD_LIST_TOO_LARGE: i16 = 18;
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 const INVALID_REQUIRED_ACKS: i16 = 21;
 const INVALID_TIMESTAMP: i16 = 32;
@@ -82,7 +85,7 @@ async fn kafka_protocol_agrees_on_batches() {
     };
     let records: Vec<_> = (0..9).map(record).collect();
     let mut encoded = bytes::BytesMut::new();
-    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    let options = RecordEncodeOptions { version: 2, compression: Codec::None };
     RecordBatchEncoder::encode(&mut encoded, &records, &options).unwrap();
     let mut peer = Peer::connect(&cluster, 1).await;
     for round in 0..2 {
@@ -97,6 +100,51 @@ async fn kafka_protocol_agrees_on_batches() {
     assert_eq!(decoded[0].records, records);
     assert_eq!((decoded[1].records[0].offset, decoded[1].records[0].value.as_deref()), (9, Some(&b"x"[..])));
     cluster.close().await;
+}
+
+/// Compressed batches that a broker refuses, and the error that says so.
+pub fn refused_packed() -> Vec<(String, i16, Vec<u8>)> {
+    let good = || Batch::of(&["a value", "another value"]);
+    let plain = |delta: i32| record(0, delta, None, Some(b"v"), &[]);
+    let mut longer = plain(1);
+    longer[0] += 2;
+    let mut negative_headers = plain(1);
+    *negative_headers.last_mut().unwrap() = 1;
+    let mut shorter = plain(1);
+    *shorter.last_mut().unwrap() = 2;
+    let null_header_name = vec![18, 0, 0, 2, 1, 1, 2, 1, 1, 0];
+    let mut cases = Vec::new();
+    for codec in CODECS {
+        let with = |records: Vec<u8>| Batch { records, ..good() }.packed(codec).bytes();
+        let mut cut = good().packed(codec);
+        cut.records.truncate(cut.records.len() - 9);
+        let mut garbage = good().packed(codec);
+        garbage.records = b"these are no records at all, and no stream either".to_vec();
+        let mut empty = good().packed(codec);
+        empty.records.clear();
+        for (what, error, bytes) in [
+            ("cut", UNKNOWN_SERVER_ERROR, cut.bytes()),
+            ("garbage", UNKNOWN_SERVER_ERROR, garbage.bytes()),
+            // To zstd, nothing is a stream of nothing.
+            (
+                "no stream",
+                if codec == Compression::Zstd { INVALID_RECORD } else { UNKNOWN_SERVER_ERROR },
+                empty.bytes(),
+            ),
+            ("fewer records", INVALID_RECORD, with(plain(0))),
+            ("more records", INVALID_RECORD, with([plain(0), plain(1), plain(2)].concat())),
+            ("a record beyond the batch", INVALID_RECORD, with([plain(0), longer.clone()].concat())),
+            ("a record shorter than its fields", INVALID_RECORD, with([plain(0), shorter.clone()].concat())),
+            ("a negative number of headers", INVALID_RECORD, with([plain(0), negative_headers.clone()].concat())),
+            ("a header without a name", INVALID_RECORD, with([plain(0), null_header_name.clone()].concat())),
+            ("offset deltas with a gap", INVALID_RECORD, with([plain(0), plain(2)].concat())),
+            ("a wrong count", INVALID_RECORD, Batch { count: 3, ..good() }.packed(codec).bytes()),
+            ("a time in two hours", INVALID_TIMESTAMP, good().at(now_ms() + 7_200_000).packed(codec).bytes()),
+        ] {
+            cases.push((format!("{what} ({codec:?})"), error, bytes));
+        }
+    }
+    cases
 }
 
 /// Produced data that a broker refuses, and the error that says so.
@@ -167,7 +215,8 @@ pub fn refused() -> Vec<(&'static str, i16, Vec<u8>)> {
 async fn batches_that_a_broker_refuses() {
     let cluster = in_memory(1).await;
     cluster.create_topic("t", 1);
-    for (what, error, bytes) in refused() {
+    let plain = refused().into_iter().map(|(what, error, bytes)| (what.to_owned(), error, bytes));
+    for (what, error, bytes) in plain.chain(refused_packed()) {
         let answer = Peer::connect(&cluster, 1).await.produce("t", 0, bytes).await;
         assert_eq!((answer.error_code, answer.base_offset), (error, -1), "{what}: {:?}", answer.error_message);
         assert_eq!(cluster.offsets("t", 0), (0, 0), "{what}");
@@ -229,6 +278,74 @@ async fn batches_have_a_largest_size() {
     assert_eq!(peer.produce("t", 0, larger).await.error_code, MESSAGE_TOO_LARGE);
     cluster.set_topic_config("t", "max.message.bytes", "100");
     assert_eq!(peer.produce("t", 0, Batch::of(&[&"x".repeat(100)])).await.error_code, MESSAGE_TOO_LARGE);
+    cluster.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_fits_into_a_segment() {
+    let cluster = in_memory(1).await;
+    cluster.create_topic("t", 1);
+    cluster.set_topic_config("t", "max.message.bytes", "2000000");
+    cluster.set_topic_config("t", "segment.bytes", "1048576");
+    let mut peer = Peer::connect(&cluster, 1).await;
+    let overhead = Batch::of(&[""]).bytes().len() + 4;
+    let largest = Batch::of(&[&"x".repeat(1_048_576 - overhead)]);
+    assert_eq!(largest.bytes().len(), 1_048_576);
+    assert_eq!(peer.produce("t", 0, largest).await.error_code, 0);
+    let larger = Batch::of(&[&"x".repeat(1_048_576 - overhead + 1)]);
+    assert_eq!(peer.produce("t", 0, larger).await.error_code, RECORD_LIST_TOO_LARGE);
+    cluster.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn compressed_batches_are_read() {
+    let cluster = in_memory(1).await;
+    cluster.create_topic("t", 1);
+    let mut peer = Peer::connect(&cluster, 1).await;
+    for (codec, base) in CODECS.into_iter().zip([0, 2, 4, 6]) {
+        let batch = Batch::of(&["a", "b"]).at(100_000 + base).packed(codec);
+        // What the header says of the largest time is put right, and the CRC with it.
+        let answer = peer.produce("t", 0, Batch { max_timestamp: 7, ..batch }).await;
+        assert_eq!((answer.error_code, answer.base_offset), (0, base));
+        assert_eq!(cluster.batches("t", 0).last().unwrap().max_timestamp, 100_001 + base);
+    }
+    assert_eq!(values(&cluster, "t", 0), ["a", "b", "a", "b", "a", "b", "a", "b"]);
+    let codecs: Vec<_> = cluster.batches("t", 0).iter().map(|batch| batch.codec.unwrap()).collect();
+    assert_eq!(codecs, ["gzip", "snappy", "lz4", "zstd"]);
+    assert_eq!(cluster.log("t", 0)[5].timestamp, 100_005);
+    cluster.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_may_choose_the_codec() {
+    let cluster = in_memory(1).await;
+    cluster.create_topic("t", 1);
+    let mut peer = Peer::connect(&cluster, 1).await;
+    let sent = ["uncompressed", "gzip", "snappy", "lz4", "zstd", "producer"];
+    for stored in sent {
+        cluster.set_topic_config("t", "compression.type", stored);
+        for codec in [Compression::None].into_iter().chain(CODECS) {
+            assert_eq!(peer.produce("t", 0, Batch::of(&["a", "b"]).packed(codec)).await.error_code, 0);
+        }
+    }
+    let codecs: Vec<_> = cluster.batches("t", 0).iter().map(|batch| batch.codec).collect();
+    let same = |codec: Option<&'static str>| [codec; 5].into_iter();
+    let expected = same(None).chain(same(Some("gzip"))).chain(same(Some("snappy"))).chain(same(Some("lz4")));
+    let as_sent = [None, Some("gzip"), Some("snappy"), Some("lz4"), Some("zstd")];
+    assert_eq!(codecs, expected.chain(same(Some("zstd"))).chain(as_sent).collect::<Vec<_>>());
+    assert_eq!(values(&cluster, "t", 0).len(), 60);
+    // Under a right CRC, and readable by others.
+    let fetched = crate::fetch::fetch_bytes(&mut peer, "t", 0, 0).await;
+    let mut at = 0;
+    while at < fetched.len() {
+        let size = 12 + u32::from_be_bytes(fetched[at + 8..at + 12].try_into().unwrap()) as usize;
+        let codec = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd]
+            [usize::from(fetched[at + 22] & 7)];
+        let records = &fetched[at + 61..at + size];
+        let records = Decompressor::new().decompress(codec, records, Limits::default()).unwrap();
+        assert_eq!(records, Batch::of(&["a", "b"]).records);
+        at += size;
+    }
     cluster.close().await;
 }
 
@@ -369,7 +486,7 @@ async fn zstd_needs_version_7() {
     let cluster = in_memory(1).await;
     cluster.create_topic("t", 1);
     let mut peer = Peer::connect(&cluster, 1).await;
-    let zstd = Batch { attributes: 4, ..Batch::of(&["x"]) };
+    let zstd = Batch::of(&["x"]).packed(Compression::Zstd);
     let request = produce_request("t", 0, zstd);
     let answer = peer.ask(6, &request).await;
     assert_eq!(answer.responses[0].partition_responses[0].error_code, UNSUPPORTED_COMPRESSION_TYPE);

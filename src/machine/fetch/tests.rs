@@ -151,7 +151,7 @@ fn what_was_fetched_is_handed_on_and_fetching_goes_on_behind_it() {
     let plan = rig.ask(LaneKind::Waiting, &[0, 1]);
     assert_eq!((plan.request.max_wait_ms, plan.request.min_bytes, plan.max_version), (500, 1, FETCH_LAST));
     assert_eq!(plan.request.max_bytes, 2 << 20, "no more than what is reserved");
-    assert_eq!((plan.request.session_id, plan.request.session_epoch), (0, -1));
+    assert_eq!((plan.request.session_id, plan.request.session_epoch), (0, 0), "it asks for a session");
     let first = &plan.request.topics[0].partitions[0];
     assert_eq!((first.fetch_offset, first.current_leader_epoch, first.partition_max_bytes), (0, 3, 1 << 20));
     rig.silent();
@@ -500,6 +500,173 @@ fn a_stalled_caller_is_fetched_for_up_to_the_budget_and_no_further() {
     assert!(rig.credit.used() >= used + TOTAL);
 }
 
+/// What a broker does with sessions: it remembers, and only mentions news.
+#[derive(Default)]
+struct Broker {
+    sessions: BTreeMap<i32, (i32, BTreeMap<i32, FetchPartition>)>,
+    last_id: i32,
+}
+
+impl Broker {
+    /// The partitions that are to be read, and the id to answer with.
+    fn open(&mut self, request: &FetchRequest) -> Result<(Vec<FetchPartition>, i32), ErrorCode> {
+        let named = request.topics.iter().flat_map(|topic| topic.partitions.iter().cloned());
+        let named = named.map(|partition| (partition.partition, partition));
+        if request.session_epoch <= 0 {
+            self.sessions.remove(&request.session_id);
+            let named: BTreeMap<_, _> = named.collect();
+            let wanted = named.values().cloned().collect();
+            if request.session_epoch < 0 {
+                return Ok((wanted, 0));
+            }
+            self.last_id += 1;
+            self.sessions.insert(self.last_id, (1, named));
+            return Ok((wanted, self.last_id));
+        }
+        let Some((epoch, known)) = self.sessions.get_mut(&request.session_id) else {
+            return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+        };
+        if *epoch != request.session_epoch {
+            return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
+        }
+        *epoch += 1;
+        known.extend(named);
+        request.forgotten_topics_data.iter().flat_map(|topic| &topic.partitions).for_each(|index| {
+            assert!(known.remove(index).is_some(), "{index} is forgotten twice");
+        });
+        Ok((known.values().cloned().collect(), request.session_id))
+    }
+}
+
+impl Rig {
+    /// A broker whose partitions are all at their end, but for those that have something.
+    fn answer_by(&mut self, broker: &mut Broker, plan: &Plan, news: impl IntoIterator<Item = PartitionData>) {
+        let answer = match broker.open(&plan.request) {
+            Ok((_, session_id)) => FetchResponse { session_id, ..response(news) },
+            Err(error_code) => FetchResponse { error_code, ..Default::default() },
+        };
+        self.answer_as(plan, answer);
+    }
+}
+
+/// KIP-227: what nothing happens to is named once.
+#[test]
+fn a_thousand_idle_partitions_are_named_once_and_asked_for_twice_a_second() {
+    let (mut rig, mut broker) = (Rig::new(1_000), Broker::default());
+    let plan = rig.plan().unwrap();
+    assert_eq!(named(&plan).len(), 1_000);
+    rig.wait(MAX_WAIT);
+    rig.answer_by(&mut broker, &plan, (0..1_000).map(empty));
+    assert!(rig.events().is_empty());
+    // Those at their end ask for no more than their shares, which the session hears of once.
+    let plan = rig.plan().unwrap();
+    rig.wait(MAX_WAIT);
+    rig.answer_by(&mut broker, &plan, []);
+    rig.events();
+    for _ in 0..100 {
+        let plan = rig.plan().unwrap();
+        assert_eq!((named(&plan).len(), plan.request.forgotten_topics_data.len()), (0, 0));
+        rig.silent();
+        assert_eq!(rig.machine.poll_timeout(), None, "nothing to wake up for");
+        rig.wait(MAX_WAIT);
+        rig.answer_by(&mut broker, &plan, []);
+        rig.events();
+    }
+    // One has data: it alone is named again, with where it goes on.
+    let plan = rig.plan().unwrap();
+    rig.answer_by(&mut broker, &plan, [data(500, batch(0, 3))]);
+    assert_eq!(rig.events(), ["500: 0..3"]);
+    let plan = rig.plan().unwrap();
+    assert_eq!((named(&plan), plan.request.topics[0].partitions[0].fetch_offset), (vec![500], 3));
+    assert_eq!(broker.sessions.len(), 1);
+}
+
+/// KIP-227, with the second lane: what was sought goes out at once, and comes back to its neighbours afterwards.
+#[test]
+fn a_seek_beside_a_hundred_idle_partitions_is_one_request_for_it_alone() {
+    let (mut rig, mut broker) = (Rig::new(101), Broker::default());
+    for _ in 0..2 {
+        let plan = rig.plan().unwrap();
+        rig.wait(MAX_WAIT);
+        rig.answer_by(&mut broker, &plan, (0..101).map(empty));
+        assert!(rig.events().is_empty());
+    }
+    let waiting = rig.ask(LaneKind::Waiting, &[]);
+    rig.machine.add(route(7, 1, 40));
+    let plan = rig.ask(LaneKind::Immediate, &[7]);
+    assert_eq!((plan.max_wait, plan.request.session_epoch), (Duration::ZERO, 0));
+    rig.answer_by(&mut broker, &plan, [data(7, batch(40, 2))]);
+    assert_eq!(rig.events(), ["7: 40..42"]);
+    let plan = rig.ask(LaneKind::Immediate, &[7]);
+    rig.answer_by(&mut broker, &plan, []);
+    rig.events();
+    rig.wait(MAX_WAIT);
+    rig.answer_by(&mut broker, &waiting, []);
+    assert!(rig.events().is_empty());
+    let plan = rig.ask(LaneKind::Waiting, &[7]);
+    assert_eq!(plan.request.topics[0].partitions[0].fetch_offset, 42);
+    assert_eq!(broker.sessions.len(), 2, "a session for each lane");
+}
+
+/// Rule 40, row 26: a broker that lost its sessions is told everything at once.
+#[test]
+fn evicted_sessions_cost_one_round_trip() {
+    for evict in [
+        |broker: &mut Broker| broker.sessions.clear(),
+        |broker: &mut Broker| broker.sessions.get_mut(&1).unwrap().0 = 99,
+    ] {
+        let (mut rig, mut broker) = (Rig::new(3), Broker::default());
+        let plan = rig.ask(LaneKind::Waiting, &[0, 1, 2]);
+        rig.answer_by(&mut broker, &plan, [data(0, batch(0, 1)), data(1, batch(0, 1)), data(2, batch(0, 1))]);
+        rig.events();
+        let plan = rig.ask(LaneKind::Waiting, &[0, 1, 2]);
+        assert_eq!((plan.request.session_id, plan.request.session_epoch), (1, 1));
+        evict(&mut broker);
+        rig.answer_by(&mut broker, &plan, []);
+        assert_eq!((rig.events().len(), rig.credit.used()), (0, 3 * batch(0, 1).len()));
+        let plan = rig.ask(LaneKind::Waiting, &[0, 1, 2]);
+        assert_eq!(plan.request.session_epoch, 0);
+        rig.answer_by(&mut broker, &plan, [data(2, batch(1, 1))]);
+        assert_eq!(rig.events(), ["2: 1..2"]);
+        assert_eq!(broker.sessions.len(), 1, "no session is left behind");
+    }
+}
+
+/// Rule 41: a topic that was made again leaves nothing behind in the session, so its neighbours go on undisturbed.
+#[test]
+fn a_dead_entry_is_evicted_from_the_session() {
+    let (mut rig, mut broker) = (Rig::new(2), Broker::default());
+    let plan = rig.ask(LaneKind::Waiting, &[0, 1]);
+    rig.answer_by(&mut broker, &plan, [data(0, batch(0, 1)), data(1, batch(0, 1))]);
+    rig.events();
+    let plan = rig.ask(LaneKind::Waiting, &[0, 1]);
+    rig.answer_by(&mut broker, &plan, [refused(0, ErrorCode::INCONSISTENT_TOPIC_ID), data(1, batch(1, 1))]);
+    assert_eq!(rig.events(), ["stale", "0 released at 1: Moved(INCONSISTENT_TOPIC_ID (103))", "1: 1..2"]);
+    let plan = rig.ask(LaneKind::Waiting, &[1]);
+    let forgotten: Vec<_> = plan.request.forgotten_topics_data.iter().map(|topic| topic.partitions.clone()).collect();
+    assert_eq!(forgotten, [[0]]);
+    rig.answer_by(&mut broker, &plan, [data(1, batch(2, 1))]);
+    assert_eq!(rig.events(), ["1: 2..3"]);
+}
+
+/// A partition whose first batch found no room in the answer is asked for again at once, and once.
+#[test]
+fn what_was_left_out_for_lack_of_room_is_not_taken_for_idle() {
+    let mut rig = Rig::new(2);
+    let left_out = |partition, high_watermark| PartitionData { high_watermark, ..empty(partition) };
+    rig.machine.recall(1, 0);
+    rig.events();
+    let waiting = rig.ask(LaneKind::Waiting, &[0]);
+    rig.machine.add(route(1, 1, 0));
+    for wait in [0, 0, 25] {
+        let plan = rig.ask(LaneKind::Immediate, &[1]);
+        assert_eq!(plan.max_wait, ms(wait));
+        rig.wait(ms(wait));
+        rig.answer(&plan, [left_out(1, 100)]);
+    }
+    rig.answer(&waiting, [left_out(0, 0)]);
+}
+
 /// A leader with endless logs, a caller who takes, seeks and stalls, partitions that leave and come back, and answers
 /// that are lost: whatever happens, each partition's data continues exactly where it ended.
 #[test]
@@ -519,6 +686,8 @@ fn history(seed: u64) {
     };
     const PARTITIONS: u64 = 4;
     let mut rig = Rig::with_buffer(PARTITIONS, 20_000, 2_000);
+    // Every other broker has sessions.
+    let mut broker = Broker::default();
     // What the next data must begin with, under which generation; and what is at home.
     let mut expected = [(0i64, 0u64); PARTITIONS as usize];
     let mut at_home: BTreeMap<PartitionId, i64> = BTreeMap::new();
@@ -533,13 +702,26 @@ fn history(seed: u64) {
                 assert!(flights.len() <= 2);
             }
             3 | 4 if !flights.is_empty() => {
-                let plan = flights.swap_remove(random(flights.len() as u64) as usize);
-                if random(6) == 0 {
+                let mut plan = flights.swap_remove(random(flights.len() as u64) as usize);
+                if seed % 2 == 0 {
+                    (plan.request.session_id, plan.request.session_epoch) = (0, -1);
+                }
+                if random(30) == 0 {
+                    broker.sessions.clear();
+                }
+                // A lost request may have reached the broker all the same.
+                let is_lost = random(6) == 0;
+                let opened = if is_lost && random(2) == 0 { Ok((Vec::new(), 0)) } else { broker.open(&plan.request) };
+                if let (Err(error_code), false) = (&opened, is_lost) {
+                    rig.answer_as(&plan, FetchResponse { error_code: *error_code, ..Default::default() });
+                } else if is_lost {
                     rig.machine.handle_failed(rig.now, plan.token, MIDDLE);
                 } else {
                     let mut answers = Vec::new();
-                    for asked in &plan.request.topics[0].partitions {
-                        answers.push(match random(8) {
+                    let (wanted, session_id) = opened.unwrap();
+                    for asked in &wanted {
+                        answers.push(match random(9) {
+                            8 if plan.request.session_epoch > 0 => continue,
                             0 => refused(asked.partition, CODE_NOT_LEADER),
                             1 => empty(asked.partition),
                             _ => {
@@ -552,7 +734,7 @@ fn history(seed: u64) {
                             }
                         });
                     }
-                    rig.answer(&plan, answers);
+                    rig.answer_as(&plan, FetchResponse { session_id, ..response(answers) });
                 }
             }
             5 => {

@@ -201,11 +201,7 @@ impl Login {
         Err(self.failure(problem))
     }
 
-    pub fn handle_token(
-        &mut self,
-        now: Instant,
-        response: &SaslAuthenticateResponse,
-    ) -> Result<Progress, Failure> {
+    pub fn handle_token(&mut self, now: Instant, response: &SaslAuthenticateResponse) -> Result<Progress, Failure> {
         self.asked = None;
         let Stage::Token(mut exchange) = std::mem::replace(&mut self.stage, Stage::Working(None)) else {
             return Err(self.failure(Problem::Invalid("an answer to a SaslAuthenticate that was not asked for")));

@@ -16,7 +16,7 @@ mod scram;
 mod secret;
 
 pub use exchange::{Exchange, Mechanism};
-pub use failure::{Failure, Problem};
+pub use failure::{Failure, Problem, tame};
 pub use login::{Done, Login, Message, Progress, Work};
 pub use oauthbearer::OAuthBearer;
 pub use plain::Plain;

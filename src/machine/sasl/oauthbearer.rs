@@ -23,11 +23,7 @@ pub struct OAuthBearer {
 }
 
 impl OAuthBearer {
-    pub fn new(
-        token: Secret,
-        principal: Option<Arc<str>>,
-        extensions: Vec<(String, String)>,
-    ) -> Result<Self, Problem> {
+    pub fn new(token: Secret, principal: Option<Arc<str>>, extensions: Vec<(String, String)>) -> Result<Self, Problem> {
         // b64token of RFC 6750, 2.1
         let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
         if token.expose().is_empty() || !token.expose().iter().all(is_token) {

@@ -285,15 +285,14 @@ mod tests {
                 "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
             ],
         );
-        assert_eq!(
-            last,
-            "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts="
-        );
+        assert_eq!(last, "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=");
         assert_eq!(end, Ok(Step::Over));
     }
 
-    const SHA_512_PROOF: &str = "JJ4Vjr2VyfG9EZNbKEJcoh/mkm+cCV6h9ZkeAJj6Y6vgGqW8soBqa0FIy+H1XB80oKjgGpIVxjl1/ael8YSsIw==";
-    const SHA_512_VERIFIER: &str = "v=Jxrh94DTlV/zVUKnKMQavV0od+lG0gna96qQl5AZ0x2cyne9QxzW82UYdaCYXnk5IM2tmf7/5J2dTcVly2xB8Q==";
+    const SHA_512_PROOF: &str =
+        "JJ4Vjr2VyfG9EZNbKEJcoh/mkm+cCV6h9ZkeAJj6Y6vgGqW8soBqa0FIy+H1XB80oKjgGpIVxjl1/ael8YSsIw==";
+    const SHA_512_VERIFIER: &str =
+        "v=Jxrh94DTlV/zVUKnKMQavV0od+lG0gna96qQl5AZ0x2cyne9QxzW82UYdaCYXnk5IM2tmf7/5J2dTcVly2xB8Q==";
 
     #[test]
     fn sha_512_against_a_server_computed_here() {

@@ -98,7 +98,8 @@ impl TlsClient {
             }
             _ if error.kind() == std::io::ErrorKind::UnexpectedEof => Cause::Connect {
                 kind: error.kind(),
-                message: format!("{host} closed the connection during the TLS handshake: is this a TLS listener?").into(),
+                message: format!("{host} closed the connection during the TLS handshake: is this a TLS listener?")
+                    .into(),
             },
             _ => Cause::Connect { kind: error.kind(), message: format!("TLS with {host}: {error}{trouble}").into() },
         }

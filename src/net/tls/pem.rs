@@ -20,8 +20,9 @@ pub fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static
 /// The private key of `pem`, which may be encrypted.
 pub fn private_key(what: &str, pem: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
     if contains(pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") {
-        let password = password
-            .ok_or_else(|| format!("{what} is encrypted: give its pass phrase (Tls::key_password, ssl.key.password)"))?;
+        let password = password.ok_or_else(|| {
+            format!("{what} is encrypted: give its pass phrase (Tls::key_password, ssl.key.password)")
+        })?;
         return decrypt(what, pem, password);
     }
     if contains(pem, b"Proc-Type: 4,ENCRYPTED") {

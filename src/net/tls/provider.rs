@@ -7,8 +7,7 @@ use rustls::crypto::CryptoProvider;
 use crate::error::Error;
 
 /// The way out, in every error about it.
-const BRING_YOUR_OWN: &str =
-    "give Tls::from_config a rustls::ClientConfig with another provider, such as ring or aws-lc-rs (both need a C compiler)";
+const BRING_YOUR_OWN: &str = "give Tls::from_config a rustls::ClientConfig with another provider, such as ring or aws-lc-rs (both need a C compiler)";
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub fn provider() -> Result<Arc<CryptoProvider>, Error> {

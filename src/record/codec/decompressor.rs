@@ -33,8 +33,10 @@ impl Decompressor {
 
     /// All that `input` decompresses to, unless that is more than `limits` allow, or `input` ends early.
     ///
-    /// While it runs, and whatever `input` holds, there is memory for what was decompressed so far, twice while it
-    /// grows; with zstd also for the frame's window, which is no more than that.
+    /// While it runs, and whatever `input` holds, there is memory for what was decompressed so far, one and a half times
+    /// the limit when that moves to a larger buffer; with zstd as much again for the frame's window, if that is as large.
+    ///
+    /// The memory of the last batch, if it was 2 MiB or less, is written over as soon as nobody holds what was returned.
     pub fn decompress(&mut self, codec: Compression, input: &[u8], limits: Limits) -> Result<Bytes, RecordError> {
         self.output.begin(input.len(), limits);
         match self.run(codec, input) {

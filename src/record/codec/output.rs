@@ -16,10 +16,18 @@ const STEP: usize = 64 << 10;
 ///   | filled               | room         |            the buffer is initialised once, and written over and over
 ///   '- at most `limit` -------------'- 1 -'            the byte behind the limit tells full from too full
 /// ```
-/// Invariants: `filled <= bytes.len()`, and `filled <= limit` after every `advance` that went well.
+/// It is handed out as it is, and comes back when the batch's readers are done with it, which they mostly are before the
+/// next batch is decompressed. While they are not, the next batch gets a buffer of its own.
+///
+/// Invariants: `filled <= bytes.len()`, `filled <= limit` after every `advance` that went well, and while something is
+/// `lent`, `bytes` is empty.
 #[derive(Default)]
 pub struct Output {
     bytes: Vec<u8>,
+    /// All of the buffer that the last batch is in.
+    lent: Option<Bytes>,
+    /// How large the last batch was, as far as it is worth knowing.
+    expected: usize,
     filled: usize,
     limits: Limits,
     /// Bytes that are decompressed, all of them.
@@ -29,6 +37,10 @@ pub struct Output {
 impl Output {
     /// Begins a batch of `input` bytes.
     pub fn begin(&mut self, input: usize, limits: Limits) {
+        // Its memory is zeroed and warm, and nobody else's any more.
+        if let Some(lent) = self.lent.take().filter(Bytes::is_unique) {
+            self.bytes = lent.into();
+        }
         self.filled = 0;
         self.limits = limits;
         self.input = input;
@@ -87,13 +99,21 @@ impl Output {
 
     /// Ends the batch.
     pub fn take(&mut self) -> Bytes {
-        if self.filled <= KEPT {
+        self.expected = self.filled.min(KEPT);
+        if self.filled > KEPT {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.truncate(self.filled);
+            bytes.shrink_to_fit();
+            return bytes.into();
+        }
+        // Who keeps a record keeps the whole buffer, so it must not be much larger than its batch.
+        if self.filled < self.bytes.len() / 2 {
             return Bytes::copy_from_slice(self.since(0));
         }
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.truncate(self.filled);
-        bytes.shrink_to_fit();
-        bytes.into()
+        let all = Bytes::from(std::mem::take(&mut self.bytes));
+        let batch = all.slice(..self.filled);
+        self.lent = Some(all);
+        batch
     }
 
     /// Ends a batch that came to nothing.
@@ -112,6 +132,7 @@ impl Output {
     /// when there are two buffers, takes one and a half times the limit.
     fn grow(&mut self, size: usize) {
         let limit = self.limit();
+        let size = if self.bytes.is_empty() { size.max(self.expected) } else { size };
         let size = if size > limit / 2 { limit.saturating_add(1) } else { size };
         // `resize` alone would round up to a power of two.
         self.bytes.reserve_exact(size.saturating_sub(self.bytes.len()));

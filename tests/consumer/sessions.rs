@@ -1,0 +1,163 @@
+//! Fetch sessions (KIP-227): what nothing happens to costs nothing, and what the broker forgets is told again.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use milena::mock::{Api, Fault, MockCluster, MockConnector, SeenRequest, When};
+use milena::{Address, Client, Connecting, Connector, OffsetReset, Record, Transport};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::rig::*;
+
+/// Connects to a mock cluster, and counts per connection how often its task woke up to read.
+#[derive(Clone)]
+struct Counting {
+    to: MockConnector,
+    connections: Arc<Mutex<Vec<Arc<AtomicUsize>>>>,
+}
+
+impl Counting {
+    fn new(cluster: &MockCluster) -> Self {
+        Self { to: cluster.connector(), connections: Arc::default() }
+    }
+
+    fn wake_ups(&self) -> Vec<usize> {
+        self.connections.lock().unwrap().iter().map(|count| count.load(Ordering::SeqCst)).collect()
+    }
+}
+
+impl Connector for Counting {
+    fn connect<'a>(&'a self, broker: &'a Address) -> Connecting<'a> {
+        Box::pin(async {
+            let inner = self.to.connect(broker).await?;
+            let wake_ups = Arc::<AtomicUsize>::default();
+            self.connections.lock().unwrap().push(Arc::clone(&wake_ups));
+            Ok(Box::new(Counted { inner, wake_ups, is_asleep: true }) as Box<dyn Transport>)
+        })
+    }
+}
+
+struct Counted {
+    inner: Box<dyn Transport>,
+    wake_ups: Arc<AtomicUsize>,
+    is_asleep: bool,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.is_asleep) {
+            self.wake_ups.fetch_add(1, Ordering::SeqCst);
+        }
+        let outcome = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.is_asleep = outcome.is_pending();
+        outcome
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+fn fetches(cluster: &MockCluster) -> Vec<SeenRequest> {
+    cluster.requests().into_iter().filter(|request| request.api == Api::Fetch).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_idle_partitions_cost_two_wake_ups_a_second() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1_000);
+    let connector = Counting::new(&cluster);
+    let client = Client::builder(cluster.bootstrap()).connector(connector.clone()).connect().await.unwrap();
+    let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+    consumer.assign(all(1_000)).unwrap();
+    silent(5 * SECOND, &mut consumer).await;
+    let named_all = fetches(&cluster).iter().map(|request| request.size).max().unwrap();
+    assert!(named_all > 1_000 * 20, "{named_all} bytes");
+    cluster.clear_requests();
+    let before = connector.wake_ups();
+    silent(100 * SECOND, &mut consumer).await;
+    let fetches = fetches(&cluster);
+    let largest = fetches.iter().map(|request| request.size).max().unwrap();
+    assert!(largest < 100, "{largest} bytes: nothing is named again");
+    assert!((195..=200).contains(&fetches.len()), "{}", fetches.len());
+    assert_eq!(cluster.requests().len(), fetches.len(), "nothing else is asked");
+    for (before, after) in before.into_iter().zip(connector.wake_ups()) {
+        // An answer every half second, and a timer that moves on every half minute.
+        assert!(after - before <= 204, "{} wake-ups in 100 s", after - before);
+    }
+    // And the first record comes at once.
+    let started = tokio::time::Instant::now();
+    client.producer().build().unwrap().send(Record::to("t").partition(700).value("0")).await.unwrap();
+    assert_eq!(within(SECOND / 100, consumer.recv()).await.unwrap().partition(), 700);
+    assert!(started.elapsed() < SECOND / 100);
+}
+
+/// Row 26: brokers that lose sessions, have one slot, or none.
+#[tokio::test(start_paused = true)]
+async fn sessions_that_are_lost_or_refused_starve_nobody() {
+    for slots in [0, 1, 1_000] {
+        let cluster = MockCluster::builder().brokers(2).fetch_sessions(slots).in_memory().start().await;
+        cluster.create_topic("t", 8);
+        let mut consumer = reader(&cluster).await;
+        let mut checker = Checker::default();
+        for round in 0..60 {
+            if round % 3 == 0 {
+                cluster.evict_fetch_sessions();
+            }
+            fill(&cluster, 80).await;
+            checker.read(&mut consumer, 80).await;
+        }
+        silent(2 * SECOND, &mut consumer).await;
+        assert_eq!(checker.next, (0..8).map(|p| (p, 600)).collect());
+        assert!(cluster.violations().is_empty(), "{:?}", cluster.violations());
+    }
+}
+
+/// Row 26, rules 40 and 51: each error of a whole fetch, at any time.
+#[tokio::test(start_paused = true)]
+async fn errors_of_sessions_are_nobodys_business() {
+    for code in [70, 71, 106, 6] {
+        let cluster = cluster(2).await;
+        cluster.create_topic("t", 4);
+        let mut consumer = reader(&cluster).await;
+        let mut checker = Checker::default();
+        cluster.inject(When::api(Api::Fetch).probability(0.3), Fault::error(code));
+        for _ in 0..50 {
+            fill(&cluster, 40).await;
+            checker.read(&mut consumer, 40).await;
+        }
+        cluster.clear_faults();
+        silent(2 * SECOND, &mut consumer).await;
+        assert_eq!(checker.next, (0..4).map(|p| (p, 500)).collect(), "{code}");
+    }
+}
+
+/// A session that was lost costs one more round trip, also beside many idle partitions.
+#[tokio::test(start_paused = true)]
+async fn a_lost_session_costs_one_round_trip() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 100);
+    let mut consumer = reader(&cluster).await;
+    silent(3 * SECOND, &mut consumer).await;
+    cluster.evict_fetch_sessions();
+    let producer = client(&cluster).await.producer().build().unwrap();
+    tokio::time::sleep(SECOND).await;
+    cluster.clear_requests();
+    let started = tokio::time::Instant::now();
+    producer.send(Record::to("t").partition(3).value("0")).await.unwrap();
+    within(SECOND / 10, consumer.recv()).await.unwrap();
+    assert!(started.elapsed() < SECOND / 100, "{:?}", started.elapsed());
+}
