@@ -163,7 +163,6 @@ fn stamp(c: &mut Criterion) {
         let mut batch = writer.finish();
         let bytes = batch.stamp(IDENTITY);
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        group.bench_function(format!("CRC, {kib} KiB"), |b| b.iter(|| header::checksum(black_box(&bytes))));
         drop(bytes);
         let mut identity = IDENTITY;
         group.bench_function(format!("another epoch, {kib} KiB"), |b| {
@@ -177,5 +176,22 @@ fn stamp(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encode, decode, stamp);
+/// Beside the crate that `kafka-protocol` uses.
+fn crc(c: &mut Criterion) {
+    /// Bytes of a batch that come before those that are checksummed.
+    const BEFORE: usize = 21;
+    let mut group = c.benchmark_group("CRC");
+    for (size, name) in
+        [(100, "100 B"), (1 << 10, "1 KiB"), (16 << 10, "16 KiB"), (128 << 10, "128 KiB"), (1 << 20, "1 MiB")]
+    {
+        let batch: Vec<u8> = (0..BEFORE + size).map(|n| (n * 7) as u8).collect();
+        assert_eq!(header::checksum(&batch), crc32c::crc32c(&batch[BEFORE..]));
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(format!("milena, {name}"), |b| b.iter(|| header::checksum(black_box(&batch))));
+        group.bench_function(format!("crc32c, {name}"), |b| b.iter(|| crc32c::crc32c(black_box(&batch[BEFORE..]))));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, encode, decode, stamp, crc);
 criterion_main!(benches);

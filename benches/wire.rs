@@ -85,8 +85,9 @@ fn fetch(c: &mut Criterion) {
         records: Some(Records(Bytes::from(vec![7; 1024]))),
         ..Default::default()
     };
-    let topic = FetchableTopicResponse { partitions: (0..100).map(partition).collect(), ..Default::default() };
-    let response = FetchResponse { session_id: 5, responses: vec![topic], ..Default::default() };
+    let topic =
+        FetchableTopicResponse { partitions: (0..100).map(partition).collect::<Vec<_>>().into(), ..Default::default() };
+    let response = FetchResponse { session_id: 5, responses: vec![topic].into(), ..Default::default() };
     let (frame, body) = frame(encode_body(&response, VERSION, true).expect("encodes"));
     assert_eq!(decode_response::<FetchRequest>(&frame, VERSION).expect("decodes"), response);
     let theirs = oracle::FetchResponse::decode(&mut body.clone(), VERSION).expect("decodes");

@@ -62,7 +62,7 @@ impl Client {
             retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(300),
             max_idle: Duration::from_secs(540),
-            max_response_size: 128 << 20,
+            max_response_size: 32 << 20,
             changes: Changes::default(),
         }
     }
@@ -240,8 +240,12 @@ impl ClientBuilder {
         self
     }
 
-    /// The largest answer in bytes that is accepted; a longer one ends the connection before it is read. Default
-    /// 128 MiB. Must exceed what a fetch may return. (librdkafka: `receive.message.max.bytes`.)
+    /// How many bytes an answer may have, beyond the records that a fetch asks for
+    /// ([`fetch_max_bytes`](crate::ConsumerBuilder::fetch_max_bytes)): so this bounds metadata and whatever an admin call
+    /// returns, and the single batch larger than a fetch asked for, which brokers send all the same. A longer answer ends
+    /// its connection before it is read, or anything reserved for it, with an error that names this setting. Default
+    /// 32 MiB; 64 KiB to 2 GiB - 1. Raise it where topics have a larger `max.message.bytes`. What a broker says until a
+    /// connection is ready is bounded by 16 KiB, whatever is set here. (librdkafka: `receive.message.max.bytes`.)
     pub fn max_response_size(mut self, bytes: usize) -> Self {
         self.max_response_size = bytes;
         self

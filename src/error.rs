@@ -61,6 +61,8 @@ pub enum ErrorKind {
     RecordTooLarge,
     /// No buffer space for another record; the message names the setting.
     BufferFull,
+    /// A value that serde could not write as JSON; the message says what failed.
+    Serialization,
     /// The broker is too old, or this version of milena cannot do it; the message names both sides' versions.
     Unsupported,
     /// The broker refused with an error code: see [`Error::code`].
@@ -261,6 +263,7 @@ impl From<Cause> for Error {
             }
             Cause::Http
             | Cause::Tls
+            | Cause::NoAnswer { .. }
             | Cause::FrameSize { .. }
             | Cause::WrongCorrelation { .. }
             | Cause::Unasked

@@ -9,7 +9,7 @@ use arbitrary::Unstructured;
 use bytes::Bytes;
 
 use crate::Address;
-use crate::record::header::HEADER_SIZE;
+use crate::record::header::{HEADER_SIZE, MAGIC};
 use crate::record::{
     BatchWriter, Batches, Compression, Compressor, ControlType, Decompressor, Limits, RawBatch, RecordError, RecordView,
 };
@@ -182,8 +182,8 @@ pub fn round_trip(data: &[u8]) -> bool {
     with_api(data, |entropy| Body { entropy })
 }
 
-/// Record batches as a broker sends them, but for the CRC, which no fuzzer would guess. Whether there was a batch whose
-/// records all decoded; those are written again and read back.
+/// Record batches as a broker sends them, of all formats, but for the CRC, which no fuzzer would guess. Whether there was
+/// a batch whose records all decoded; those are written again and read back.
 pub fn record_batch(data: &[u8]) -> bool {
     let bytes = Bytes::copy_from_slice(data);
     let checked = Batches::new(bytes.clone(), true).take_while(Result::is_ok).count();
@@ -193,12 +193,38 @@ pub fn record_batch(data: &[u8]) -> bool {
         found += 1;
         taken += batch.bytes().len();
         assert_eq!(batches.rest().len(), bytes.len() - taken, "batches leave no gap");
-        assert_eq!(batch.header().encode()[..], batch.bytes()[..HEADER_SIZE], "a header writes what it read");
-        whole |= records(&batch);
+        assert_eq!(batch.header().size(), batch.bytes().len(), "a header is of another batch");
+        if batch.header().magic == MAGIC {
+            assert_eq!(batch.header().encode()[..], batch.bytes()[..HEADER_SIZE], "a header writes what it read");
+            whole |= records(&batch);
+        } else {
+            whole |= messages(batch);
+        }
     }
     assert!(checked <= found, "the CRC lets through what the length does not");
     assert!(batches.next().is_none(), "an error ends the batches");
     whole
+}
+
+/// A message set of before batches: when it was rewritten as records, nothing can be wrong with them.
+fn messages(set: RawBatch) -> bool {
+    assert!(set.records().is_err() && set.clone().into_records().is_err(), "no records yet");
+    let _ = set.check_crc();
+    let (raw, size) = (*set.header(), set.bytes().len());
+    let Ok(unpacked) = set.decompress(&mut Decompressor::new(), LIMITS) else { return false };
+    let header = *unpacked.header();
+    assert!(unpacked.bytes().len() <= if raw.is_compressed() { LIMITS.max_output } else { size }, "it grew");
+    assert!(header.next_offset() >= raw.next_offset(), "its end was passed already");
+    let mut last = None;
+    for record in unpacked.records().expect("rewritten") {
+        let record = record.expect("rewritten");
+        assert!((header.base_offset..=header.last_offset()).contains(&record.offset()));
+        assert!(last.replace(record.offset()) < Some(record.offset()), "offsets go up");
+        assert_same(record, record.to_slice().detach().view());
+        assert_eq!(record.headers().len(), 0);
+        assert!(record.timestamp() <= header.max_timestamp);
+    }
+    last.is_some()
 }
 
 fn records(batch: &RawBatch) -> bool {
@@ -274,11 +300,12 @@ pub fn decompress_zstd(data: &[u8]) -> bool {
     decompress(Compression::Zstd, data)
 }
 
+/// What costs a fuzzer no time.
+const LIMITS: Limits = Limits { max_output: 1 << 20, ratio: 1_100 };
+
 /// Compressed records. Whether they decompress, within a limit; what they are then, and they themselves taken for
 /// records, survive a round trip.
 fn decompress(codec: Compression, data: &[u8]) -> bool {
-    /// What costs a fuzzer no time.
-    const LIMITS: Limits = Limits { max_output: 1 << 20, ratio: 1_100 };
     if !codec.is_available() {
         return false;
     }

@@ -27,12 +27,13 @@ mod client;
 mod config;
 mod consumer;
 mod error;
+pub mod guide;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod net;
 mod producer;
 
-pub use admin::{Admin, NewTopic};
+pub use admin::{Admin, NewTopic, PartitionDescription};
 pub use client::{Client, ClientBuilder};
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
 pub use error::{Error, ErrorKind, TopicPartition};
@@ -46,9 +47,10 @@ pub use net::{
 #[cfg(feature = "tls")]
 pub use net::{Tls, TlsVersion};
 pub use producer::{
-    Acks, Data, Delivery, DeliveryError, Fate, Name, Producer, ProducerBuilder, Record, RecordMetadata, TryEnqueueError,
+    Acks, Data, Delivery, DeliveryError, EnqueueAllError, Fate, Interceptor, Name, Producer, ProducerBuilder,
+    ProducerTopic, Record, RecordMetadata, TryEnqueueError, partitioner,
 };
-pub use record::{Header, Headers, TimestampType};
+pub use record::{Compression, Header, Headers, TimestampType};
 #[cfg(feature = "tls")]
 pub use rustls;
 pub use wire::error_code::ErrorCode;

@@ -58,6 +58,53 @@ fn enqueue_allocates_per_batch_not_per_record() {
     here.block_on(producer.close(Duration::from_secs(10))).unwrap();
 }
 
+/// By a topic's handle, of a slice, and with a callback that captures nothing in place of a receipt.
+#[test]
+fn no_way_to_enqueue_allocates_per_record() {
+    let (_elsewhere, cluster) = elsewhere();
+    let here = here();
+    let client = here.block_on(Client::builder(cluster.bootstrap()).connect()).unwrap();
+    let producer = here.block_on(async { client.producer().build().unwrap() });
+    let topic = producer.topic("t");
+    let value = [7; 100];
+    let warm = async || {
+        for _ in 0..20_000 {
+            producer.enqueue(Record::to(&topic).value(&value)).await.unwrap();
+        }
+        producer.flush().await;
+    };
+    let by_handle = async || {
+        for n in 0..RECORDS as u64 {
+            let key = n.to_le_bytes();
+            producer.enqueue(Record::to(&topic).key(&key).value(&value)).await.unwrap();
+        }
+        producer.flush().await;
+    };
+    let by_slice = async || {
+        let record = |_| Record::to("t").value(&value);
+        producer.enqueue_all((0..RECORDS).map(record)).await.unwrap();
+        producer.flush().await;
+    };
+    let by_callback = async || {
+        for _ in 0..RECORDS {
+            producer.enqueue(Record::to(&topic).value(&value)).await.unwrap().on_delivery(|result| {
+                result.unwrap();
+            });
+        }
+        producer.flush().await;
+    };
+    here.block_on(warm());
+    let counted = |f: &dyn Fn()| allocation_counter::measure(f).count_total;
+    for (what, allocations) in [
+        ("a topic's handle, keyed", counted(&|| here.block_on(by_handle()))),
+        ("a slice", counted(&|| here.block_on(by_slice()))),
+        ("a callback", counted(&|| here.block_on(by_callback()))),
+    ] {
+        assert!(allocations < RECORDS as u64 / 20, "{what}: {allocations} allocations for {RECORDS} records");
+    }
+    here.block_on(producer.close(Duration::from_secs(10))).unwrap();
+}
+
 #[test]
 fn recv_allocates_less_than_once_per_record() {
     let (elsewhere, cluster) = elsewhere();
@@ -88,4 +135,65 @@ fn recv_allocates_less_than_once_per_record() {
         });
     });
     assert!(counted.count_total <= RECORDS as u64 / 20, "{} allocations for {RECORDS} records", counted.count_total);
+}
+
+/// Nearly 1 MiB, the largest record that a broker takes unless told otherwise.
+const LARGE: usize = (1 << 20) - 200;
+/// What a request, its answer and the tasks in between may take besides.
+const SMALL: u64 = 64 << 10;
+
+#[test]
+fn a_sealed_batch_is_never_copied() {
+    let (_elsewhere, cluster) = elsewhere();
+    let here = here();
+    let producer = here.block_on(async {
+        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
+        let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();
+        // Connections and buffers of their own.
+        producer.enqueue(Record::to("t").partition(0).value("first")).await.unwrap();
+        producer.flush().await;
+        producer
+    });
+    let value = vec![7u8; LARGE];
+    let mut receipt = None;
+    let counted = allocation_counter::measure(|| {
+        receipt = Some(here.block_on(producer.enqueue(Record::to("t").partition(0).value(&value))).unwrap());
+    });
+    assert!(counted.bytes_total < LARGE as u64 + SMALL, "copied once, into the batch: {counted:?}");
+    let counted = allocation_counter::measure(|| {
+        here.block_on(async {
+            producer.flush().await;
+            receipt.take().unwrap().await.unwrap();
+        });
+    });
+    assert!(counted.bytes_total < SMALL, "sealed, stamped and written: {counted:?}");
+    assert_eq!(cluster.log("t", 0).last().unwrap().value.as_deref(), Some(&value[..]));
+}
+
+#[test]
+fn what_was_fetched_is_a_slice_of_the_frame() {
+    let (elsewhere, cluster) = elsewhere();
+    let value = vec![7u8; LARGE];
+    elsewhere.block_on(async {
+        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
+        let producer = client.producer().build().unwrap();
+        for value in [&b"first"[..], &value] {
+            producer.send(Record::to("t").partition(0).value(value)).await.unwrap();
+        }
+    });
+    let here = here();
+    let mut consumer = here.block_on(async {
+        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
+        let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+        consumer.assign([TopicPartition::new("t", 0)]).unwrap();
+        consumer
+    });
+    let counted = allocation_counter::measure(|| {
+        here.block_on(async {
+            assert_eq!(consumer.recv().await.unwrap().value(), Some(&b"first"[..]));
+            assert_eq!(consumer.recv().await.unwrap().value(), Some(&value[..]));
+        });
+    });
+    // One frame holds both, or else one each: what the second record is in was allocated once.
+    assert!(counted.bytes_total < LARGE as u64 + 4 * SMALL, "{counted:?}");
 }

@@ -140,6 +140,12 @@ fn write_seeds() {
     let mut gzip = one.to_vec();
     gzip[22] |= 1;
     write("record_batch", "bad-codec", &[&gzip]);
+    let golden = |name: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)).unwrap();
+    for name in ["set-v0-none", "set-v0-lz4", "set-v1-gzip", "set-v1-snappy-append", "set-v1-none-append"] {
+        write("record_batch", name, &[&golden(name)]);
+    }
+    write("record_batch", "set-all-formats", &[&golden("set-v0-gzip"), &one, &golden("set-v1-lz4")]);
+    write("record_batch", "bad-set-half", &[&golden("set-v1-lz4")[..100]]);
     write_compressed();
 }
 

@@ -355,6 +355,76 @@ fn fill(producer: &Producer, value: &[u8]) -> Vec<milena::Delivery> {
     }
 }
 
+/// One partition cannot eat the buffer: who sends to a stuck one, for ten minutes, waits alone, or is told so by name.
+#[tokio::test(start_paused = true)]
+async fn a_stuck_partition_keeps_its_own_callers_waiting_and_nobody_else() {
+    let cluster = cluster(2).await;
+    let client = builder(&cluster).connect().await.unwrap();
+    spread(&cluster, &client, 2).await;
+    let producer = client.producer().buffer_memory(1 << 20).batch_size(16 << 10).delivery_timeout(3_600 * SECOND);
+    let producer = producer.max_block(20 * SECOND).build().unwrap();
+    for partition in 0..2 {
+        latency(&producer, partition).await;
+    }
+    let normal = worst_of(20, &producer, 1).await;
+    let stuck = cluster.inject(When::api(Api::Produce).partition("t", 0), Fault::stall());
+    let value = [7; 1_000];
+    let mut receipts = Vec::new();
+    let refused = loop {
+        match producer.try_enqueue(Record::to("t").partition(0).value(&value)) {
+            Ok(receipt) => receipts.push(receipt),
+            Err(refused) => break refused.error,
+        }
+    };
+    assert_eq!((refused.kind(), refused.is_retriable()), (ErrorKind::BufferFull, true));
+    assert_eq!(refused.topic_partition().unwrap().to_string(), "t-0");
+    assert!(refused.to_string().contains("buffer_memory (1048576 bytes)"), "{refused}");
+    // Half of the buffer, but for a batch.
+    assert!((490..520).contains(&receipts.len()), "{} records of 1 kB", receipts.len());
+    let stubborn: Vec<_> = (0..3)
+        .map(|_| {
+            let producer = producer.clone();
+            tokio::spawn(async move {
+                let mut given_up = 0;
+                while given_up < 30 {
+                    let start = Instant::now();
+                    let error = producer.enqueue(Record::to("t").partition(0).value(&[7; 1_000])).await.unwrap_err();
+                    assert_eq!(error.topic_partition().unwrap().to_string(), "t-0");
+                    assert_eq!(start.elapsed().as_millis() / 100, 200, "max_block");
+                    given_up += 1;
+                }
+            })
+        })
+        .collect();
+    let mut worst = Duration::ZERO;
+    for _ in 0..4_000 {
+        worst = worst.max(latency(&producer, 1).await);
+        tokio::time::sleep(151 * MS).await;
+    }
+    for stubborn in stubborn {
+        stubborn.await.unwrap();
+    }
+    assert!(worst <= normal + MS, "{worst:?}, and {normal:?} before");
+    // Those who wait go on, one after the other, once it moves.
+    let waiting: Vec<_> = (0..40)
+        .map(|_| {
+            let producer = producer.clone();
+            tokio::spawn(
+                async move { producer.enqueue(Record::to("t").partition(0).value(&[8; 1_000])).await.unwrap() },
+            )
+        })
+        .collect();
+    tokio::time::sleep(SECOND).await;
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+    stuck.remove();
+    for waiting in waiting {
+        waiting.await.unwrap().await.unwrap();
+    }
+    for receipt in receipts.drain(..) {
+        receipt.await.unwrap();
+    }
+}
+
 /// P12, row 30: whatever callers do, the whole buffer is there again afterwards.
 #[tokio::test(start_paused = true)]
 async fn no_caller_can_leak_buffer_memory() {

@@ -461,13 +461,19 @@ async fn close_waits_and_then_tells_the_truth() {
     let producer = client(&cluster).await.producer().build().unwrap();
     producer.send(Record::to("t").value("1")).await.unwrap();
     cluster.inject(When::api(Api::Produce), Fault::stall());
-    let sent = producer.enqueue(Record::to("t").value("2")).await.unwrap();
-    tokio::time::sleep(SECOND).await;
-    let queued = producer.enqueue(Record::to("t").value("3")).await.unwrap();
+    // As many as may be in flight.
+    let mut sent = Vec::new();
+    for n in 2..7 {
+        sent.push(producer.enqueue(Record::to("t").value(n.to_string())).await.unwrap());
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    let queued = producer.enqueue(Record::to("t").value("7")).await.unwrap();
     let error = producer.close(SECOND).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    let sent = sent.now_or_never().unwrap().unwrap_err();
-    assert_eq!((sent.fate, sent.error.kind()), (Fate::Unknown, ErrorKind::Closed));
+    for sent in sent {
+        let sent = sent.now_or_never().unwrap().unwrap_err();
+        assert_eq!((sent.fate, sent.error.kind()), (Fate::Unknown, ErrorKind::Closed));
+    }
     let queued = queued.now_or_never().unwrap().unwrap_err();
     assert_eq!((queued.fate, queued.error.kind()), (Fate::NotWritten, ErrorKind::Closed));
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::input::{Input, nearest};
 use super::security::{self, Given};
-use super::settings::{Changes, FIXED, MISSING, SETTINGS, SPANS, Setting, WITHOUT_EFFECT};
+use super::settings::{Changes, FIXED, MISSING, Setting, WITHOUT_EFFECT, all};
 use super::syntax;
 use crate::client::{Client, ClientBuilder};
 use crate::error::Error;
@@ -98,7 +98,7 @@ impl Draft {
             return Ok(());
         }
         let wrong = |problem: &str| Error::config(format!("{name}={value} {problem}"));
-        if let Some(Setting { names, apply, .. }) = SETTINGS.iter().chain(SPANS).find(|s| s.names.contains(&name)) {
+        if let Some(Setting { names, apply, .. }) = all().find(|setting| setting.names.contains(&name)) {
             self.once(names[0], name, value, false)?;
             return apply(&Input(value), &mut self.changes).map_err(|problem| wrong(&problem));
         }
@@ -137,7 +137,13 @@ impl Draft {
     }
 
     fn finish(self) -> Result<ClientBuilder, Error> {
-        let Self { bootstrap, mut changes, security, .. } = self;
+        let Self { bootstrap, mut changes, security, seen } = self;
+        let codec = seen.get("compression.type").map_or("none", |(_, codec)| codec.as_str());
+        for (name, of) in [("compression.gzip.level", "gzip"), ("compression.zstd.level", "zstd")] {
+            if seen.contains_key(name) && codec != of {
+                return Err(Error::config(format!("{name} is given, but compression.type is {codec}")));
+            }
+        }
         let bootstrap = bootstrap.ok_or_else(|| Error::config("bootstrap.servers is missing"))?;
         let addresses = bootstrap.split(',').map(str::trim).filter(|address| !address.is_empty());
         let client = std::mem::take(&mut changes.client);
@@ -156,7 +162,7 @@ impl Draft {
 }
 
 fn known() -> impl Iterator<Item = &'static str> {
-    let own = SETTINGS.iter().chain(SPANS).flat_map(|setting| setting.names).copied();
+    let own = all().flat_map(|setting| setting.names).copied();
     let fixed = FIXED.iter().map(|(name, ..)| *name);
     let security = security::NAMES.iter().map(|(name, _)| *name);
     own.chain(fixed).chain(security).chain(["bootstrap.servers", "metadata.broker.list"])

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Acks, OffsetReset};
+use crate::{Acks, Compression, OffsetReset};
 
 /// A property as it was given.
 pub(super) struct Input<'a>(pub &'a str);
@@ -35,6 +35,21 @@ impl Input<'_> {
             "true" => Ok(true),
             "false" => Ok(false),
             _ => Err("is neither true nor false".to_owned()),
+        }
+    }
+
+    pub(super) fn level(&self) -> Result<i32, String> {
+        self.0.parse().map_err(|_| "is no level of compression".to_owned())
+    }
+
+    pub(super) fn codec(&self) -> Result<Compression, String> {
+        match self.0 {
+            "none" => Ok(Compression::None),
+            "gzip" => Ok(Compression::Gzip),
+            "snappy" => Ok(Compression::Snappy),
+            "lz4" => Ok(Compression::Lz4),
+            "zstd" => Ok(Compression::Zstd),
+            _ => Err("is none of none, gzip, snappy, lz4 and zstd".to_owned()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::input::Input;
 use crate::client::ClientBuilder;
-use crate::{ConsumerBuilder, ProducerBuilder};
+use crate::{ConsumerBuilder, ProducerBuilder, partitioner};
 
 /// One setting of a builder.
 pub(super) type Change<B> = Arc<dyn Fn(B) -> B + Send + Sync>;
@@ -57,6 +57,11 @@ pub(super) struct Setting {
     pub apply: fn(&Input<'_>, &mut Changes) -> Result<(), String>,
 }
 
+/// Every setting but those of security.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(SPANS).chain(std::iter::once(&PARTITIONER))
+}
+
 macro_rules! settings {
     ($($builder:ident.$setter:ident [$($name:literal),+] $kind:ident;)*) => {
         &[$(Setting {
@@ -85,7 +90,7 @@ macro_rules! spans {
 }
 
 #[allow(clippy::clone_on_copy, reason = "some values are texts")]
-pub(super) const SETTINGS: &[Setting] = settings! {
+const SETTINGS: &[Setting] = settings! {
     client.client_id ["client.id"] text;
     client.request_timeout ["request.timeout.ms", "socket.timeout.ms"] ms;
     client.default_api_timeout ["default.api.timeout.ms"] ms;
@@ -95,6 +100,15 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     producer.acks ["acks", "request.required.acks"] acks;
     producer.idempotence ["enable.idempotence"] flag;
     producer.linger ["linger.ms", "queue.buffering.max.ms"] ms;
+    producer.max_in_flight ["max.in.flight.requests.per.connection", "max.in.flight"] bytes;
+    producer.allow_reordering ["milena.allow.reordering"] flag;
+    producer.compression ["compression.type", "compression.codec"] codec;
+    producer.compression_level ["compression.level"] level;
+    producer.compression_level ["compression.gzip.level"] level;
+    producer.compression_level ["compression.zstd.level"] level;
+    producer.partitioner_ignore_keys ["partitioner.ignore.keys"] flag;
+    producer.adaptive_partitioning ["partitioner.adaptive.partitioning.enable"] flag;
+    producer.partition_availability_timeout ["partitioner.availability.timeout.ms"] ms;
     producer.batch_size ["batch.size"] bytes;
     producer.buffer_memory ["buffer.memory"] bytes;
     producer.buffer_memory ["queue.buffering.max.kbytes"] kilobytes;
@@ -115,7 +129,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     consumer.allow_auto_create_topics ["allow.auto.create.topics"] flag;
 };
 
-pub(super) const SPANS: &[Setting] = spans! {
+const SPANS: &[Setting] = spans! {
     connection_setup_timeout setup.first ["socket.connection.setup.timeout.ms"];
     connection_setup_timeout setup.max ["socket.connection.setup.timeout.max.ms"];
     reconnect_backoff reconnect.first ["reconnect.backoff.ms"];
@@ -124,12 +138,34 @@ pub(super) const SPANS: &[Setting] = spans! {
     retry_backoff retry.max ["retry.backoff.max.ms"];
 };
 
+/// What a name stands for is of a type of its own.
+static PARTITIONER: Setting = Setting {
+    names: &["partitioner.class", "partitioner"],
+    setter: "producer.partitioner",
+    apply: |input, changes| {
+        let change: Change<ProducerBuilder> = match input.0.rsplit('.').next().unwrap_or_default() {
+            "consistent_random" => Arc::new(|builder| builder.partitioner(partitioner::ConsistentRandom)),
+            "consistent" => Arc::new(|builder| builder.partitioner(partitioner::Consistent)),
+            "RoundRobinPartitioner" => Arc::new(|builder| builder.partitioner(partitioner::RoundRobin)),
+            "murmur2_random" => Arc::new(|builder| builder),
+            _ => {
+                return Err(
+                    "is none of consistent_random, consistent, murmur2_random and RoundRobinPartitioner: give \
+                            your own to ProducerBuilder::partitioner"
+                        .to_owned(),
+                );
+            }
+        };
+        changes.producer.push(change);
+        Ok(())
+    },
+};
+
 /// What there is one of: these values say what is done anyway, others are errors.
 pub(super) const FIXED: &[(&str, &[&str], &str)] = &[
     ("client.dns.lookup", &["use_all_dns_ips"], "all addresses of a name are tried"),
     ("retries", &["2147483647"], "delivery.timeout.ms and default.api.timeout.ms bound retries"),
     ("message.send.max.retries", &["2147483647"], "delivery.timeout.ms bounds retries"),
-    ("max.in.flight.requests.per.connection", &["5"], "it is five"),
     ("enable.auto.commit", &["false"], "offsets are committed by hand"),
     ("enable.metrics.push", &["false"], "metrics are not pushed"),
     (
@@ -170,12 +206,7 @@ pub(super) const MISSING: &[&str] = &[
     "broker.address.family",
     "broker.address.ttl",
     "client.rack",
-    "compression.codec",
-    "compression.gzip.level",
-    "compression.level",
     "compression.lz4.level",
-    "compression.type",
-    "compression.zstd.level",
     "config.providers",
     "debug",
     "enable.auto.offset.store",
@@ -188,17 +219,11 @@ pub(super) const MISSING: &[&str] = &[
     "heartbeat.interval.ms",
     "interceptor.classes",
     "isolation.level",
-    "max.in.flight",
     "max.poll.interval.ms",
     "max.poll.records",
     "metadata.max.idle.ms",
     "metadata.recovery.rebootstrap.trigger.ms",
     "partition.assignment.strategy",
-    "partitioner",
-    "partitioner.adaptive.partitioning.enable",
-    "partitioner.availability.timeout.ms",
-    "partitioner.class",
-    "partitioner.ignore.keys",
     "queue.buffering.max.messages",
     "queued.min.messages",
     "session.timeout.ms",
@@ -242,13 +267,14 @@ mod tests {
         for not_text in ["connector", "address_map", "runtime", "tls", "sasl"] {
             assert!(expected.remove(&format!("client.{not_text}")), "{not_text}");
         }
-        let found: BTreeSet<String> = SETTINGS.iter().chain(SPANS).map(|setting| setting.setter.to_owned()).collect();
+        assert!(expected.remove("producer.interceptor"));
+        let found: BTreeSet<String> = all().map(|setting| setting.setter.to_owned()).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn no_name_is_there_twice() {
-        let own = SETTINGS.iter().chain(SPANS).flat_map(|setting| setting.names).copied();
+        let own = all().flat_map(|setting| setting.names).copied();
         let fixed = FIXED.iter().map(|(name, ..)| *name);
         let others = WITHOUT_EFFECT.iter().chain(MISSING).copied();
         let mut seen = BTreeSet::new();

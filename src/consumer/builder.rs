@@ -95,8 +95,9 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How many bytes one answer may hold; a single larger batch comes all the same. Default 50 MiB. Must be below
-    /// the client's `max_response_size`. (Java: `fetch.max.bytes`.)
+    /// How many bytes one answer may hold; a single larger batch comes all the same, unless it exceeds this by more than
+    /// the client's [`max_response_size`](crate::ClientBuilder::max_response_size). Default 50 MiB.
+    /// (Java: `fetch.max.bytes`.)
     pub fn fetch_max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -171,13 +172,6 @@ impl ConsumerBuilder {
             if i32::try_from(bytes).is_err() {
                 return Err(Error::config(format!("{setting} is {bytes}: it must be below 2 GiB")));
             }
-        }
-        let response = core.network.max_response_size;
-        if self.max_bytes > response {
-            return Err(Error::config(format!(
-                "fetch_max_bytes is {}, above the client's max_response_size of {response}",
-                self.max_bytes
-            )));
         }
         if self.max_wait > MAX_WAIT {
             return Err(Error::config(format!("fetch_max_wait is {:?}: it must be at most a day", self.max_wait)));

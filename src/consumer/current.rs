@@ -48,7 +48,9 @@ pub enum Step {
 impl Current {
     pub fn new(cursor: Arc<Cursor>, generation: u64, fetched: Fetched) -> Self {
         let Fetched { batches, from, bytes } = fetched;
-        Self { cursor, generation, next: from, batches, open: None, bytes }
+        // A message set of before Kafka 0.11 may have gone on behind the offset that it was said to end at.
+        let next = cursor.position().map_or(from, |position| position.max(from));
+        Self { cursor, generation, next, batches, open: None, bytes }
     }
 
     /// What the partition gets back for it.
@@ -223,6 +225,48 @@ mod tests {
         let batches = [compressed(0, 1_000), batch(2, 1, 3, 0), compressed(3, 6_000), batch(5, 1, 6, 0)];
         let mut current = current(&cursor, 1, &batches);
         assert_eq!(as_text(steps(&mut current, &cursor)), "1@2 |@2 2@3 |@3 bad 3..5@3 ");
+    }
+
+    /// A message of format 0 or 1, with this attributes and value, as a broker before Kafka 0.11 stored it.
+    fn message(magic: u8, attributes: u8, offset: i64, value: &[u8]) -> Vec<u8> {
+        let mut body = vec![magic, attributes];
+        body.extend([0; 8].into_iter().filter(|_| magic == 1));
+        body.extend((-1i32).to_be_bytes());
+        body.extend((value.len() as i32).to_be_bytes());
+        body.extend(value);
+        let mut message = offset.to_be_bytes().to_vec();
+        message.extend((body.len() as i32 + 4).to_be_bytes());
+        message.extend([0; 4]); // no CRC, which is not looked at here
+        message.extend(body);
+        message
+    }
+
+    fn wrapper(magic: u8, offset: i64, inside: &[i64]) -> Vec<u8> {
+        let set: Vec<_> = inside.iter().flat_map(|offset| message(magic, 0, *offset, b"v")).collect();
+        message(magic, 1, offset, Compressor::new().compress(Compression::Gzip, None, &set).unwrap())
+    }
+
+    #[test]
+    fn message_sets_are_read_like_batches() {
+        let cursor = cursor();
+        let plain = [message(0, 0, 3, b"v"), message(0, 0, 5, b"v"), message(1, 0, 6, b"v")].concat();
+        let twice =
+            message(1, 1, 14, Compressor::new().compress(Compression::Gzip, None, &wrapper(1, 0, &[0])).unwrap());
+        let batches = [plain, wrapper(1, 9, &[0, 1, 2]), batch(10, 2, 12, 0), wrapper(0, 13, &[12, 13]), twice];
+        let mut current = current(&cursor, 5, &batches);
+        let expected = "5@6 |@6 6@7 |@7 7@8 8@9 9@10 |@10 10@11 11@12 |@12 12@13 13@14 |@14 bad 14..15@14 ";
+        assert_eq!(as_text(steps(&mut current, &cursor)), expected);
+    }
+
+    #[test]
+    fn what_went_on_behind_its_own_end_is_not_handed_out_again() {
+        let cursor = cursor();
+        cursor.advance(0);
+        // As it is taken for a wrapper that some producers left at 0: its end is known too late to fetch from there.
+        let mut first = current(&cursor, 0, &[wrapper(1, 0, &[0, 1, 2])]);
+        assert_eq!(as_text(steps(&mut first, &cursor)), "0@1 1@2 2@3 |@3 done@3 ");
+        let mut second = current(&cursor, 1, &[batch(1, 3, 4, 0)]);
+        assert_eq!(as_text(steps(&mut second, &cursor)), "3@4 |@4 done@4 ");
     }
 
     #[test]

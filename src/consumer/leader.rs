@@ -126,7 +126,10 @@ impl Task {
             let Some(Plan { lane, token, request, max_version, max_wait }) = plan else { return };
             // The broker may take its time on top (rule 75).
             let deadline = now + max_wait + self.core.network.request_timeout;
-            self.lane(lane).send(token, Box::new(Call::up_to(request, max_version)), deadline);
+            // A single batch that is larger comes all the same: that is what `max_response_size` is for.
+            let asked_bytes = usize::try_from(request.max_bytes).unwrap_or(0);
+            let call = Call { asked_bytes, ..Call::up_to(request, max_version) };
+            self.lane(lane).send(token, Box::new(call), deadline);
         }
     }
 

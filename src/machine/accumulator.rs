@@ -15,9 +15,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::connection::{CallError, Token};
-use super::sequence::{Attempt, Batch, Failure, Identity, Outcome, PartitionQueue, Placed, Reason};
+use super::sequence::{Attempt, Batch, Identity, Outcome, PartitionQueue, Placed, Reason, Receipts, Settled};
+use crate::record::SealedBatch;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::leader::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData,
 };
 use crate::wire::message::{Records, Uuid};
 
@@ -51,11 +54,12 @@ pub struct Moving<R> {
 pub enum Event<R> {
     Settled {
         id: PartitionId,
-        batch: Batch<R>,
-        result: Result<Placed, Failure>,
+        settled: Settled<R>,
     },
     /// Leaders are not what the picture says.
     Refresh,
+    /// The broker says who leads the partition now (KIP-951).
+    Hint(Hint),
     /// A partition cannot go on under this epoch.
     NeedsNewerThan(Identity),
     /// A partition that was asked to leave is free to go.
@@ -63,6 +67,18 @@ pub enum Event<R> {
         id: PartitionId,
         partition: Moving<R>,
     },
+}
+
+/// Who leads a partition, by the word of a broker that does not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hint {
+    pub topic: Arc<str>,
+    pub topic_id: Uuid,
+    pub partition: i32,
+    pub leader: i32,
+    pub leader_epoch: i32,
+    /// Where that broker is, if the answer says so.
+    pub endpoint: Option<NodeEndpoint>,
 }
 
 struct Slot<R> {
@@ -100,7 +116,7 @@ pub struct Send {
     pub has_ids: bool,
 }
 
-impl<R> Accumulator<R> {
+impl<R: Receipts> Accumulator<R> {
     pub fn new(config: Config, is_idempotent: bool) -> Self {
         Self {
             config,
@@ -156,6 +172,14 @@ impl<R> Accumulator<R> {
         }
     }
 
+    /// A batch that was lent to be compressed comes back.
+    pub fn give_back(&mut self, now: Instant, id: PartitionId, number: u64, sealed: Result<SealedBatch, Reason>) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.queue.give_back(number, sealed);
+            self.update(now, id);
+        }
+    }
+
     /// The driver has emptied the open batch; a new one announces itself by its first record.
     pub fn handle_taken(&mut self, now: Instant, id: PartitionId) {
         if let Some(slot) = self.slots.get_mut(&id) {
@@ -195,7 +219,7 @@ impl<R> Accumulator<R> {
 
     /// The next request: the heads of as many ready partitions as fit, at least one.
     pub fn poll_request(&mut self, now: Instant) -> Option<Send> {
-        if self.requests.len() >= self.config.max_in_flight + usize::from(cfg!(milena_bug = "one_too_many")) {
+        if self.requests.len() >= self.config.max_in_flight {
             return None;
         }
         let token = self.next_token;
@@ -206,13 +230,16 @@ impl<R> Accumulator<R> {
         while let Some(id) = self.ready.pop_front() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             slot.is_listed = false;
+            if slot.is_leaving {
+                continue;
+            }
             let Some(next) = slot.queue.startable(now, self.identity) else { continue };
             if size > 0 && size + next > self.config.max_request_size {
                 slot.is_listed = true;
                 self.ready.push_front(id);
                 break;
             }
-            let Some(bytes) = slot.queue.start(token, self.identity) else { continue };
+            let Some(bytes) = slot.queue.start(now, token, self.identity) else { continue };
             size += next;
             ids.push(id);
             has_ids &= !slot.name.topic_id.is_zero();
@@ -234,9 +261,11 @@ impl<R> Accumulator<R> {
     /// The answer to a request. Partitions that it does not mention are tried again; others than those asked about,
     /// and second mentions, are ignored (rule 21).
     pub fn handle_response(&mut self, now: Instant, token: Token, response: &ProduceResponse, random: u64) {
-        for id in self.requests.remove(&token).unwrap_or_default() {
-            let Some(slot) = self.slots.get_mut(&id) else { continue };
-            let outcome = match find(response, &slot.name) {
+        let asked = self.requests.remove(&token).unwrap_or_default();
+        let mut answers = Answers::new(asked.iter().filter_map(|id| Some((*id, &self.slots.get(id)?.name))));
+        answers.find(response);
+        for (id, answer) in answers.answers {
+            let outcome = match &answer {
                 None if cfg!(milena_bug = "unmentioned_is_well") => {
                     Outcome::Acknowledged(Placed { base_offset: None, log_append_time: None })
                 }
@@ -246,7 +275,10 @@ impl<R> Accumulator<R> {
                     log_append_time: (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms),
                 }),
                 Some(answer) => {
-                    Outcome::Ended(Attempt::Refused { code: answer.error_code, message: reason_of(answer) })
+                    let hint = self.slots.get(&id).and_then(|slot| hint_of(&slot.name, answer, response));
+                    self.events.extend(hint.map(Event::Hint));
+                    let (code, message) = (answer.error_code, reason_of(answer));
+                    Outcome::Ended(Attempt::Refused { code, message })
                 }
             };
             self.handle_outcome(now, id, token, outcome, random);
@@ -286,8 +318,8 @@ impl<R> Accumulator<R> {
     pub fn fail_all(&mut self, now: Instant, reason: &Reason) {
         for id in self.slots.keys().copied().collect::<Vec<_>>() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
-            for (batch, failure) in slot.queue.fail_all(reason) {
-                self.events.push_back(Event::Settled { id, batch, result: Err(failure) });
+            for settled in slot.queue.fail_all(reason) {
+                self.events.push_back(Event::Settled { id, settled });
             }
             self.update(now, id);
         }
@@ -320,11 +352,7 @@ impl<R> Accumulator<R> {
 
     fn handle_outcome(&mut self, now: Instant, id: PartitionId, token: Token, outcome: Outcome, random: u64) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        let resolution = slot.queue.handle_outcome(now, token, outcome, random);
-        if let Some((batch, result)) = resolution.settled {
-            self.events.push_back(Event::Settled { id, batch, result });
-        }
-        if resolution.refresh {
+        if slot.queue.handle_outcome(now, token, outcome, random) {
             self.events.push_back(Event::Refresh);
         }
         self.update(now, id);
@@ -333,10 +361,10 @@ impl<R> Accumulator<R> {
     /// Brings the lists and the timer of one partition up to date. Called after every change to it.
     fn update(&mut self, now: Instant, id: PartitionId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        while let Some((batch, failure)) = slot.queue.poll_expired(now) {
-            self.events.push_back(Event::Settled { id, batch, result: Err(failure) });
+        while let Some(settled) = slot.queue.poll_settled(now) {
+            self.events.push_back(Event::Settled { id, settled });
         }
-        if slot.is_leaving && !slot.queue.is_in_flight() {
+        if slot.is_leaving && slot.queue.can_leave() {
             if let Some(timer) = slot.timer {
                 self.timers.remove(&(timer, id));
             }
@@ -351,14 +379,15 @@ impl<R> Accumulator<R> {
             self.events.push_back(Event::NeedsNewerThan(spent));
         }
         let mut timer = slot.queue.poll_timeout(now);
-        let is_waiting = slot.open_since.is_some() && cfg!(milena_bug = "forgotten_while_lingering");
+        let is_waiting = slot.is_leaving || slot.open_since.is_some() && cfg!(milena_bug = "forgotten_while_lingering");
         if slot.queue.startable(now, self.identity).is_some() && !slot.is_listed && !is_waiting {
             slot.is_listed = true;
             self.ready.push_back(id);
         }
-        // Only behind everything sealed: while a request is under way the open batch keeps growing.
+        // Only when it could be sent at once: until then the open batch keeps growing.
         if let Some(since) = slot.open_since
-            && slot.queue.is_drained()
+            && slot.queue.has_room(now)
+            && !slot.is_leaving
         {
             let due = since + self.config.linger;
             if slot.is_urgent || due <= now {
@@ -393,18 +422,65 @@ fn add(topics: &mut Vec<TopicProduceData>, name: &PartitionName, bytes: Bytes) {
     }
 }
 
-/// By id when the answer has one (v13 and later), else by name. The first mention counts.
-fn find<'a>(response: &'a ProduceResponse, name: &PartitionName) -> Option<&'a PartitionProduceResponse> {
-    let topics = response.responses.iter().filter(|topic| match topic.topic_id.is_zero() {
-        true => topic.name == name.topic,
-        false => topic.topic_id == name.topic_id,
-    });
-    topics.flat_map(|topic| &topic.partition_responses).find(|answer| answer.index == name.index)
+/// What one walk over a response finds for each partition that was asked about, in the order of the request.
+struct Answers {
+    answers: Vec<(PartitionId, Option<PartitionProduceResponse>)>,
+    /// By id when the answer has one (v13 and later), else by name: where that partition is in `answers`. Ascending.
+    places: Vec<(Mention, usize)>,
+}
+
+/// A topic's id or its name, the other being empty; and the index of the partition.
+type Mention = (Uuid, Arc<str>, i32);
+
+impl Answers {
+    fn new<'a>(asked: impl Iterator<Item = (PartitionId, &'a PartitionName)>) -> Self {
+        let mut found = Self { answers: Vec::new(), places: Vec::new() };
+        for (id, name) in asked {
+            let place = found.answers.len();
+            found.answers.push((id, None));
+            found.places.push(((Uuid::ZERO, Arc::clone(&name.topic), name.index), place));
+            if !name.topic_id.is_zero() {
+                found.places.push(((name.topic_id, Arc::default(), name.index), place));
+            }
+        }
+        found.places.sort_unstable();
+        found
+    }
+
+    /// The first mention counts.
+    fn find(&mut self, response: &ProduceResponse) {
+        for topic in &response.responses {
+            let name = if topic.topic_id.is_zero() { topic.name } else { Arc::default() };
+            for answer in &topic.partition_responses {
+                let wanted = (topic.topic_id, &name, answer.index);
+                let at = self.places.binary_search_by(|((id, name, index), _)| (*id, name, *index).cmp(&wanted));
+                let Some((_, place)) = at.ok().and_then(|at| self.places.get(at)) else { continue };
+                if let Some((_, none @ None)) = self.answers.get_mut(*place) {
+                    *none = Some(answer);
+                }
+            }
+        }
+    }
+}
+
+/// Rule 78, KIP-951.
+fn hint_of(name: &PartitionName, answer: &PartitionProduceResponse, response: &ProduceResponse) -> Option<Hint> {
+    let LeaderIdAndEpoch { leader_id: leader, leader_epoch, .. } = answer.current_leader;
+    let is_moved = [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&answer.error_code);
+    let PartitionName { topic, topic_id, index } = name;
+    (is_moved && leader >= 0 && leader_epoch >= 0).then(|| Hint {
+        topic: Arc::clone(topic),
+        topic_id: *topic_id,
+        partition: *index,
+        leader,
+        leader_epoch,
+        endpoint: response.node_endpoints.iter().find(|endpoint| endpoint.node_id == leader),
+    })
 }
 
 /// What the broker says of the batch, and of its first bad record (KIP-467).
 fn reason_of(answer: &PartitionProduceResponse) -> Option<Arc<str>> {
-    let record = answer.record_errors.first().and_then(|record| {
+    let record = answer.record_errors.iter().next().and_then(|record| {
         let message = record.batch_index_error_message.as_deref()?;
         Some(format!("record {} of the batch: {message}", record.batch_index).into())
     });

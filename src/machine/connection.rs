@@ -49,6 +49,10 @@ pub trait Outgoing: Send {
     fn is_answered(&self) -> bool {
         true
     }
+    /// Bytes that the answer may hold because they are asked for, on top of what any answer may.
+    fn asked_bytes(&self) -> usize {
+        0
+    }
     fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError>;
 }
 
@@ -60,11 +64,18 @@ pub struct Call<R> {
     pub min_version: i16,
     pub max_version: i16,
     pub is_answered: bool,
+    pub asked_bytes: usize,
 }
 
 impl<R: Request> Call<R> {
     pub fn new(request: R) -> Self {
-        Self { request, min_version: R::VERSIONS.first, max_version: R::VERSIONS.last, is_answered: true }
+        Self {
+            request,
+            min_version: R::VERSIONS.first,
+            max_version: R::VERSIONS.last,
+            is_answered: true,
+            asked_bytes: 0,
+        }
     }
 
     pub fn up_to(request: R, max_version: i16) -> Self {
@@ -87,6 +98,10 @@ impl<R: Request> Outgoing for Call<R> {
 
     fn is_answered(&self) -> bool {
         self.is_answered
+    }
+
+    fn asked_bytes(&self) -> usize {
+        self.asked_bytes
     }
 
     fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError> {
@@ -129,8 +144,14 @@ pub enum Cause {
     Http,
     #[error("a TLS server answered: this listener expects TLS, and the client speaks plaintext")]
     Tls,
-    #[error("a frame of {size} bytes, outside the limit of {limit} (max_response_size)")]
-    FrameSize { size: i64, limit: usize },
+    /// Before the connection is ready, or of a length that no answer has: no setting makes that right.
+    #[error("a frame of {size} bytes, where a broker's answer has 4 to {limit}: is this a Kafka broker?")]
+    NoAnswer { size: i32, limit: usize },
+    #[error(
+        "{api} was answered with {size} bytes, and {limit} are the most that is accepted (max_response_size, and what a \
+         fetch asks for): raise max_response_size"
+    )]
+    FrameSize { api: ApiKey, size: usize, limit: usize },
     #[error("an answer to request {got} where {expected} was due")]
     WrongCorrelation { expected: i32, got: i32 },
     #[error("an answer that nobody asked for")]
@@ -151,12 +172,14 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether trying again can help: a stranger on the port stays one until somebody changes a setting, and a client whose
-    /// tasks have ended stays closed.
+    /// Whether trying again can help: a stranger on the port stays one, and an answer as large as it is, until somebody
+    /// changes a setting; and a client whose tasks have ended stays closed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Login(failure) => failure.is_transient(),
-            _ => !matches!(self, Self::Http | Self::Tls | Self::Refused(_) | Self::Closed | Self::Untrusted { .. }),
+            Self::Http | Self::Tls | Self::FrameSize { .. } | Self::Refused(_) | Self::Closed => false,
+            Self::Untrusted { .. } => false,
+            _ => true,
         }
     }
 
@@ -234,10 +257,11 @@ pub struct Config {
     /// From the start of negotiation until versions are known.
     pub setup_timeout: Duration,
     pub max_idle: Duration,
+    /// Beyond what a request asks for.
     pub max_response_size: usize,
 }
 
-/// Until a connection is ready, a broker has nothing large to say.
+/// Until a connection is ready, a broker has nothing large to say: ApiVersions lists 7 bytes for each of some 90 APIs.
 const MAX_FRAME_BEFORE_READY: usize = 16 * 1024;
 
 /// How many unanswered acks=0 requests are remembered, in case the broker answers them after all (rule 23).
@@ -275,6 +299,8 @@ struct InFlight {
     version: i16,
     asked: Instant,
     deadline: Instant,
+    /// Bytes of its answer at most.
+    limit: usize,
     /// Its first byte was handed to the socket.
     sent: bool,
 }
@@ -362,24 +388,28 @@ impl Connection {
     }
 
     /// The size prefix of the next frame: how many bytes to read, or why not. Refused before anything is reserved.
+    ///
+    /// Answers come in the order of their requests, so it is the oldest one's limit that counts.
     pub fn handle_size(&mut self, prefix: [u8; 4]) -> Option<usize> {
-        let limit = match self.state {
-            State::Ready(_) => self.config.max_response_size,
-            _ => MAX_FRAME_BEFORE_READY,
+        let is_ready = matches!(self.state, State::Ready(_));
+        let limit = match self.in_flight.front() {
+            _ if !is_ready => MAX_FRAME_BEFORE_READY,
+            Some(oldest) => oldest.limit,
+            None => self.config.max_response_size,
         };
-        let size = i32::from_be_bytes(prefix);
-        match usize::try_from(size) {
+        let claimed = i32::from_be_bytes(prefix);
+        let cause = match usize::try_from(claimed) {
             // A correlation id at least.
-            Ok(size) if (4..=limit).contains(&size) => Some(size),
-            _ => {
-                self.die(match stranger(prefix) {
-                    Some(Stranger::Http) => Cause::Http,
-                    Some(Stranger::Tls) => Cause::Tls,
-                    None => Cause::FrameSize { size: i64::from(size), limit },
-                });
-                None
-            }
-        }
+            Ok(size) if (4..=limit).contains(&size) => return Some(size),
+            Ok(size) if is_ready && size > limit => Cause::FrameSize { api: self.head_api(), size, limit },
+            _ => match stranger(prefix) {
+                Some(Stranger::Http) => Cause::Http,
+                Some(Stranger::Tls) => Cause::Tls,
+                None => Cause::NoAnswer { size: claimed, limit },
+            },
+        };
+        self.die(cause);
+        None
     }
 
     /// One whole frame, without its size prefix.
@@ -640,7 +670,17 @@ impl Connection {
             self.transmits.push_back((frame, Written::InFlight { correlation }));
             let asked = now;
             let deadline = request.answer_within().map_or(deadline, |within| deadline.max(now + within));
-            self.in_flight.push_back(InFlight { token, correlation, api, version, asked, deadline, sent: false });
+            let limit = self.config.max_response_size.saturating_add(request.asked_bytes());
+            self.in_flight.push_back(InFlight {
+                token,
+                correlation,
+                api,
+                version,
+                asked,
+                deadline,
+                limit,
+                sent: false,
+            });
         } else {
             self.transmits.push_back((frame, Written::Silent { token, deadline }));
             self.silent.push_back(correlation);
@@ -683,8 +723,10 @@ impl Connection {
         correlation
     }
 
+    /// Whose answer is due. With nothing in flight: the first one, or one that a broker gives unasked.
     fn head_api(&self) -> ApiKey {
-        self.in_flight.front().map_or(ApiKey::API_VERSIONS, |request| request.api)
+        let unasked = if self.silent.is_empty() { ApiKey::API_VERSIONS } else { ApiKey::PRODUCE };
+        self.in_flight.front().map_or(unasked, |request| request.api)
     }
 }
 

@@ -26,7 +26,7 @@ use super::backoff::Backoff;
 use super::connection::Token;
 use super::credit::{Credit, PartitionId};
 use super::fetch_session::{FetchSession, Opening, Wanted};
-use crate::record::{BatchHeader, Batches, RawBatch, RecordError};
+use crate::record::{self, Batches, RawBatch, RecordError};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
 use crate::wire::leader::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
@@ -326,14 +326,13 @@ impl Fetch {
         }
         let is_incremental = self.sessions[lane as usize].handle_answer(now, response.session_id);
         let mut is_useful = false;
-        for topic in response.responses {
+        for topic in &response.responses {
             let name = if topic.topic_id.is_zero() { Some(&topic.topic) } else { self.names.get(&topic.topic_id) };
-            let Some(known) = name.and_then(|name| self.topics.get(name)) else { continue };
-            let ids: Vec<_> =
-                topic.partitions.iter().map(|data| known.partitions.get(&data.partition_index).copied()).collect();
-            for (data, id) in topic.partitions.into_iter().zip(ids) {
+            let Some(name) = name.cloned() else { continue };
+            for data in &topic.partitions {
                 // Unasked, or twice: the first one counts.
-                let Some(id) = id else { continue };
+                let known = self.topics.get(&name).and_then(|topic| topic.partitions.get(&data.partition_index));
+                let Some(&id) = known else { continue };
                 let Ok(at) = flight.asked.binary_search_by_key(&id, |asked| asked.id) else { continue };
                 let Some(asked) = flight.asked.get_mut(at).filter(|asked| !asked.answered) else { continue };
                 asked.answered = true;
@@ -666,9 +665,8 @@ fn walk(records: Bytes, from: i64, check_crcs: bool) -> Walk {
                 }
             }
             Err(error) => {
-                let header = records.get(walked..).and_then(|rest| BatchHeader::peek(rest).ok());
-                let end = header.map(|header| header.next_offset()).filter(|end| *end > next);
-                fault = Some((error, end));
+                let end = records.get(walked..).and_then(record::next_offset);
+                fault = Some((error, end.filter(|end| *end > next)));
             }
         }
     }

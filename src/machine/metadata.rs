@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::accumulator::Hint;
 use super::backoff::Backoff;
 use crate::wire::cluster::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponsePartition, MetadataResponseTopic,
@@ -228,6 +229,37 @@ impl Metadata {
             self.backoff.reset();
             now + self.config.max_age
         };
+    }
+
+    /// A leader that another broker named, with where it is: adds or replaces that broker and that leader alone
+    /// (rule 78). Whether it was news.
+    pub fn handle_hint(&mut self, hint: &Hint) -> bool {
+        let Hint { topic, topic_id, partition, leader, leader_epoch, endpoint } = hint;
+        let Some(known) = self.cluster.topics.get(topic) else { return false };
+        let Some(now) = known.partition(*partition) else { return false };
+        let is_same_topic = topic_id.is_zero() || known.id.is_zero() || *topic_id == known.id;
+        if !is_same_topic || *leader_epoch <= now.leader_epoch {
+            return false;
+        }
+        let named = endpoint.as_ref().and_then(|endpoint| {
+            let (host, port) = (Arc::clone(&endpoint.host), u16::try_from(endpoint.port).ok()?);
+            Some(Broker { id: endpoint.node_id, host, port, rack: endpoint.rack.clone() })
+        });
+        let mut cluster = Cluster::clone(&self.cluster);
+        if let Some(broker) = named.filter(|broker| !broker.host.is_empty()) {
+            cluster.brokers.insert(broker.id, broker);
+        }
+        if !cluster.brokers.contains_key(leader) {
+            return false;
+        }
+        if let Some(topic) = cluster.topics.get_mut(topic)
+            && let Some(partition) =
+                usize::try_from(*partition).ok().and_then(|at| Arc::make_mut(topic).partitions.get_mut(at))
+        {
+            (partition.leader, partition.leader_epoch) = (Some(*leader), *leader_epoch);
+        }
+        self.cluster = Arc::new(cluster);
+        true
     }
 
     pub fn handle_failure(&mut self, now: Instant, id: u64, random: u64) {

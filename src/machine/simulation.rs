@@ -67,6 +67,10 @@ struct Plan {
     request_timeout: Micros,
     backoff: Micros,
     max_in_flight: usize,
+    /// Batches of a partition in flight.
+    window: usize,
+    /// For how long brokers surely remember an idle producer.
+    remembered: Micros,
     max_request_size: usize,
     batch_records: usize,
     /// Callers append so many records, one after so long.
@@ -113,6 +117,8 @@ struct Faults {
     expiries: u64,
     /// A partition has no leader for a while when it moves.
     leaderless: u64,
+    /// A broker that is not the leader says who is.
+    hint: u64,
 }
 
 impl Plan {
@@ -139,8 +145,12 @@ impl Plan {
             stalls: rate(1, 4),
             expiries: rate(1, 10),
             leaderless: rate(200, 600),
+            hint: rate(300, 1000),
         };
         let storm = random.chance(250);
+        let is_idempotent = !random.chance(120);
+        // Without idempotence more than one is by permission to change their order.
+        let window = if is_idempotent { random.pick(&[1, 5, 5, 5]) } else { random.pick(&[1, 1, 3]) };
         let request_timeout = random.between(200, 1200) * MS;
         let records = random.between(15, 60);
         let pause = random.pick(&[MS / 5, 10 * MS, 60 * MS]);
@@ -148,12 +158,14 @@ impl Plan {
         Self {
             nodes: random.between(2, 3) as usize,
             partitions: random.between(1, 4) as usize,
-            is_idempotent: !random.chance(120),
+            is_idempotent,
             linger: random.pick(&[0, 5 * MS, 20 * MS]),
             delivery_timeout: delivery_timeout.max(60 * MS),
             request_timeout,
             backoff: random.pick(&[10 * MS, 50 * MS]),
-            max_in_flight: random.pick(&[1, 1, 2, 5]),
+            max_in_flight: random.pick(&[1, 2, 5, 5]),
+            window,
+            remembered: random.pick(&[100 * MS, 1000 * MS]),
             max_request_size: random.pick(&[100, 300, 1 << 20]),
             batch_records: random.between(1, 4) as usize,
             records,

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
+
+use super::by_topic_id;
 
 /// Declares [`Api`]: name, request type, and the highest version in each [`KafkaRelease`] (`-1`: not there yet).
 macro_rules! apis {
@@ -54,11 +58,12 @@ macro_rules! apis {
                 }
             }
 
-            /// What `kafka-protocol` can decode: `ApiKey::valid_versions` promises more than it can.
-            const fn decodable(self) -> VersionRange {
-                match self {
+            /// What the mock can decode. (`ApiKey::valid_versions` promises more than `kafka-protocol` can.)
+            fn decodable(self) -> VersionRange {
+                let range = match self {
                     $(Self::$name => <$request as Message>::VERSIONS,)*
-                }
+                };
+                by_topic_id::extend(self, range)
             }
 
             const fn newest(self) -> [i16; KafkaRelease::COUNT] {
@@ -80,9 +85,9 @@ apis! {
     /// Describes brokers, topics and partition leaders.
     Metadata = 3, MetadataRequest, [7, 11, 12, 13, 13];
     /// Stores a group's offsets.
-    OffsetCommit = 8, OffsetCommitRequest, [6, 8, 9, 9, 9];
+    OffsetCommit = 8, OffsetCommitRequest, [6, 8, 9, 9, 10];
     /// Reads a group's offsets.
-    OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 9];
+    OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 10];
     /// Names the broker that coordinates a group.
     FindCoordinator = 10, FindCoordinatorRequest, [2, 3, 6, 6, 6];
     /// Picks how to authenticate.
@@ -97,12 +102,30 @@ apis! {
     InitProducerId = 22, InitProducerIdRequest, [1, 4, 5, 5, 5];
     /// Says where a leader epoch ended: how a consumer detects truncation.
     OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest, [2, 4, 4, 4, 4];
+    /// Adds partitions to a transaction.
+    AddPartitionsToTxn = 24, AddPartitionsToTxnRequest, [1, 3, 5, 5, 5];
+    /// Adds the offsets of a group to a transaction.
+    AddOffsetsToTxn = 25, AddOffsetsToTxnRequest, [1, 3, 4, 4, 4];
+    /// Commits or aborts a transaction.
+    EndTxn = 26, EndTxnRequest, [1, 3, 4, 5, 5];
+    /// Stores a group's offsets when a transaction commits.
+    TxnOffsetCommit = 28, TxnOffsetCommitRequest, [2, 3, 4, 5, 5];
+    /// Deletes the records of a partition below an offset.
+    DeleteRecords = 21, DeleteRecordsRequest, [1, 2, 2, 2, 2];
+    /// Describes what is configured on topics and brokers.
+    DescribeConfigs = 32, DescribeConfigsRequest, [2, 4, 4, 4, 4];
+    /// Configures topics and brokers anew.
+    AlterConfigs = 33, AlterConfigsRequest, [1, 2, 2, 2, 2];
     /// Authenticates, one token each way.
     SaslAuthenticate = 36, SaslAuthenticateRequest, [0, 2, 2, 2, 2];
     /// Adds partitions to topics.
     CreatePartitions = 37, CreatePartitionsRequest, [1, 3, 3, 3, 3];
+    /// Changes single settings of topics and brokers.
+    IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, [-1, 1, 1, 1, 1];
     /// Describes the cluster, without topics.
     DescribeCluster = 60, DescribeClusterRequest, [-1, 0, 1, 2, 2];
+    /// Describes who writes to a partition, and whose transactions are open.
+    DescribeProducers = 61, DescribeProducersRequest, [-1, 0, 0, 0, 0];
 }
 
 impl fmt::Display for Api {
@@ -113,8 +136,7 @@ impl fmt::Display for Api {
 
 /// A Kafka release to stand for: it decides which versions of which APIs the brokers offer.
 ///
-/// The default is the newest. Versions that `kafka-protocol` cannot encode are left out: OffsetCommit and OffsetFetch
-/// v10.
+/// The default is the newest. Versions that `kafka-protocol` cannot encode are left out: InitProducerId v6.
 ///
 /// ```
 /// use milena::mock::{KafkaRelease, MockCluster};

@@ -18,6 +18,7 @@ use bytes::{Buf, BufMut, Bytes};
 use kafka_protocol::error::ResponseError;
 
 use super::codec::{Broken, Codec, LARGEST};
+use super::coordinator::Identity;
 use super::records::walk;
 
 /// Bytes before the records.
@@ -31,6 +32,7 @@ pub(super) const NO_TIMESTAMP: i64 = -1;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+const DELETE_HORIZON: i16 = 0x40;
 const CODEC: i16 = 0x07;
 
 /// The fields of a batch's header, but for its length, magic and CRC.
@@ -38,9 +40,9 @@ const CODEC: i16 = 0x07;
 pub(super) struct Header {
     pub(super) base_offset: i64,
     pub(super) leader_epoch: i32,
-    attributes: i16,
+    pub(super) attributes: i16,
     pub(super) last_offset_delta: i32,
-    base_timestamp: i64,
+    pub(super) base_timestamp: i64,
     pub(super) max_timestamp: i64,
     pub(super) producer_id: i64,
     pub(super) producer_epoch: i16,
@@ -137,6 +139,20 @@ impl Header {
         self.base_offset + i64::from(self.last_offset_delta)
     }
 
+    /// The offset of the record with this delta.
+    pub(super) fn offset_of(&self, delta: i32) -> i64 {
+        self.base_offset + i64::from(delta)
+    }
+
+    /// When the tombstones of a compacted batch may go.
+    pub(super) fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    pub(super) fn with_delete_horizon(&self, horizon: i64) -> Self {
+        Self { base_timestamp: horizon, attributes: self.attributes | DELETE_HORIZON, ..self.clone() }
+    }
+
     pub(super) fn has_producer(&self) -> bool {
         self.producer_id > -1
     }
@@ -157,13 +173,14 @@ impl Header {
         }
     }
 
+    /// The timestamp that the producer gave to the record with this delta.
+    pub(super) fn own_timestamp(&self, delta: i64) -> i64 {
+        self.base_timestamp.wrapping_add(delta)
+    }
+
     /// The timestamp of the record with this delta: its own, or when the broker appended the batch.
     pub(super) fn timestamp(&self, delta: i64) -> i64 {
-        if self.attributes & LOG_APPEND_TIME != 0 {
-            self.max_timestamp
-        } else {
-            self.base_timestamp.wrapping_add(delta)
-        }
+        if self.attributes & LOG_APPEND_TIME != 0 { self.max_timestamp } else { self.own_timestamp(delta) }
     }
 }
 
@@ -263,6 +280,29 @@ impl Batch {
         Ok(batch)
     }
 
+    /// A batch of a transaction that a test writes.
+    pub(super) fn transactional(producer: Identity, sequence: i32, count: i32, now_ms: i64, records: Bytes) -> Self {
+        let header = Header {
+            base_offset: 0,
+            leader_epoch: 0,
+            attributes: TRANSACTIONAL,
+            last_offset_delta: count - 1,
+            base_timestamp: now_ms,
+            max_timestamp: now_ms,
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            base_sequence: sequence,
+            count,
+        };
+        Self::of_records(header, records)
+    }
+
+    /// A batch whatever its records are.
+    pub(super) fn unchecked(data: &[u8]) -> Option<Self> {
+        let header = Header::parse(data)?;
+        Some(Self::of_records(header, Bytes::copy_from_slice(data.get(HEADER..)?)))
+    }
+
     /// A batch that the broker makes itself.
     pub(super) fn of_records(header: Header, records: Bytes) -> Self {
         let mut batch = Self { header, raw: [0; HEADER], records };
@@ -308,7 +348,7 @@ impl Batch {
         if let StoredAs::With(target) = rules.stored_as
             && target != source
         {
-            self.records = target.map_or(plain.clone(), |codec| codec.compress(&plain).into());
+            self.records = target.map_or_else(|| plain.clone(), |codec| codec.compress(&plain).into());
             self.header.attributes = (self.header.attributes & !CODEC) | target.map_or(0, Codec::id);
         }
         Ok(max_timestamp)
@@ -344,6 +384,37 @@ impl Batch {
     pub(super) fn into_parts(self) -> (Header, Bytes, Bytes) {
         (self.header, Bytes::copy_from_slice(&self.raw), self.records)
     }
+}
+
+/// A record that a test writes, with neither key nor headers.
+pub(super) struct TransactionalRecord<'a> {
+    pub(super) offset_delta: i32,
+    pub(super) value: &'a [u8],
+}
+
+impl TransactionalRecord<'_> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut body = vec![0, 0];
+        put_zigzag(&mut body, self.offset_delta.into());
+        put_zigzag(&mut body, -1);
+        put_zigzag(&mut body, i64::try_from(self.value.len()).unwrap_or(i64::MAX));
+        body.extend_from_slice(self.value);
+        body.push(0);
+        let mut record = Vec::with_capacity(body.len() + 5);
+        put_zigzag(&mut record, i64::try_from(body.len()).unwrap_or(i64::MAX));
+        record.extend(body);
+        record
+    }
+}
+
+/// Appends a zigzag number.
+pub(super) fn put_zigzag(out: &mut Vec<u8>, value: i64) {
+    let mut left = ((value << 1) ^ (value >> 63)) as u64;
+    while left >= 0x80 {
+        out.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    out.push(left as u8);
 }
 
 /// The end of a transaction in one partition: a control batch with one record.

@@ -80,7 +80,8 @@ fn with_leader<T>(
     if let Some(error) = call.effects.error_for(topic, Some(index)) {
         return Err(error);
     }
-    let state = call.state();
+    let mut state = call.state();
+    state.expire_transactions(call.shared.runtime.elapsed(), call.shared.runtime.wall_ms());
     let partition = state.partition(topic, index).ok_or(ResponseError::UnknownTopicOrPartition);
     let answer = partition.and_then(|partition| {
         partition.check_leader(call.broker, epoch)?;

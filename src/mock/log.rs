@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::batch::{Batch, Header, Marker, NO_TIMESTAMP, Rejection};
+use super::batch::{Batch, Header, Marker, NO_TIMESTAMP, Rejection, put_zigzag};
 use super::producers::{Producers, Verdict};
 use super::records::{RawRecord, walk};
 
@@ -12,7 +12,7 @@ use super::records::{RawRecord, walk};
 const INDEX_INTERVAL: usize = 4096;
 
 /// A batch in the log. Header and records stay apart, so that the records remain a slice of the frame they came in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) header: Header,
     raw: Bytes,
@@ -27,9 +27,52 @@ impl Stored {
     /// The records, out of their codec.
     pub(super) fn plain(&self) -> Bytes {
         match self.header.codec() {
-            Ok(Some(codec)) => codec.decompress(&self.records).map(Bytes::from).unwrap_or_default(),
+            // What compaction has emptied is not even an empty stream.
+            Ok(Some(codec)) if !self.records.is_empty() => {
+                codec.decompress(&self.records).map(Bytes::from).unwrap_or_default()
+            }
             _ => self.records.clone(),
         }
+    }
+
+    /// The batch with these records alone, at the offsets that they had.
+    pub(super) fn retain(&self, mut keep: impl FnMut(&RawRecord<'_>) -> bool) -> Self {
+        let (mut kept, mut count, mut max_timestamp) = (Vec::new(), 0, NO_TIMESTAMP);
+        self.each(|record| {
+            if keep(record) {
+                kept.extend_from_slice(record.bytes);
+                count += 1;
+                max_timestamp = max_timestamp.max(self.header.timestamp(record.timestamp_delta));
+            }
+        });
+        if count == self.header.count {
+            return self.clone();
+        }
+        let max_timestamp = if count == 0 { self.header.max_timestamp } else { max_timestamp };
+        self.rebuilt(Header { count, max_timestamp, ..self.header.clone() }, kept)
+    }
+
+    /// The batch with a time from which on its tombstones may go. It stands where the base timestamp was (KIP-534).
+    pub(super) fn with_delete_horizon(&self, horizon: i64) -> Self {
+        let mut records = Vec::new();
+        self.each(|record| {
+            let mut body = vec![0]; // attributes
+            let timestamp = self.header.own_timestamp(record.timestamp_delta);
+            put_zigzag(&mut body, timestamp.wrapping_sub(horizon));
+            body.extend_from_slice(record.after_timestamp);
+            put_zigzag(&mut records, i64::try_from(body.len()).unwrap_or(i64::MAX));
+            records.extend(body);
+        });
+        self.rebuilt(self.header.with_delete_horizon(horizon), records)
+    }
+
+    fn rebuilt(&self, header: Header, plain: Vec<u8>) -> Self {
+        let records = match header.codec() {
+            Ok(Some(codec)) if header.count > 0 => codec.compress(&plain),
+            _ => plain,
+        };
+        let (header, raw, records) = Batch::of_records(header, records.into()).into_parts();
+        Self { header, raw, records }
     }
 
     /// Whether it ends a transaction with a commit, and the epoch of the coordinator that says so.
@@ -153,6 +196,20 @@ impl Log {
         let stored = Stored { header, raw, records };
         self.bytes += stored.size() as u64;
         self.batches.push_back(stored);
+    }
+
+    /// Whether the batch belongs to a transaction that was aborted.
+    pub(super) fn is_aborted(&self, header: &Header) -> bool {
+        let within = |aborted: &Aborted| (aborted.first_offset..aborted.last_offset).contains(&header.base_offset);
+        let own = |aborted: &Aborted| aborted.producer_id == header.producer_id;
+        header.is_transactional() && self.aborted.iter().any(|aborted| own(aborted) && within(aborted))
+    }
+
+    /// Puts other batches in the place of as many at the front; `None` for one that goes.
+    pub(super) fn replace_first(&mut self, batches: Vec<Option<Stored>>) {
+        let rest = self.batches.split_off(batches.len());
+        self.batches = batches.into_iter().flatten().chain(rest).collect();
+        self.bytes = self.batches.iter().map(|batch| batch.size() as u64).sum();
     }
 
     pub(super) fn producers(&self) -> &Producers {

@@ -14,7 +14,6 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::broker::{Call, Handle, Handled};
-use super::configs::TopicConfig;
 use super::fault::Target;
 use super::partition::Partition;
 use super::state::State;
@@ -41,10 +40,12 @@ impl Handle for MetadataRequest {
         if call.version >= 13 && call.effects.error() == Some(rebootstrap) {
             return call.answer(&MetadataResponse::default().with_error_code(rebootstrap));
         }
-        let mut state = call.state();
+        let mut state = call.known_state();
         // Version 0 has no null, and asks for all topics with an empty list.
         let asked = self.topics.filter(|topics| call.version > 0 || !topics.is_empty());
-        let may_create = call.shared.auto_create_topics && (call.version < 4 || self.allow_auto_topic_creation);
+        let may_create = call.shared.auto_create_topics
+            && !call.effects.is_stale()
+            && (call.version < 4 || self.allow_auto_topic_creation);
         let mut topics: Vec<_> = match asked {
             None => state.topics().map(|(name, topic)| found(&state, name, topic)).collect(),
             Some(asked) => asked.iter().map(|topic| one(call, &mut state, topic, may_create)).collect(),
@@ -95,7 +96,8 @@ fn one(call: &Call<'_>, state: &mut State, asked: &MetadataRequestTopic, may_cre
         ResponseError::InvalidTopicException
     } else if may_create && state.check_new(&name).is_ok() {
         let replicas = state.spread_new(call.shared.default_partitions, state.replication_default());
-        state.create(&name, replicas, TopicConfig::new(call.shared.release));
+        let config = state.new_config();
+        state.create(&name, replicas, config);
         // As a real broker: the topic is there the next time one asks.
         if call.shared.release.forwards_to_controller() {
             ResponseError::UnknownTopicOrPartition
@@ -149,7 +151,7 @@ impl Handle for DescribeClusterRequest {
             let error = ResponseError::MismatchedEndpointType.code();
             return call.answer(&response.with_error_code(error));
         }
-        let state = call.state();
+        let state = call.known_state();
         let brokers = state.live().map(|id| {
             let (host, port) = call.address(id);
             DescribeClusterBroker::default().with_broker_id(id.into()).with_host(host).with_port(port).with_rack(None)

@@ -18,12 +18,17 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::api::Api;
 use super::broker::{Call, Handle, Handled};
+use super::by_topic_id::{answer, id_of_name, is_by_topic_id, name_of_id};
 use super::fault::Target;
+use super::state::State;
+use super::topic::TopicId;
 
 /// A broker's `offset.metadata.max.bytes`.
 const LARGEST_METADATA: usize = 4096;
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 /// The first version of FindCoordinator that asks for many keys at once, and of OffsetFetch for many groups.
 const BATCHED_COORDINATORS: i16 = 4;
 const BATCHED_FETCHES: i16 = 8;
@@ -32,6 +37,8 @@ const BATCHED_FETCHES: i16 = 8;
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) offsets: BTreeMap<String, BTreeMap<i32, Committed>>,
+    /// What open transactions are going to commit, by producer id.
+    pub(super) pending: BTreeMap<i64, Vec<(String, i32, Committed)>>,
 }
 
 /// A committed offset.
@@ -45,6 +52,20 @@ pub(super) struct Committed {
 impl Group {
     pub(super) fn forget_topic(&mut self, topic: &str) {
         self.offsets.remove(topic);
+        self.pending.values_mut().for_each(|pending| pending.retain(|(name, ..)| name != topic));
+    }
+
+    /// The transaction of a producer has ended: its offsets count, or are forgotten.
+    pub(super) fn end_transaction(&mut self, producer_id: i64, commit: bool) {
+        let pending = self.pending.remove(&producer_id).unwrap_or_default();
+        for (topic, index, offset) in pending.into_iter().filter(|_| commit) {
+            self.offsets.entry(topic).or_default().insert(index, offset);
+        }
+    }
+
+    /// Whether an open transaction is going to commit an offset for this partition.
+    fn is_unstable(&self, topic: &str, index: i32) -> bool {
+        self.pending.values().flatten().any(|(name, partition, _)| name == topic && *partition == index)
     }
 }
 
@@ -56,8 +77,12 @@ impl Handle for FindCoordinatorRequest {
     async fn handle(self, call: &Call<'_>) -> Handled {
         let response = FindCoordinatorResponse::default().with_throttle_time_ms(call.throttle_ms());
         let find = |group: &StrBytes| {
-            // Transactions and share groups have no coordinator yet.
-            let known = if self.key_type == GROUP { Ok(()) } else { Err(ResponseError::InvalidRequest.code()) };
+            // Share groups have no coordinator yet.
+            let known = if matches!(self.key_type, GROUP | TRANSACTION) {
+                Ok(())
+            } else {
+                Err(ResponseError::InvalidRequest.code())
+            };
             let injected = call.effects.error().map_or(Ok(()), Err);
             let found = injected.and(known).and_then(|()| {
                 call.state().coordinator(group).ok_or_else(|| ResponseError::CoordinatorNotAvailable.code())
@@ -92,16 +117,17 @@ impl Handle for FindCoordinatorRequest {
     }
 }
 
-/// Whether this broker coordinates the group.
-fn check_coordinator(call: &Call<'_>, group: &str) -> Result<(), i16> {
+/// Whether this broker coordinates the group, or the transactional id.
+pub(super) fn check_coordinator(call: &Call<'_>, group: &str) -> Result<(), i16> {
     let coordinator = call.state().coordinator(group);
     if coordinator == Some(call.broker) { Ok(()) } else { Err(ResponseError::NotCoordinator.code()) }
 }
 
 impl Handle for OffsetCommitRequest {
-    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
-        let partitions = self.topics.iter().flat_map(|topic| {
-            topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
+    fn targets(&self, call: &Call<'_>) -> Vec<Target> {
+        let topics = self.topics.iter().filter_map(|topic| Some((meant(call, Api::OffsetCommit, &topic.name)?, topic)));
+        let partitions = topics.flat_map(|(name, topic)| {
+            topic.partitions.iter().map(move |partition| (name.clone(), partition.partition_index))
         });
         partitions.map(|(topic, index)| Target { topic, partition: Some(index) }).collect()
     }
@@ -119,10 +145,15 @@ impl Handle for OffsetCommitRequest {
             }
         });
         let topics = self.topics.into_iter().map(|topic| {
+            let name = meant(call, Api::OffsetCommit, &topic.name);
             let partitions = topic.partitions.into_iter().map(|partition| {
                 let index = partition.partition_index;
-                let injected = call.effects.error_for(&topic.name, Some(index)).map_or(Ok(()), Err);
-                let stored = injected.and(allowed).and_then(|()| store(call, &group_id, &topic.name, partition));
+                let injected = call.effects.error_for(name.as_deref().unwrap_or_default(), Some(index));
+                let injected = injected.map_or(Ok(()), Err);
+                let stored = injected.and(allowed).and_then(|()| {
+                    let name = name.as_ref().ok_or_else(|| ResponseError::UnknownTopicId.code())?;
+                    store(call, &group_id, name, partition)
+                });
                 OffsetCommitResponsePartition::default()
                     .with_partition_index(index)
                     .with_error_code(stored.err().unwrap_or_default())
@@ -131,24 +162,44 @@ impl Handle for OffsetCommitRequest {
             OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
         });
         let response = OffsetCommitResponse::default().with_topics(topics.collect());
-        call.answer(&response.with_throttle_time_ms(call.throttle_ms()))
+        answer(call, Api::OffsetCommit, &response.with_throttle_time_ms(call.throttle_ms()))
     }
+}
+
+/// The topic that a request means: by its name, or by its id, which may be none that is known.
+fn meant(call: &Call<'_>, api: Api, name: &str) -> Option<String> {
+    if !is_by_topic_id(api, call.version) {
+        return Some(name.to_owned());
+    }
+    call.state().name_of(id_of_name(name)).map(str::to_owned)
 }
 
 fn store(call: &Call<'_>, group: &str, topic: &str, commit: OffsetCommitRequestPartition) -> Result<(), i16> {
     let mut state = call.state();
-    if state.partition(topic, commit.partition_index).is_none() {
+    let OffsetCommitRequestPartition { partition_index: index, committed_metadata: metadata, .. } = commit;
+    let committed = committed(&state, topic, index, commit.committed_offset, commit.committed_leader_epoch, metadata)?;
+    let offsets = &mut state.groups.entry(group.to_owned()).or_default().offsets;
+    offsets.entry(topic.to_owned()).or_default().insert(index, committed);
+    Ok(())
+}
+
+/// An offset that may be committed.
+pub(super) fn committed(
+    state: &State,
+    topic: &str,
+    index: i32,
+    offset: i64,
+    leader_epoch: i32,
+    metadata: Option<StrBytes>,
+) -> Result<Committed, i16> {
+    if state.partition(topic, index).is_none() {
         return Err(ResponseError::UnknownTopicOrPartition.code());
     }
-    let metadata = commit.committed_metadata.unwrap_or_default();
+    let metadata = metadata.unwrap_or_default();
     if metadata.len() > LARGEST_METADATA {
         return Err(ResponseError::OffsetMetadataTooLarge.code());
     }
-    let (offset, leader_epoch) = (commit.committed_offset, commit.committed_leader_epoch);
-    let offsets = &mut state.groups.entry(group.to_owned()).or_default().offsets;
-    let committed = Committed { offset, leader_epoch, metadata };
-    offsets.entry(topic.to_owned()).or_default().insert(commit.partition_index, committed);
-    Ok(())
+    Ok(Committed { offset, leader_epoch, metadata })
 }
 
 /// A topic in an answer to OffsetFetch, whichever of the two layouts it has.
@@ -184,22 +235,35 @@ impl Fetched {
 type Asked = Option<Vec<(String, Vec<i32>)>>;
 
 /// The offsets of a group.
-fn load(call: &Call<'_>, group: &str, asked: Asked) -> Result<Vec<FetchedTopic>, i16> {
+fn load(call: &Call<'_>, group: &str, asked: Asked, require_stable: bool) -> Result<Vec<FetchedTopic>, i16> {
     if let Some(error) = call.effects.error() {
         return Err(error);
     }
     check_coordinator(call, group)?;
     let state = call.state();
-    let stored = state.groups.get(group).map(|group| &group.offsets);
+    let by_id = is_by_topic_id(Api::OffsetFetch, call.version);
+    let group = state.groups.get(group);
+    let stored = group.map(|group| &group.offsets);
     let asked = asked.unwrap_or_else(|| {
         let topics = stored.into_iter().flatten();
-        topics.map(|(topic, partitions)| (topic.clone(), partitions.keys().copied().collect())).collect()
+        let wire = |topic: &String| {
+            if by_id {
+                name_of_id(state.topic(topic).map_or_else(TopicId::default, |topic| topic.id))
+            } else {
+                topic.clone()
+            }
+        };
+        topics.map(|(topic, partitions)| (wire(topic), partitions.keys().copied().collect())).collect()
     });
     let topics = asked.into_iter().map(|(name, indexes)| {
-        let stored = stored.and_then(|stored| stored.get(&name));
+        let known = if by_id { state.name_of(id_of_name(&name)).map(str::to_owned) } else { Some(name.clone()) };
+        let stored = known.as_ref().and_then(|known| stored?.get(known));
         let partitions = indexes.into_iter().map(|index| {
-            let injected = call.effects.error_for(&name, Some(index)).map_or(Ok(()), Err);
-            Fetched::new(index, injected.map(|()| stored.and_then(|stored| stored.get(&index))))
+            let Some(name) = &known else { return Fetched::new(index, Err(ResponseError::UnknownTopicId.code())) };
+            let injected = call.effects.error_for(name, Some(index)).map_or(Ok(()), Err);
+            let unstable = require_stable && group.is_some_and(|group| group.is_unstable(name, index));
+            let stable = if unstable { Err(ResponseError::UnstableOffsetCommit.code()) } else { Ok(()) };
+            Fetched::new(index, injected.and(stable).map(|()| stored.and_then(|stored| stored.get(&index))))
         });
         let partitions = partitions.collect();
         FetchedTopic { name, partitions }
@@ -208,10 +272,11 @@ fn load(call: &Call<'_>, group: &str, asked: Asked) -> Result<Vec<FetchedTopic>,
 }
 
 impl Handle for OffsetFetchRequest {
-    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
+    fn targets(&self, call: &Call<'_>) -> Vec<Target> {
         let single = self.topics.iter().flatten().map(|topic| (topic.name.to_string(), &topic.partition_indexes));
         let grouped = self.groups.iter().flat_map(|group| group.topics.iter().flatten());
-        let grouped = grouped.map(|topic| (topic.name.to_string(), &topic.partition_indexes));
+        let grouped =
+            grouped.filter_map(|topic| Some((meant(call, Api::OffsetFetch, &topic.name)?, &topic.partition_indexes)));
         let partitions = single.chain(grouped).flat_map(|(topic, indexes)| {
             indexes.iter().map(move |index| Target { topic: topic.clone(), partition: Some(*index) })
         });
@@ -226,18 +291,18 @@ impl Handle for OffsetFetchRequest {
                     topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
                 });
                 let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-                match load(call, &group.group_id, asked) {
+                match load(call, &group.group_id, asked, self.require_stable) {
                     Ok(topics) => answer.with_topics(topics.into_iter().map(grouped_topic).collect()),
                     Err(error) => answer.with_error_code(error),
                 }
             });
-            return call.answer(&response.with_groups(groups.collect()));
+            return answer(call, Api::OffsetFetch, &response.with_groups(groups.collect()));
         }
         let asked: Asked = self
             .topics
             .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
         // Before version 2 an error has no place of its own, so it is said of every partition.
-        let (error, topics) = match load(call, &self.group_id, asked.clone()) {
+        let (error, topics) = match load(call, &self.group_id, asked.clone(), self.require_stable) {
             Ok(topics) => (0, topics),
             Err(error) if call.version >= 2 => (error, Vec::new()),
             Err(error) => {

@@ -8,16 +8,16 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{
-    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, TransactionalId,
-};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 
 use super::batch::{Batch, Rejection};
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
 use super::log::Placed;
+use super::quotas::Measured;
 use super::topic::TopicId;
+use super::transactions::{Producing, verify};
 
 /// The first version that names topics by id.
 const BY_TOPIC_ID: i16 = 13;
@@ -44,6 +44,9 @@ impl Handle for ProduceRequest {
         let deadline = call.shared.runtime.elapsed().saturating_add(millis(self.timeout_ms));
         let mut new_leaders = BTreeSet::new();
         let mut failed = false;
+        let records = self.topic_data.iter().flat_map(|topic| &topic.partition_data);
+        call.charge(Measured::Produced, records.filter_map(|data| data.records.as_ref()).map(Bytes::len).sum());
+        call.throttle(Measured::Produced);
         let mut responses = Vec::with_capacity(self.topic_data.len());
         let mut pending = Vec::new();
         for (topic_at, topic) in self.topic_data.into_iter().enumerate() {
@@ -192,11 +195,11 @@ fn append(
     }
     let batch = batch?;
     if batch.header.is_transactional() {
-        // With an id, no transaction can have begun: the mock has no transaction coordinator yet.
-        let error =
-            transactional.map_or(ResponseError::TransactionalIdAuthorizationFailed, |_| ResponseError::InvalidTxnState);
-        return Err(reject(error));
+        let transactional_id = transactional.map(|id| &***id);
+        let producing = Producing { transactional_id, version: call.version };
+        verify(call, &mut state, &producing, (topic, index), &batch).map_err(reject)?;
     }
+    let partition = state.partition_mut(topic, index).ok_or_else(|| reject(ResponseError::UnknownTopicOrPartition))?;
     let placed = partition.append(batch, rules.log_append_time)?;
     if let Some(bytes) = retention {
         partition.delete_before(partition.log.start_for_bytes(bytes));
@@ -247,25 +250,4 @@ fn respond(
 
 fn record_error((index, message): (i32, String)) -> BatchIndexAndErrorMessage {
     BatchIndexAndErrorMessage::default().with_batch_index(index).with_batch_index_error_message(Some(message.into()))
-}
-
-impl Handle for InitProducerIdRequest {
-    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
-        Vec::new()
-    }
-
-    async fn handle(self, call: &Call<'_>) -> Handled {
-        let response = InitProducerIdResponse::default().with_throttle_time_ms(call.throttle_ms());
-        let half_an_id = (self.producer_id.0 == -1) != (self.producer_epoch == -1);
-        let invalid = half_an_id || self.transactional_id.is_some(); // there is no transaction coordinator yet
-        let invalid = invalid.then(|| ResponseError::InvalidRequest.code());
-        match call.effects.error().or(invalid) {
-            Some(error) => call.answer(&response.with_error_code(error).with_producer_epoch(-1)),
-            // Without a transactional id, every request gets an id of its own.
-            None => {
-                let id = call.state().next_producer_id();
-                call.answer(&response.with_producer_id(id.into()).with_producer_epoch(0))
-            }
-        }
-    }
 }

@@ -9,6 +9,8 @@
 pub(super) struct RawRecord<'a> {
     /// All of it, its length included.
     pub(super) bytes: &'a [u8],
+    /// What comes after the timestamp.
+    pub(super) after_timestamp: &'a [u8],
     /// Milliseconds since the batch's base timestamp.
     pub(super) timestamp_delta: i64,
     pub(super) offset_delta: i32,
@@ -48,6 +50,7 @@ fn record_of<'a>(bytes: &'a [u8], body: &'a [u8]) -> Option<RawRecord<'a>> {
     let mut reader = Reader(body);
     reader.take(1)?; // attributes, unused
     let timestamp_delta = reader.varlong()?;
+    let after_timestamp = reader.0;
     let offset_delta = reader.varint()?;
     let (key, value) = (reader.bytes()?, reader.bytes()?);
     let header_count = reader.varint().filter(|&count| count >= 0)?;
@@ -56,7 +59,7 @@ fn record_of<'a>(bytes: &'a [u8], body: &'a [u8]) -> Option<RawRecord<'a>> {
         reader.bytes()??; // a header's name is never null, its value may be
         reader.bytes()?;
     }
-    let record = RawRecord { bytes, timestamp_delta, offset_delta, key, value, headers, header_count };
+    let record = RawRecord { bytes, after_timestamp, timestamp_delta, offset_delta, key, value, headers, header_count };
     reader.0.is_empty().then_some(record)
 }
 

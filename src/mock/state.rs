@@ -1,12 +1,16 @@
 //! What the cluster knows, behind one lock: which brokers live, topics, group offsets, fetch sessions, producer ids.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
 
-use super::configs::TopicConfig;
+use super::api::KafkaRelease;
+use super::configs::{BrokerDefaults, TopicConfig};
+use super::coordinator::Transactions;
 use super::offsets::Group;
 use super::partition::Partition;
+use super::quotas::Quotas;
 use super::session::{Sessions, TopicKey};
 use super::topic::{Topic, TopicId, check_name};
 
@@ -23,6 +27,12 @@ pub(super) struct State {
     pub(super) coordinators: BTreeMap<String, i32>,
     /// Each broker's own, gone when it stops.
     pub(super) sessions: BTreeMap<i32, Sessions>,
+    pub(super) quotas: Quotas,
+    /// By transactional id.
+    pub(super) transactions: Transactions,
+    release: KafkaRelease,
+    /// What was set on all brokers, for topics that do not say otherwise.
+    pub(super) broker_defaults: BrokerDefaults,
     next_producer_id: i64,
     topics_created: usize,
     fetch_sessions: usize,
@@ -43,7 +53,7 @@ impl Refusal {
 }
 
 impl State {
-    pub(super) fn new(brokers: i32, fetch_sessions: usize, seed: u64) -> Self {
+    pub(super) fn new(brokers: i32, release: KafkaRelease, fetch_sessions: usize, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             brokers: (1..=brokers).map(|broker| (broker, true)).collect(),
@@ -53,6 +63,10 @@ impl State {
             groups: BTreeMap::new(),
             coordinators: BTreeMap::new(),
             sessions: (1..=brokers).map(|broker| (broker, Sessions::new(fetch_sessions, rng.fork()))).collect(),
+            quotas: Quotas::default(),
+            transactions: Transactions::new(),
+            release,
+            broker_defaults: BrokerDefaults::default(),
             next_producer_id: 0,
             topics_created: 0,
             fetch_sessions,
@@ -72,6 +86,22 @@ impl State {
 
     pub(super) fn is_live(&self, broker: i32) -> bool {
         self.brokers.get(&broker).copied().unwrap_or(false)
+    }
+
+    /// What metadata says of it now, to be said later: everything but records, groups and sessions.
+    pub(super) fn sketch(&self) -> Self {
+        let topic = |topic: &Topic| Topic {
+            id: topic.id,
+            config: topic.config.clone(),
+            partitions: topic.partitions.iter().map(Partition::sketch).collect(),
+        };
+        Self {
+            brokers: self.brokers.clone(),
+            controller: self.controller,
+            topics: self.topics.iter().map(|(name, known)| (name.clone(), topic(known))).collect(),
+            names: self.names.clone(),
+            ..Self::new(0, self.release, self.fetch_sessions, 0)
+        }
     }
 
     /// A broker that was not there before, and runs.
@@ -197,6 +227,26 @@ impl State {
         topic.grow(replicas);
         self.topics.insert(name.to_owned(), topic);
         id
+    }
+
+    /// The configuration of a topic for which nothing was set yet.
+    pub(super) fn new_config(&self) -> TopicConfig {
+        TopicConfig::new(self.release, self.broker_defaults.clone())
+    }
+
+    /// Sets on all brokers what topics have by default, or takes it back.
+    pub(super) fn set_broker_default(&mut self, name: &'static str, value: Option<&str>) {
+        let defaults = Arc::make_mut(&mut self.broker_defaults);
+        match value {
+            Some(value) => _ = defaults.insert(name, value.trim().to_owned()),
+            None => _ = defaults.remove(name),
+        }
+        for topic in self.topics.values_mut() {
+            topic.config.inherit(self.broker_defaults.clone());
+        }
+        for name in self.topics.keys().cloned().collect::<Vec<_>>() {
+            self.configured(&name);
+        }
     }
 
     /// The configuration of a topic has changed.

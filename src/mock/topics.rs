@@ -17,16 +17,13 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::api::KafkaRelease;
 use super::broker::{Call, Handle, Handled};
-use super::configs::TopicConfig;
+use super::configs::{Entry, TopicConfig};
 use super::fault::Target;
 use super::state::{Refusal, State};
 use super::topic::TopicId;
 
 /// "Whatever the broker's default is", for counts of partitions and replicas.
 const DEFAULT: i32 = -1;
-/// Where a setting of a topic comes from, as answers say it.
-const FROM_TOPIC: i8 = 1;
-const FROM_DEFAULT: i8 = 5;
 
 /// What a topic or the whole request is refused for, before it is looked at.
 fn refused(call: &Call<'_>, topic: &str) -> Option<i16> {
@@ -95,10 +92,10 @@ struct Created {
 
 fn create(call: &Call<'_>, state: &mut State, topic: &CreatableTopic, validate_only: bool) -> Result<Created, Refusal> {
     state.check_new(&topic.name)?;
-    let mut config = TopicConfig::new(call.shared.release);
+    let mut config = state.new_config();
     for setting in &topic.configs {
         let value = setting.value.as_ref().map_or("", |value| value);
-        config.set(&setting.name, value).map_err(|message| Refusal::new(ResponseError::InvalidConfig, message))?;
+        config.set(&setting.name, value).map_err(|unfit| Refusal::new(ResponseError::InvalidConfig, unfit.message))?;
     }
     let replicas = if topic.assignments.is_empty() {
         let partitions = match topic.num_partitions {
@@ -171,11 +168,11 @@ fn replica_lists<'a>(state: &State, lists: impl Iterator<Item = &'a [BrokerId]>)
 }
 
 fn configs(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
-    let entry = |(name, value, own): (&'static str, &str, bool)| {
+    let entry = |entry: Entry<'_>| {
         CreatableTopicConfigs::default()
-            .with_name(name.into())
-            .with_value(Some(value.to_owned().into()))
-            .with_config_source(if own { FROM_TOPIC } else { FROM_DEFAULT })
+            .with_name(entry.name.into())
+            .with_value(Some(entry.value.to_owned().into()))
+            .with_config_source(entry.source as i8)
     };
     config.all().map(entry).collect()
 }

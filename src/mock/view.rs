@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::MockCluster;
 use super::codec::Codec;
-use super::history::{SeenRequest, Violation};
+use super::history::SeenRequest;
 use super::log::Stored;
 use super::records::walk;
+use super::verify::{LogView, Violation};
 
 /// A record as it is in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,10 @@ pub struct StoredBatch {
     pub codec: Option<&'static str>,
     /// The id of an idempotent producer, or -1.
     pub producer_id: i64,
+    /// It is part of a transaction.
+    pub is_transactional: bool,
+    /// It ends a transaction: its one record is for brokers and clients alone.
+    pub is_control: bool,
     /// The epoch of the producer id, or -1.
     pub producer_epoch: i16,
     /// The sequence number of the first record, or -1.
@@ -102,7 +107,7 @@ impl MockCluster {
     }
 
     /// The records of a partition, in order: what is really in the log, whatever clients were told. Compressed batches
-    /// are decompressed for it.
+    /// are decompressed for it; records of transactions that are open or aborted are there, markers are not.
     ///
     /// ```
     /// # use milena::mock::MockCluster;
@@ -118,7 +123,8 @@ impl MockCluster {
         self.with_partition(topic, partition, |partition| {
             let start = partition.log.start();
             let mut records = Vec::new();
-            partition.log.batches().for_each(|batch| read_batch(batch, &mut records));
+            let batches = partition.log.batches().filter(|batch| !batch.header.is_control());
+            batches.for_each(|batch| read_batch(batch, &mut records));
             records.retain(|record| record.offset >= start);
             records
         })
@@ -143,8 +149,31 @@ impl MockCluster {
     /// What clients have sent that is wrong: frames that cannot be decoded, APIs and versions that are not offered (the
     /// connection was closed), and requests with bytes too many (which were served). A client that is tested should
     /// leave none of them.
+    /// [`verify`](Self::verify) knows more rules.
     pub fn violations(&self) -> Vec<Violation> {
         self.shared.history.violations()
+    }
+
+    /// Every log, to be judged.
+    pub(super) fn logs(&self) -> Vec<LogView> {
+        let state = self.shared.state();
+        let partitions = state.topics().flat_map(|(name, topic)| {
+            topic.partitions.iter().zip(0..).map(move |(partition, index)| LogView {
+                topic: name.to_owned(),
+                topic_id: topic.id,
+                partition: index,
+                compacted: topic.config.rules().compacted,
+                start: partition.log.start(),
+                end: partition.log.end(),
+                cuts: partition.cuts().to_vec(),
+                batches: partition
+                    .log
+                    .batches()
+                    .map(|batch| (describe(batch), crc32c::crc32c(&batch.records)))
+                    .collect(),
+            })
+        });
+        partitions.collect()
     }
 }
 
@@ -174,6 +203,8 @@ fn describe(batch: &Stored) -> StoredBatch {
         leader_epoch: header.leader_epoch,
         codec: header.codec().ok().flatten().map(Codec::name),
         producer_id: header.producer_id,
+        is_transactional: header.is_transactional(),
+        is_control: header.is_control(),
         producer_epoch: header.producer_epoch,
         base_sequence: header.base_sequence,
         max_timestamp: header.max_timestamp,

@@ -130,6 +130,10 @@ impl<R: Request> Outgoing for Patient<R> {
         self.call.is_answered()
     }
 
+    fn asked_bytes(&self) -> usize {
+        self.call.asked_bytes()
+    }
+
     fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError> {
         self.call.encode(header)
     }

@@ -10,6 +10,7 @@ use super::connector::Address;
 use super::lane::Network;
 use super::runtime::Timer;
 use crate::error::{Error, ErrorKind};
+use crate::machine::accumulator::Hint;
 use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata::{Cluster, Config, Metadata, Query, Target, Topic};
 use crate::wire::cluster::metadata::{MetadataRequest, MetadataResponse};
@@ -19,6 +20,7 @@ enum Command {
     Want { topic: Arc<str>, auto_create: bool },
     LookFor { topic: Arc<str>, auto_create: bool, deadline: Option<Instant> },
     Refresh,
+    Hint(Hint),
 }
 
 /// What watchers see.
@@ -61,6 +63,11 @@ impl MetadataHandle {
     /// Asks for a new picture as soon as the retry back-off allows.
     pub fn refresh(&self) {
         let _ = self.commands.send(Command::Refresh);
+    }
+
+    /// A broker that is not a partition's leader said who is (KIP-951).
+    pub fn hint(&self, hint: Hint) {
+        let _ = self.commands.send(Command::Hint(hint));
     }
 
     /// Keeps `topic` in the picture from now on.
@@ -215,6 +222,12 @@ async fn run(
                             machine.look_for(runtime.now(), &topic, auto_create, deadline);
                         }
                         Command::Refresh => machine.refresh(runtime.now()),
+                        Command::Hint(hint) => {
+                            if machine.handle_hint(&hint) {
+                                let cluster = Arc::clone(machine.cluster());
+                                watched.send_modify(|picture| picture.cluster = cluster);
+                            }
+                        }
                     }
                     next = inbox.try_recv().ok();
                 }

@@ -39,6 +39,17 @@ impl Runtime {
         self.0.spawn_blocking(work).await.ok()
     }
 
+    /// Runs what computes for long on a thread where nobody waits for it. Paused clocks stand still meanwhile, so that
+    /// it takes no time there.
+    pub fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        drop(self.0.spawn_blocking(work));
+    }
+
+    /// How many threads can compute at a time.
+    pub fn parallelism(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
     /// The monotonic clock, which tests may pause.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn now(&self) -> Instant {

@@ -1,10 +1,14 @@
-//! `buffer_memory`: how many bytes may wait to be acknowledged.
+//! `buffer_memory`: how many bytes may wait to be acknowledged, and how many of them of one partition.
+//!
+//! A partition may take half of what is free to it, what it holds already included, and one batch in any case. So one
+//! whose leader does not answer comes to half of the buffer, the next one to a quarter, and there is always room for
+//! those that move. Whoever sends to a partition that has its share waits in a queue of that partition, and nobody else.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// A budget in bytes. Batches take from it in steps, never per record, and give all back when they are settled.
 pub(super) struct Budget {
@@ -24,6 +28,10 @@ impl Budget {
 
     pub(super) fn total(&self) -> usize {
         self.total
+    }
+
+    fn free(&self) -> usize {
+        self.free.available_permits()
     }
 
     /// Takes `bytes` if they are free now.
@@ -60,6 +68,76 @@ impl Budget {
     /// Wakes everybody who waits: the producer is closed.
     pub(super) fn close(&self) {
         self.free.close();
+    }
+}
+
+/// What one partition holds of the budget.
+pub(super) struct Share {
+    budget: Arc<Budget>,
+    /// Bytes of batches that are not settled.
+    held: AtomicUsize,
+    /// Callers that wait for this partition's batches to be settled, in the order of asking: the first has the turn.
+    turn: Semaphore,
+    freed: Notify,
+}
+
+/// Whose memory is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Short {
+    Partition,
+    Everybody,
+}
+
+impl Share {
+    pub(super) fn new(budget: &Arc<Budget>) -> Self {
+        let (turn, freed) = (Semaphore::new(1), Notify::new());
+        Self { budget: Arc::clone(budget), held: AtomicUsize::new(0), turn, freed }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes` more for the open batch, which has `own` already, if they are free and within the share.
+    pub(super) fn try_reserve(&self, bytes: usize, own: usize) -> Result<(), Short> {
+        let held = self.held();
+        if held > own && held + bytes > (self.budget.free() + held) / 2 {
+            return Err(Short::Partition);
+        }
+        if !self.budget.try_reserve(bytes) {
+            return Err(Short::Everybody);
+        }
+        self.add(bytes);
+        Ok(())
+    }
+
+    /// The partition holds so many bytes more, already taken from the budget.
+    pub(super) fn add(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn release(&self, bytes: usize) {
+        if bytes > 0 {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+            self.budget.release(bytes);
+            self.freed.notify_one();
+        }
+    }
+
+    /// Waits for this caller's turn, which lasts until it is dropped. `None`: the producer is closed.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turn.acquire().await.ok()
+    }
+
+    /// Waits until some of the partition's memory has come back since this was last waited for. Only in one's turn.
+    pub(super) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Wakes everybody who waits: the producer is closed.
+    pub(super) fn close(&self) {
+        self.turn.close();
+        self.freed.notify_one();
     }
 }
 

@@ -2,16 +2,25 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::account::Watch;
+use super::append::{Inner, Topics};
 use super::budget::{Budget, Pool};
+use super::compression;
 use super::handle::Producer;
+use super::interceptor::Interceptor;
 use super::leader::Names;
 use super::open_batch::Limits;
+use super::partitioner::Partitioner;
 use super::router::{Router, Settings, Table};
+use super::sticky::Preference;
+use super::topic::Choice;
 use crate::client::Client;
 use crate::error::Error;
-use crate::machine::accumulator;
+use crate::machine::{accumulator, sequence};
+use crate::record::Compression;
 
 /// Whose acknowledgement makes a record count as sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +47,12 @@ pub struct ProducerBuilder {
     max_block: Duration,
     delivery_timeout: Duration,
     auto_create: bool,
+    max_in_flight: Option<usize>,
+    allow_reordering: bool,
+    compression: Compression,
+    compression_level: Option<i32>,
+    choice: Choice,
+    interceptors: Vec<Box<dyn Interceptor>>,
 }
 
 impl Client {
@@ -54,6 +69,16 @@ impl Client {
             max_block: Duration::from_secs(60),
             delivery_timeout: Duration::from_secs(120),
             auto_create: true,
+            max_in_flight: None,
+            allow_reordering: false,
+            compression: Compression::None,
+            compression_level: None,
+            choice: Choice {
+                partitioner: None,
+                ignores_keys: false,
+                preference: Preference { is_adaptive: true, availability_timeout: Duration::ZERO },
+            },
+            interceptors: Vec::new(),
         })
     }
 }
@@ -74,11 +99,51 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long a batch that is not full waits for more records. Default 5 ms. Zero sends as soon as the partition has
-    /// nothing under way, which batches by itself under load. A flush or a full buffer ends it early.
-    /// (Java: `linger.ms`.)
+    /// How many requests may wait for an answer on one connection, and how many batches of one partition, if it keeps
+    /// its order so: with idempotence it does, up to 5, which is as far as brokers recognise a repetition. Default 5.
+    /// One waits for a whole round trip after each batch: [`linger`](Self::linger) and
+    /// [`batch_size`](Self::batch_size) are what makes fewer requests. (Java: `max.in.flight.requests.per.connection`.)
+    ///
+    /// Without idempotence a partition has one batch under way whatever this says, unless
+    /// [`allow_reordering`](Self::allow_reordering) permits more.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.max_in_flight = Some(requests);
+        self
+    }
+
+    /// Lets a partition without idempotence have [`max_in_flight`](Self::max_in_flight) batches under way, so that one
+    /// that is tried again may come behind one that was sent after it. Default no. This is what Java's producer does
+    /// when `enable.idempotence` is off and `max.in.flight.requests.per.connection` is above 1, its default. With
+    /// idempotence the order is kept in any case, and asking for this is an error.
+    pub fn allow_reordering(mut self, allow: bool) -> Self {
+        self.allow_reordering = allow;
+        self
+    }
+
+    /// How long a batch that is not full waits for more records. Default 5 ms. Zero sends at once, as long as less than
+    /// [`max_in_flight`](Self::max_in_flight) batches of the partition are under way; what comes then is batched until
+    /// one of them is answered. A flush or a full buffer ends it early. (Java: `linger.ms`.)
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// What batches are compressed with. Default [`Compression::None`]. A batch that gets no smaller goes out as it is.
+    /// Batches of 64 KiB and more are compressed on the runtime's blocking threads, as many at a time as there are
+    /// cores; their order stays. (Java: `compression.type`.)
+    ///
+    /// A batch is full at [`batch_size`](Self::batch_size) bytes before compression, and its records count as such in
+    /// [`buffer_memory`](Self::buffer_memory).
+    pub fn compression(mut self, codec: Compression) -> Self {
+        self.compression = codec;
+        self
+    }
+
+    /// How hard the codec tries: [`Compression::levels`] says from where to where. Default: the codec's own, 6 for
+    /// gzip and 3 for zstd, as Java's. The others know one way only, and a level for them is an error.
+    /// (Java: `compression.gzip.level`, `compression.zstd.level`.)
+    pub fn compression_level(mut self, level: i32) -> Self {
+        self.compression_level = Some(level);
         self
     }
 
@@ -93,6 +158,9 @@ impl ProducerBuilder {
     /// Bytes of all records that are enqueued and not yet acknowledged. When they are used up,
     /// [`enqueue`](Producer::enqueue) waits and [`try_enqueue`](Producer::try_enqueue) refuses. Default 32 MiB.
     /// (Java: `buffer.memory`.)
+    ///
+    /// One partition may hold half of what is free to it, and one batch in any case: beyond that, only those who send
+    /// to it wait, or get [`BufferFull`](crate::ErrorKind::BufferFull) that names it. (Java has no such limit.)
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.buffer_memory = bytes;
         self
@@ -127,24 +195,91 @@ impl ProducerBuilder {
         self
     }
 
+    /// Who chooses the partitions of records that do not name one: see [`partitioner`](crate::partitioner). Default:
+    /// murmur2 of the key as in Java's client, and the sticky partition without a key. (Java: `partitioner.class`;
+    /// librdkafka: `partitioner`, whose default is [`ConsistentRandom`](crate::partitioner::ConsistentRandom).)
+    pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
+        self.choice.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// Whether records with a key go to the sticky partition too, in no order among those of one key. Default no. Not
+    /// together with a [`partitioner`](Self::partitioner), which decides that itself. (Java: `partitioner.ignore.keys`.)
+    pub fn partitioner_ignore_keys(mut self, ignore: bool) -> Self {
+        self.choice.ignores_keys = ignore;
+        self
+    }
+
+    /// Whether the sticky partition is drawn the less often the more batches wait for its leader, so that a slow broker
+    /// gets less. Default yes. Without it every partition that has a leader is as likely as any other.
+    /// (Java: `partitioner.adaptive.partitioning.enable`.)
+    pub fn adaptive_partitioning(mut self, on: bool) -> Self {
+        self.choice.preference.is_adaptive = on;
+        self
+    }
+
+    /// A partition whose leader settles no batch for so long, while some wait, is not drawn as the sticky partition.
+    /// Default zero: never. Needs [`adaptive_partitioning`](Self::adaptive_partitioning).
+    /// (Java: `partitioner.availability.timeout.ms`.)
+    pub fn partition_availability_timeout(mut self, timeout: Duration) -> Self {
+        self.choice.preference.availability_timeout = timeout;
+        self
+    }
+
+    /// Adds what sees every record, before it is sent and when it is acknowledged: see [`Interceptor`]. May be called
+    /// several times; they are asked in that order. Default none. (Java: `interceptor.classes`.)
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.interceptors.push(Box::new(interceptor));
+        self
+    }
+
     /// Makes the producer. No broker is needed yet.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the settings that do not go together.
     pub fn build(self) -> Result<Producer, Error> {
-        let core = self.client.core();
+        let core = Arc::clone(self.client.core());
         let request_timeout = core.network.request_timeout;
         let is_idempotent = match (self.idempotence, self.acks) {
             (Some(true), Acks::None | Acks::Leader) => {
-                return Err(Error::config("idempotence(true) needs acks(Acks::All): drop one of the two"));
+                return Err(Error::config(format!(
+                    "idempotence(true) needs acks(Acks::All), and acks is {:?}: drop one of the two",
+                    self.acks
+                )));
             }
             (Some(on), _) => on,
             (None, acks) => acks == Acks::All,
         };
+        let max_in_flight = self.max_in_flight.unwrap_or(MAX_IN_FLIGHT);
+        let most = if is_idempotent { sequence::WINDOW } else { 1 << 20 };
+        if !(1..=most).contains(&max_in_flight) {
+            let why = if is_idempotent { " with idempotence, since brokers recognise the last 5 batches" } else { "" };
+            return Err(Error::config(format!("max_in_flight is {max_in_flight}: it must be 1 to {most}{why}")));
+        }
+        if self.allow_reordering && is_idempotent {
+            return Err(Error::config(
+                "allow_reordering(true) is for producers without idempotence, which keep the order: drop it, or turn \
+                 idempotence off",
+            ));
+        }
+        let window = if is_idempotent || self.allow_reordering { max_in_flight } else { 1 };
         if self.delivery_timeout < self.linger.saturating_add(request_timeout) {
             return Err(Error::config(format!(
                 "delivery_timeout ({:?}) must be at least linger ({:?}) + request_timeout ({request_timeout:?})",
                 self.delivery_timeout, self.linger
+            )));
+        }
+        let Choice { partitioner, ignores_keys, preference } = &self.choice;
+        if partitioner.is_some() && *ignores_keys {
+            return Err(Error::config(
+                "partitioner_ignore_keys(true) is for the default partitioner, and there is a partitioner(...): drop one \
+                 of the two",
+            ));
+        }
+        if !preference.is_adaptive && !preference.availability_timeout.is_zero() {
+            return Err(Error::config(format!(
+                "partition_availability_timeout ({:?}) needs adaptive_partitioning(true): drop one of the two",
+                preference.availability_timeout
             )));
         }
         for (setting, bytes, least, most) in [
@@ -161,14 +296,18 @@ impl ProducerBuilder {
                 return Err(Error::config(format!("{setting} is {value:?}: it must be at most a year")));
             }
         }
+        self.check_compression()?;
+        let runtime = &core.network.runtime;
         let limits = Arc::new(Limits {
             // A batch of a single record can be as large as a request.
             batch_size: self.batch_size.min(self.max_request_size),
             max_request_size: self.max_request_size,
             delivery_timeout: self.delivery_timeout,
-            runtime: core.network.runtime.clone(),
+            runtime: runtime.clone(),
             budget: Arc::new(Budget::new(self.buffer_memory)),
             pool: Pool::new(),
+            compression: (self.compression != Compression::None)
+                .then(|| compression::Compression::new(self.compression, self.compression_level, runtime.clone())),
         });
         let settings = Settings {
             is_idempotent,
@@ -180,20 +319,59 @@ impl ProducerBuilder {
                 },
                 linger: self.linger,
                 max_request_size: self.max_request_size,
-                max_in_flight: MAX_IN_FLIGHT,
+                max_in_flight,
                 request_timeout,
             },
-            retry_backoff: core.retry_backoff,
-            retry_backoff_max: core.retry_backoff_max,
-            names: Names { delivery_timeout: self.delivery_timeout, network: Arc::clone(&core.network) },
+            queue: sequence::Config {
+                is_idempotent,
+                window,
+                remembered: REMEMBERED,
+                retry_backoff: core.retry_backoff,
+                retry_backoff_max: core.retry_backoff_max,
+            },
+            names: Names {
+                delivery_timeout: self.delivery_timeout,
+                max_request_size: self.max_request_size,
+                network: Arc::clone(&core.network),
+            },
         };
-        let table = Arc::new(Table::default());
-        let router = Router::start(core, settings, &limits, &table);
-        Ok(Producer::new(Arc::clone(core), limits, table, router, self.max_block, self.auto_create))
+        let watch = Arc::new(Watch { interceptors: self.interceptors });
+        let table = Arc::new(Table::new(&core.network.runtime, &watch, &limits.budget));
+        let router = Router::start(&core, settings, &limits, &table);
+        let topics = Topics::new(core.network.runtime.random());
+        let Self { choice, max_block, auto_create, .. } = self;
+        let is_closed = AtomicBool::new(false);
+        let inner = Inner { core, limits, table, watch, topics, router, choice, max_block, auto_create, is_closed };
+        Ok(Producer::new(inner))
     }
 }
 
-/// Requests without an answer on one connection, as Java's default; one batch of each partition at a time for now.
+impl ProducerBuilder {
+    fn check_compression(&self) -> Result<(), Error> {
+        let codec = self.compression;
+        if !codec.is_available() {
+            return Err(Error::config(format!(
+                "compression is {codec}, and this build has no {codec}: turn on the feature `{codec}` of milena"
+            )));
+        }
+        match (self.compression_level, codec.levels()) {
+            (Some(level), Some(levels)) if !levels.contains(&level) => Err(Error::config(format!(
+                "compression_level is {level}: for {codec} it must be {} to {}",
+                levels.start(),
+                levels.end()
+            ))),
+            (Some(level), None) => {
+                Err(Error::config(format!("compression_level is {level}, and {codec} has no levels: drop it")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// See [`sequence::Config::remembered`].
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Requests without an answer on one connection, as Java's default.
 const MAX_IN_FLIGHT: usize = 5;
 
 impl fmt::Debug for ProducerBuilder {

@@ -12,9 +12,10 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-use super::budget::Budget;
+use super::account::{Account, shielded};
+use super::budget::Short;
 use crate::error::{Error, TopicPartition};
-use crate::machine::sequence::Placed;
+use crate::machine::sequence::{self, Placed};
 
 /// Where a record went.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,7 +105,46 @@ pub struct Delivery {
 impl Delivery {
     /// The partition that the record went to.
     pub fn topic_partition(&self) -> TopicPartition {
-        TopicPartition { topic: Arc::clone(&self.receipts.topic), partition: self.receipts.partition }
+        let account = &self.receipts.account;
+        TopicPartition { topic: Arc::clone(&account.topic), partition: account.partition }
+    }
+}
+
+impl Delivery {
+    /// Gives the outcome to `callback` instead: for who has no task to wait in. (Java: `send(record, callback)`;
+    /// librdkafka: the delivery report.)
+    ///
+    /// It is called once: on a task of the client, in the order of the partition's records, or here and now if the outcome is
+    /// known already. It runs under no lock, so it may use the producer; it holds back what that task does next, so it must
+    /// not block. A panic on the client's task is caught there. Costs the box of the closure, if that captures anything.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use milena::Record;
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+    /// # let producer = client.producer().build()?;
+    /// let (done, waiting) = std::sync::mpsc::channel();
+    /// producer.enqueue(Record::to("orders").value("created")).await?.on_delivery(move |result| {
+    ///     let _ = done.send(result);
+    /// });
+    /// producer.flush().await;
+    /// assert_eq!(waiting.recv()??.offset, Some(0));
+    /// # Ok(()) }
+    /// ```
+    pub fn on_delivery(self, callback: impl FnOnce(Result<RecordMetadata, DeliveryError>) + Send + 'static) {
+        {
+            let mut listeners = self.receipts.listeners();
+            // Settling sets the outcome first and then takes this lock, so one of the two sees the other.
+            if self.receipts.outcome.get().is_none() {
+                listeners.callbacks.push((self.index, Box::new(callback)));
+                return;
+            }
+        }
+        if let Some(result) = self.receipts.result(self.index) {
+            callback(result);
+        }
     }
 }
 
@@ -117,7 +157,7 @@ impl Future for Delivery {
             return Poll::Ready(result);
         }
         let Self { receipts, waker, index } = &mut *self;
-        let mut wakers = receipts.wakers();
+        let wakers = &mut receipts.listeners().wakers;
         // Settling sets the outcome first and then takes this lock, so one of the two sees the other.
         if let Some(result) = receipts.result(*index) {
             *waker = None;
@@ -134,7 +174,7 @@ impl Future for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(key) = self.waker {
-            self.receipts.wakers().try_remove(key);
+            self.receipts.listeners().wakers.try_remove(key);
         }
     }
 }
@@ -147,11 +187,21 @@ impl fmt::Debug for Delivery {
 
 /// What all receipts of one batch share.
 pub(super) struct Receipts {
-    topic: Arc<str>,
-    partition: i32,
+    account: Arc<Account>,
+    /// How many records there are, once it is sealed.
+    records: OnceLock<u32>,
     outcome: OnceLock<Outcome>,
-    wakers: Mutex<Slab<Waker>>,
+    listeners: Mutex<Listeners>,
 }
+
+#[derive(Default)]
+struct Listeners {
+    wakers: Slab<Waker>,
+    /// By index, ascending unless several threads registered them.
+    callbacks: Vec<(u32, Callback)>,
+}
+
+type Callback = Box<dyn FnOnce(Result<RecordMetadata, DeliveryError>) + Send>;
 
 /// Results from an index on, ascending: one entry, unless a batch was split.
 type Outcome = Vec<(u32, Result<Placed, DeliveryError>)>;
@@ -162,15 +212,41 @@ impl Receipts {
         let part = outcome.partition_point(|(first, _)| *first <= index).checked_sub(1)?;
         let (first, result) = outcome.get(part)?;
         Some(result.clone().map(|placed| RecordMetadata {
-            topic: Arc::clone(&self.topic),
-            partition: self.partition,
+            topic: Arc::clone(&self.account.topic),
+            partition: self.account.partition,
             offset: placed.base_offset.and_then(|base| base.checked_add(i64::from(index - first))),
             log_append_time: placed.log_append_time,
         }))
     }
 
-    fn wakers(&self) -> std::sync::MutexGuard<'_, Slab<Waker>> {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> std::sync::MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells everybody, once: the interceptors, the callbacks, and the tasks that wait.
+    fn settle(&self, outcome: Outcome) {
+        if self.outcome.set(outcome).is_err() {
+            return;
+        }
+        // Whoever comes from here on finds the outcome. What is told runs outside the lock: it may run anything (rule 24).
+        let Listeners { wakers, mut callbacks } = std::mem::take(&mut *self.listeners());
+        if let Some(records) = self.records.get() {
+            self.account.load.remove();
+            if !self.account.watch.interceptors.is_empty() {
+                (0..*records)
+                    .filter_map(|index| self.result(index))
+                    .for_each(|result| self.account.watch.tell(&result));
+            }
+        }
+        callbacks.sort_by_key(|(index, _)| *index);
+        for (index, callback) in callbacks {
+            if let Some(result) = self.result(index) {
+                shielded(|| callback(result));
+            }
+        }
+        for (_, waker) in wakers {
+            waker.wake();
+        }
     }
 
     /// A receipt, of no record in particular when only the batch's end matters.
@@ -183,19 +259,34 @@ impl Receipts {
     }
 }
 
-/// The one right to settle a batch. Dropped unused (the runtime is gone), it says that nothing is known.
+/// The one right to settle a batch, or a part of one. Dropped unused (the runtime is gone), it says that nothing is
+/// known.
 pub(super) struct Settle {
     receipts: Arc<Receipts>,
-    budget: Arc<Budget>,
+    /// The batch still holds its memory, and somebody else tells, or has told, its receipts.
+    is_told: bool,
+    /// Set for a part of a batch that was split.
+    part: Option<Part>,
     /// Bytes of `buffer_memory` that the batch holds.
     reserved: usize,
 }
 
+/// The records of a split batch from `first` on. The last part that ends tells all of its receipts.
+struct Part {
+    first: u32,
+    ended: Arc<Mutex<Ended>>,
+}
+
+struct Ended {
+    open: usize,
+    outcome: Outcome,
+}
+
 impl Settle {
-    pub(super) fn new(topic: &Arc<str>, partition: i32, budget: &Arc<Budget>) -> Self {
-        let receipts =
-            Receipts { topic: Arc::clone(topic), partition, outcome: OnceLock::new(), wakers: Mutex::new(Slab::new()) };
-        Self { receipts: Arc::new(receipts), budget: Arc::clone(budget), reserved: 0 }
+    pub(super) fn new(account: &Arc<Account>) -> Self {
+        let (records, outcome, listeners) = Default::default();
+        let receipts = Receipts { account: Arc::clone(account), records, outcome, listeners };
+        Self { receipts: Arc::new(receipts), is_told: false, part: None, reserved: 0 }
     }
 
     pub(super) fn receipts(&self) -> &Arc<Receipts> {
@@ -206,46 +297,93 @@ impl Settle {
         self.reserved
     }
 
+    /// Takes so many bytes more of the budget, if there are.
+    pub(super) fn try_reserve(&mut self, bytes: usize) -> Result<(), Short> {
+        self.receipts.account.share.try_reserve(bytes, self.reserved)?;
+        self.reserved += bytes;
+        Ok(())
+    }
+
     /// The batch holds so many bytes more, already taken from the budget.
     pub(super) fn add_reserved(&mut self, bytes: usize) {
-        self.reserved += bytes;
+        if bytes > 0 {
+            self.receipts.account.share.add(bytes);
+            self.reserved += bytes;
+        }
     }
 
     /// Gives back what a sealed batch will not use.
     pub(super) fn shrink_reserved(&mut self, bytes: usize) {
-        self.budget.release(self.reserved.saturating_sub(bytes));
+        self.receipts.account.share.release(self.reserved.saturating_sub(bytes));
         self.reserved = self.reserved.min(bytes);
+    }
+
+    /// The batch takes no more than its `records`, and counts as waiting until it is settled.
+    pub(super) fn seal(&mut self, records: usize) {
+        if self.receipts.records.set(records as u32).is_ok() {
+            self.receipts.account.load.add();
+        }
     }
 
     /// Gives back all of it, if `all`, and says how much that was.
     pub(super) fn take_reserved_if(&mut self, all: bool) -> usize {
         let taken = if all { std::mem::take(&mut self.reserved) } else { 0 };
-        self.budget.release(taken);
+        self.receipts.account.share.release(taken);
         taken
     }
 
     /// Tells every receipt, and gives the memory back.
-    pub(super) fn settle(self, result: Result<Placed, DeliveryError>) {
+    pub(super) fn settle(mut self, result: Result<Placed, DeliveryError>) {
         self.set(result);
     }
 
-    fn set(&self, result: Result<Placed, DeliveryError>) {
-        if self.receipts.outcome.set(vec![(0, result)]).is_err() {
+    fn set(&mut self, result: Result<Placed, DeliveryError>) {
+        if std::mem::replace(&mut self.is_told, true) {
             return;
         }
-        // Woken outside the lock: a waker may run anything.
-        let wakers = std::mem::take(&mut *self.receipts.wakers());
-        for (_, waker) in wakers {
-            waker.wake();
-        }
+        let outcome = match self.part.take() {
+            None => vec![(0, result)],
+            Some(Part { first, ended }) => {
+                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                let at = ended.outcome.partition_point(|(other, _)| *other < first);
+                ended.outcome.insert(at, (first, result));
+                ended.open -= 1;
+                if ended.open > 0 {
+                    return;
+                }
+                std::mem::take(&mut ended.outcome)
+            }
+        };
+        self.receipts.settle(outcome);
+    }
+}
+
+impl sequence::Receipts for Settle {
+    fn split_off(&mut self, index: usize) -> Self {
+        let part = self.part.get_or_insert_with(|| {
+            let ended = Ended { open: 1, outcome: Vec::new() };
+            Part { first: 0, ended: Arc::new(Mutex::new(ended)) }
+        });
+        part.ended.lock().unwrap_or_else(PoisonError::into_inner).open += 1;
+        // A batch has less than 2³¹ records.
+        let first = part.first + index as u32;
+        let part = Part { first, ended: Arc::clone(&part.ended) };
+        let half = self.reserved / 2;
+        self.reserved -= half;
+        let receipts = Arc::clone(&self.receipts);
+        Self { receipts, is_told: self.is_told, part: Some(part), reserved: half }
+    }
+
+    fn take(&mut self) -> Self {
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        let receipts = Arc::clone(&self.receipts);
+        Self { receipts, is_told, part: self.part.take(), reserved: 0 }
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        if !self.receipts.is_settled() {
-            self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
-        }
-        self.budget.release(self.reserved);
+        self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
+        self.receipts.account.share.release(self.reserved);
     }
 }

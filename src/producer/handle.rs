@@ -1,24 +1,23 @@
 //! The producer's handle.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use super::append::{Inner, Run};
 use super::delivery::{Delivery, DeliveryError, RecordMetadata};
-use super::open_batch::{Append, Limits};
-use super::partitioner::Sticky;
 use super::record::Record;
-use super::router::{Request, Table};
-use super::topic::Topic;
+use super::router::Request;
+use super::topic::ProducerTopic;
+use crate::PartitionDescription;
 use crate::error::{Error, ErrorKind};
-use crate::net::{Core, wall_clock_ms};
+use crate::machine::metadata;
 
 /// Sends records. Idempotent by default: what it acknowledges is in the log once, in the order of enqueueing.
 ///
@@ -54,18 +53,7 @@ use crate::net::{Core, wall_clock_ms};
 /// ```
 #[derive(Clone)]
 pub struct Producer {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    core: Arc<Core>,
-    limits: Arc<Limits>,
-    table: Arc<Table>,
-    topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
-    router: mpsc::UnboundedSender<Request>,
-    max_block: Duration,
-    auto_create: bool,
-    is_closed: AtomicBool,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// A record that [`Producer::try_enqueue`] could not take, and why.
@@ -91,16 +79,8 @@ impl std::error::Error for TryEnqueueError<'_> {
 }
 
 impl Producer {
-    pub(super) fn new(
-        core: Arc<Core>,
-        limits: Arc<Limits>,
-        table: Arc<Table>,
-        router: mpsc::UnboundedSender<Request>,
-        max_block: Duration,
-        auto_create: bool,
-    ) -> Self {
-        let (topics, is_closed) = Default::default();
-        Self { inner: Arc::new(Inner { core, limits, table, topics, router, max_block, auto_create, is_closed }) }
+    pub(super) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// Sends a record and waits until it is acknowledged.
@@ -129,19 +109,18 @@ impl Producer {
     /// # Cancel safety
     /// Cancel-safe: a future that is dropped before it is ready has not enqueued its record. A loop that only enqueues
     /// still lets other tasks run: once in a while the future yields though it could go on.
-    pub async fn enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
-        if is_time_to_yield() {
-            Yield::default().await;
-        }
-        match self.try_append(&record, &mut 0, true) {
-            Ok(delivery) => return Ok(delivery),
-            Err(Missing::Turn) => Yield::default().await,
-            Err(Missing::Refused(error)) => return Err(error),
-            Err(missing) => return Box::pin(self.enqueue_slowly(&record, missing)).await,
-        }
-        match self.try_append(&record, &mut 0, false) {
-            Ok(delivery) => Ok(delivery),
-            Err(missing) => Box::pin(self.enqueue_slowly(&record, missing)).await,
+    // Not an `async fn`: that would move the record, which is large, once more.
+    pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
+        async move {
+            if is_time_to_yield() {
+                Yield::default().await;
+            }
+            let intercepted = self.inner.intercepted(&record);
+            let record = intercepted.as_deref().unwrap_or(&record);
+            match self.inner.try_append(record, &mut Run::default(), true) {
+                Ok(delivery) => Ok(delivery),
+                Err(missing) => Box::pin(self.inner.append_slowly(record, missing)).await,
+            }
         }
     }
 
@@ -152,30 +131,45 @@ impl Producer {
     /// while the buffer is full, [`Error::is_retriable`] is true.
     #[expect(clippy::result_large_err, reason = "the record comes back by value, without an allocation")]
     pub fn try_enqueue<'a>(&self, record: Record<'a>) -> Result<Delivery, TryEnqueueError<'a>> {
-        let error = match self.try_append(&record, &mut 0, false) {
-            Ok(delivery) => return Ok(delivery),
-            Err(Missing::Refused(error)) => error,
-            Err(Missing::Memory(_) | Missing::Turn) => {
-                self.hurry();
-                self.buffer_full(record.topic.as_str())
-            }
-            Err(Missing::Topic) => {
-                let name: Arc<str> = record.topic.as_str().into();
-                self.inner.core.metadata.look_for(&name, self.inner.auto_create, None);
-                let cluster = self.inner.core.metadata.cluster();
-                let is_known = cluster.topics.get(&name).is_some_and(|topic| !topic.partitions.is_empty());
-                if is_known {
-                    self.register(&name, cluster.topics[&name].partitions.len());
-                    return self.try_enqueue(record);
-                }
-                Error::new(
-                    ErrorKind::Timeout,
-                    format!("no broker has told of topic `{name}` yet: try again, or await enqueue"),
-                )
-            }
-            Err(Missing::Partition(error)) => error,
+        // What comes back is what came, whatever interceptors make of it.
+        let intercepted = self.inner.intercepted(&record);
+        let sending = intercepted.as_deref().unwrap_or(&record);
+        match self.inner.try_append(sending, &mut Run::default(), false) {
+            Ok(delivery) => Ok(delivery),
+            Err(missing) => match self.inner.append_without_waiting(sending, missing) {
+                Ok(delivery) => Ok(delivery),
+                Err(error) => Err(TryEnqueueError { error, record }),
+            },
+        }
+    }
+
+    /// A handle to a topic, for records that are sent there often: `Record::to(&topic)` needs no look-up. Whether there is
+    /// such a topic, its first record finds out.
+    pub fn topic(&self, name: impl Into<Arc<str>>) -> ProducerTopic {
+        self.inner.topic(name.into())
+    }
+
+    /// The partitions of a topic, as the client knows them now: asks a broker only for a topic that is not known yet, for
+    /// up to [`max_block`](super::ProducerBuilder::max_block), and lets it create the topic if the producer's records may.
+    /// (Java: `partitionsFor`.)
+    ///
+    /// # Errors
+    /// [`UnknownTopic`](ErrorKind::UnknownTopic), [`Timeout`](ErrorKind::Timeout), and by [`Error::code`]
+    /// `TOPIC_AUTHORIZATION_FAILED`, `INVALID_TOPIC_EXCEPTION`.
+    ///
+    /// # Cancel safety
+    /// It changes nothing, so it may be dropped at any time.
+    pub async fn partitions_for(&self, topic: impl Into<Arc<str>>) -> Result<Vec<PartitionDescription>, Error> {
+        let topic = self.inner.look_up(&topic.into()).await?;
+        let describe = |(index, partition): (usize, &metadata::Partition)| PartitionDescription {
+            index: index as i32,
+            leader: partition.leader,
+            leader_epoch: (partition.leader_epoch >= 0).then_some(partition.leader_epoch),
+            replicas: partition.replicas.clone(),
+            in_sync: partition.isr.clone(),
+            offline: partition.offline.clone(),
         };
-        Err(TryEnqueueError { error, record })
+        Ok(topic.partitions.iter().enumerate().map(describe).collect())
     }
 
     /// Waits until every record that was enqueued before the call is acknowledged or failed, without lingering.
@@ -221,118 +215,6 @@ impl Producer {
             )),
         }
     }
-
-    fn try_append(&self, record: &Record<'_>, permit: &mut usize, may_yield: bool) -> Result<Delivery, Missing> {
-        let inner = &*self.inner;
-        if inner.is_closed.load(Ordering::Relaxed) {
-            return Err(Missing::Refused(Error::closed("producer")));
-        }
-        let topics = inner.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.get(record.topic.as_str()).ok_or(Missing::Topic)?;
-        let partition = topic.partition_of(record, &inner.core.network.runtime).map_err(Missing::Partition)?;
-        drop(topics);
-        let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
-        match partition.append(&inner.limits, record, timestamp, permit, may_yield) {
-            Append::Done(delivery) => Ok(delivery),
-            Append::Yield => Err(Missing::Turn),
-            Append::NoMemory(bytes) => Err(Missing::Memory(bytes)),
-            Append::Refused(error) => Err(Missing::Refused(error)),
-        }
-    }
-
-    async fn enqueue_slowly(&self, record: &Record<'_>, first: Missing) -> Result<Delivery, Error> {
-        let inner = &*self.inner;
-        let runtime = &inner.core.network.runtime;
-        let deadline = runtime.now() + inner.max_block;
-        let mut missing = first;
-        let mut asked = 0;
-        loop {
-            let mut permit = 0;
-            match missing {
-                Missing::Refused(error) => return Err(error),
-                Missing::Turn => {}
-                Missing::Topic => {
-                    let name = Arc::from(record.topic.as_str());
-                    let limit = format!("max_block ({:?})", inner.max_block);
-                    let topic =
-                        inner.core.metadata.topic(&inner.core.network, &name, inner.auto_create, deadline, &limit);
-                    let partitions = topic.await?.partitions.len();
-                    self.register(&name, partitions);
-                }
-                // Partitions may have been added since: a fresh answer decides. The first may have been under way before.
-                Missing::Partition(error) if asked == 2 => return Err(error),
-                Missing::Partition(error) => {
-                    asked += 1;
-                    let Some(cluster) = runtime.until(deadline, inner.core.metadata.fresh()).await else {
-                        return Err(error);
-                    };
-                    let name = Arc::from(record.topic.as_str());
-                    if let Some(topic) = cluster?.topics.get(&name) {
-                        self.register(&name, topic.partitions.len());
-                    }
-                }
-                Missing::Memory(bytes) => {
-                    if bytes > inner.limits.budget.total() {
-                        return Err(Error::new(
-                            ErrorKind::RecordTooLarge,
-                            format!(
-                                "a record for topic `{}` needs {bytes} bytes, more than buffer_memory ({})",
-                                record.topic.as_str(),
-                                inner.limits.budget.total()
-                            ),
-                        ));
-                    }
-                    // Counted first: what is opened from now on does not linger, and `hurry` finds what is open already.
-                    let _waiting = inner.limits.budget.queue();
-                    self.hurry();
-                    match runtime.until(deadline, inner.limits.budget.wait(bytes)).await {
-                        Some(Some(granted)) => {
-                            granted.forget();
-                            permit = bytes;
-                        }
-                        Some(None) => return Err(Error::closed("producer")),
-                        None => return Err(self.buffer_full(record.topic.as_str())),
-                    }
-                }
-            }
-            let attempt = self.try_append(record, &mut permit, false);
-            inner.limits.budget.release(permit);
-            match attempt {
-                Ok(done) => return Ok(done),
-                Err(next) => missing = next,
-            }
-        }
-    }
-
-    /// Makes a topic of `partitions` known to this producer.
-    fn register(&self, name: &Arc<str>, partitions: usize) {
-        let inner = &*self.inner;
-        let mut topics = inner.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.entry(Arc::clone(name)).or_insert_with(|| {
-            let sticky = Sticky::new(inner.limits.batch_size, inner.core.network.runtime.random());
-            Arc::new(Topic::new(Arc::clone(name), sticky))
-        });
-        let partitions = topic.grow(&inner.table, partitions);
-        if !partitions.is_empty() {
-            inner.core.metadata.want(name, inner.auto_create);
-            let _ = inner.router.send(Request::Register { topic: Arc::clone(topic), partitions });
-        }
-    }
-
-    fn hurry(&self) {
-        let _ = self.inner.router.send(Request::Hurry);
-    }
-
-    fn buffer_full(&self, topic: &str) -> Error {
-        let (total, block) = (self.inner.limits.budget.total(), self.inner.max_block);
-        Error::new(
-            ErrorKind::BufferFull,
-            format!(
-                "no room for a record to topic `{topic}`: buffer_memory ({total} bytes) is full of records that are \
-                 not acknowledged yet (enqueue waits for max_block, {block:?})"
-            ),
-        )
-    }
 }
 
 impl fmt::Debug for Producer {
@@ -341,30 +223,14 @@ impl fmt::Debug for Producer {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let _ = self.router.send(Request::Drain);
-    }
-}
-
-/// What an append lacks.
-enum Missing {
-    /// Nothing: others should run first.
-    Turn,
-    Topic,
-    Partition(Error),
-    Memory(usize),
-    Refused(Error),
-}
-
 const MAX_CLOSE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Every so many calls on a thread, and after each sealed batch, others get their turn, or a loop that only enqueues
 /// would starve a current-thread runtime for good.
-const YIELD_EVERY: u32 = 128;
+pub(super) const YIELD_EVERY: u32 = 128;
 
 /// Counted per thread: one counter for all would be fought over.
-fn is_time_to_yield() -> bool {
+pub(super) fn is_time_to_yield() -> bool {
     thread_local! {
         static CALLS: Cell<u32> = const { Cell::new(0) };
     }
@@ -375,7 +241,7 @@ fn is_time_to_yield() -> bool {
 
 /// Pending once.
 #[derive(Default)]
-struct Yield(bool);
+pub(super) struct Yield(bool);
 
 impl Future for Yield {
     type Output = ();

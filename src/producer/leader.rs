@@ -2,19 +2,24 @@
 //!
 //! All that decides is in [`Accumulator`] and [`Lane`]; this loop only carries between them.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::compression;
 use super::delivery::{DeliveryError, Fate, Settle};
 use super::open_batch::{Limits, Partition};
 use super::router::{Request, Table};
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::accumulator::{Accumulator, Event, Moving, PartitionId, Send};
 use crate::machine::connection::{Call, CallError, Cause};
-use crate::machine::sequence::{Attempt, Batch, Failure, Identity, Reason};
+use crate::machine::sequence::{Attempt, Batch, Identity, Reason, Settled};
 use crate::net::{Address, Lane, LaneEvent, Network, Timer};
+use crate::record::SealedBatch;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::frame;
 use crate::wire::leader::produce::ProduceRequest;
 use crate::wire::message::Uuid;
@@ -33,6 +38,8 @@ pub(super) enum Message {
     Renamed { id: PartitionId, topic_id: Uuid },
     /// No open batch lingers any more: somebody waits for memory.
     Hurry,
+    /// A batch has been compressed.
+    Packed { id: PartitionId, number: u64, sealed: Result<SealedBatch, Reason> },
     /// The broker has moved.
     Moved(Address),
     /// Give up everything, and end.
@@ -44,6 +51,7 @@ pub(super) enum Message {
 pub(super) struct Names {
     pub(super) delivery_timeout: Duration,
     pub(super) network: Arc<Network>,
+    pub(super) max_request_size: usize,
 }
 
 /// The producer's identity, or why there is none.
@@ -70,12 +78,16 @@ pub(super) struct Leader {
     pub(super) failed: Option<Reason>,
     pub(super) names: Names,
     pub(super) is_answered: bool,
+    /// The number of the batch that was last lent to be compressed.
+    pub(super) lent: u64,
     /// An open batch more, since messages were last taken.
     pub(super) has_opened: bool,
 }
 
 /// Messages taken at once.
 const MESSAGES: usize = 64;
+/// Events of a lane taken at once.
+const EVENTS: usize = 64;
 
 impl Leader {
     pub(super) async fn run(mut self) {
@@ -88,7 +100,10 @@ impl Leader {
             let timeout = self.accumulator.poll_timeout();
             tokio::select! {
                 biased;
-                event = self.lane.next() => self.handle_lane(event),
+                event = self.lane.next() => {
+                    self.handle_lane(event);
+                    self.handle_more().await;
+                }
                 received = self.inbox.recv_many(&mut messages, MESSAGES) => {
                     if received == 0 {
                         return self.stop();
@@ -109,7 +124,7 @@ impl Leader {
                     // The router is gone, and with it whoever could route what is left.
                     Err(_) => return self.stop(),
                 },
-                () = std::future::poll_fn(|cx| timer.poll(cx, timeout)) => {
+                () = poll_fn(|cx| timer.poll(cx, timeout)) => {
                     self.accumulator.handle_timeout(runtime.now());
                 }
             }
@@ -123,7 +138,7 @@ impl Leader {
         self.accumulator.handle_timeout(now);
         while let Some(id) = self.accumulator.poll_take() {
             for batch in self.table.get(id).map(|partition| partition.take(&self.limits)).unwrap_or_default() {
-                self.accumulator.push(now, id, batch);
+                self.push(now, id, batch);
             }
             self.accumulator.handle_taken(now, id);
         }
@@ -138,8 +153,9 @@ impl Leader {
         }
         while let Some(event) = self.accumulator.poll_event() {
             match event {
-                Event::Settled { id, batch, result } => self.settle(id, batch, result),
+                Event::Settled { id, settled } => self.settle(id, settled),
                 Event::Refresh => drop(self.router.send(Request::Refresh)),
+                Event::Hint(hint) => drop(self.router.send(Request::Hint(hint))),
                 Event::NeedsNewerThan(identity) => drop(self.router.send(Request::NewEpoch(identity))),
                 Event::Left { id, partition } => self.leave(id, partition),
             }
@@ -154,8 +170,9 @@ impl Leader {
                 self.has_opened = true;
             }
             Message::Sealed { id } => self.fetch_sealed(now, id),
-            Message::Adopt { id, partition } => {
+            Message::Adopt { id, mut partition } => {
                 let Some(shared) = self.table.get(id) else { return };
+                self.pack(&mut partition, id);
                 let since = shared.set_owner(self.address.upgrade());
                 self.accumulator.adopt(now, id, *partition, since);
                 self.fetch_sealed(now, id);
@@ -164,12 +181,22 @@ impl Leader {
             Message::Release { id } => self.accumulator.release(now, id),
             Message::Renamed { id, topic_id } => self.accumulator.rename(id, topic_id),
             Message::Hurry => self.accumulator.hurry(now),
+            Message::Packed { id, number, sealed } => self.accumulator.give_back(now, id, number, sealed),
             Message::Moved(address) => {
                 self.lane = Lane::new(Arc::clone(&self.network), address);
                 let error = CallError::Lost { cause: Cause::Closed, sent: true };
                 self.accumulator.handle_all_failed(now, &error, self.network.runtime.random());
             }
             Message::Stop => {}
+        }
+    }
+
+    /// What else has come on the lane, before anything is sent because of the first: a connection that is lost takes
+    /// several requests with it.
+    async fn handle_more(&mut self) {
+        for _ in 1..EVENTS {
+            let Poll::Ready(event) = poll_fn(|cx| Poll::Ready(self.lane.poll_next(cx))).await else { return };
+            self.handle_lane(event);
         }
     }
 
@@ -207,7 +234,32 @@ impl Leader {
             return;
         }
         for batch in self.table.get(id).map(|partition| partition.take_sealed()).unwrap_or_default() {
-            self.accumulator.push(now, id, batch);
+            self.push(now, id, batch);
+        }
+    }
+
+    /// Into the partition's queue, compressed if it is to be; a large batch only takes its place there for now.
+    fn push(&mut self, now: Instant, id: PartitionId, mut batch: Batch<Settle>) {
+        let Some(compression) = &self.limits.compression else { return self.accumulator.push(now, id, batch) };
+        self.lent += 1;
+        let (number, is_large) = (self.lent, batch.size() >= compression::LARGE);
+        let lent = batch.lend(number);
+        self.accumulator.push(now, id, batch);
+        let Some(mut sealed) = lent else { return };
+        match self.address.upgrade().filter(|_| is_large) {
+            Some(home) => compression.lend(id, number, sealed, home),
+            None => {
+                let packed = compression.compress(&mut sealed).map(|()| sealed);
+                self.accumulator.give_back(now, id, number, packed);
+            }
+        }
+    }
+
+    /// What came with a partition and never was at a leader's.
+    fn pack(&mut self, partition: &mut Moving<Settle>, id: PartitionId) {
+        let Some((compression, home)) = self.limits.compression.as_ref().zip(self.address.upgrade()) else { return };
+        for (number, sealed) in partition.queue.lend_all(&mut self.lent) {
+            compression.lend(id, number, sealed, home.clone());
         }
     }
 
@@ -232,9 +284,9 @@ impl Leader {
         let _ = self.router.send(Request::Left { id, partition: Box::new(partition) });
     }
 
-    fn settle(&self, id: PartitionId, batch: Batch<Settle>, result: Result<crate::machine::sequence::Placed, Failure>) {
+    fn settle(&self, id: PartitionId, settled: Settled<Settle>) {
         let Some(partition) = self.table.get(id) else { return };
-        settle(&partition, batch, result, &self.names, &self.limits);
+        settle(&partition, settled, &self.names, &self.limits);
     }
 
     fn stop(mut self) {
@@ -249,30 +301,24 @@ impl Leader {
         self.accumulator.fail_all(now, &Reason::Closed);
         while let Some(event) = self.accumulator.poll_event() {
             match event {
-                Event::Settled { id, batch, result } => self.settle(id, batch, result),
+                Event::Settled { id, settled } => self.settle(id, settled),
                 // The router waits for this task's end, and settles what came back.
                 Event::Left { id, partition } => self.leave(id, partition),
-                Event::Refresh | Event::NeedsNewerThan(_) => {}
+                Event::Refresh | Event::Hint(_) | Event::NeedsNewerThan(_) => {}
             }
         }
     }
 }
 
 /// Tells a batch's receipts what became of it.
-pub(super) fn settle(
-    partition: &Partition,
-    batch: Batch<Settle>,
-    result: Result<crate::machine::sequence::Placed, Failure>,
-    names: &Names,
-    limits: &Limits,
-) {
-    let Batch { sealed, receipts, .. } = batch;
+pub(super) fn settle(partition: &Partition, settled: Settled<Settle>, names: &Names, limits: &Limits) {
+    let Settled { sealed, receipts, result } = settled;
     let result = result.map_err(|failure| {
         let fate = if failure.maybe_written { Fate::Unknown } else { Fate::NotWritten };
         DeliveryError { error: error_of(failure.reason, partition, names), fate }
     });
     receipts.settle(result);
-    if let Some(buffer) = sealed.recycle() {
+    if let Some(buffer) = sealed.and_then(SealedBatch::recycle) {
         limits.pool.put(buffer);
     }
 }
@@ -280,7 +326,24 @@ pub(super) fn settle(
 fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
     let topic_partition = TopicPartition::new(Arc::clone(&partition.topic), partition.index);
     let error = match reason {
+        Reason::Rejected(Attempt::Refused {
+            code: code @ (ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE),
+            ..
+        }) => Error::broker(
+            code,
+            format_args!(
+                "a record for {topic_partition} is within max_request_size (max.request.size, {}), and not within the \
+                 topic's max.message.bytes or the broker's message.max.bytes",
+                names.max_request_size
+            ),
+        ),
         Reason::Rejected(attempt) => attempt_error(attempt, &topic_partition),
+        Reason::BehindGap { last } => {
+            let what = format!("{topic_partition}: a batch before this one is not in the log, and nobody can tell");
+            let last = last.map(|attempt| format!("; the last attempt: {}", attempt_error(attempt, &topic_partition)));
+            Error::new(ErrorKind::Broker, format!("{what} whether this one is{}", last.unwrap_or_default()))
+        }
+        Reason::Compression(message) => Error::new(ErrorKind::Protocol, format!("{topic_partition}: {message}")),
         Reason::Expired { last } => {
             let limit = names.delivery_timeout;
             let what = format!("{topic_partition} was not acknowledged within delivery_timeout ({limit:?})");

@@ -6,18 +6,31 @@
 //!                         router: which leader has which partition, and the producer's id
 //! ```
 
+mod account;
+mod append;
 mod budget;
 mod builder;
+mod compression;
 mod delivery;
 mod handle;
+mod interceptor;
+#[cfg(feature = "json")]
+mod json;
 mod leader;
+mod load;
+mod many;
 mod open_batch;
-mod partitioner;
+pub mod partitioner;
+mod partitions;
 mod record;
 mod router;
+mod sticky;
 mod topic;
 
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::{Delivery, DeliveryError, Fate, RecordMetadata};
 pub use handle::{Producer, TryEnqueueError};
+pub use interceptor::Interceptor;
+pub use many::EnqueueAllError;
 pub use record::{Data, Name, Record};
+pub use topic::ProducerTopic;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::budget::{Budget, Pool, STEP};
+use super::account::Account;
+use super::budget::{Budget, Pool, STEP, Short};
+use super::compression::Compression;
 use super::delivery::{Delivery, Receipts, Settle};
 use super::leader::Message;
 use super::record::Record;
@@ -27,6 +29,7 @@ pub(super) struct Limits {
     pub(super) runtime: Runtime,
     pub(super) budget: Arc<Budget>,
     pub(super) pool: Pool,
+    pub(super) compression: Option<Arc<Compression>>,
 }
 
 /// A partition as callers see it. Aligned, so that two neighbours' locks never share a cache line.
@@ -35,6 +38,7 @@ pub(super) struct Partition {
     pub(super) id: PartitionId,
     pub(super) topic: Arc<str>,
     pub(super) index: i32,
+    pub(super) account: Arc<Account>,
     state: Mutex<State>,
 }
 
@@ -66,11 +70,13 @@ pub(super) enum Append {
     Yield,
     /// So many bytes of the budget are needed first; with them, the next attempt does not fail for memory.
     NoMemory(usize),
+    /// The partition has its share of the budget: some of its batches must be settled first.
+    NoShare,
     Refused(Error),
 }
 
 impl Partition {
-    pub(super) fn new(id: PartitionId, topic: Arc<str>, index: i32) -> Self {
+    pub(super) fn new(id: PartitionId, account: Account) -> Self {
         let state = State {
             open: None,
             sealed: VecDeque::new(),
@@ -80,7 +86,8 @@ impl Partition {
             usual_size: BatchWriter::INITIAL_CAPACITY,
             owes_yield: false,
         };
-        Self { id, topic, index, state: Mutex::new(state) }
+        let (topic, index) = (Arc::clone(&account.topic), account.partition);
+        Self { id, topic, index, account: Arc::new(account), state: Mutex::new(state) }
     }
 
     /// Encodes a record into the open batch. `permit` is memory that the caller has waited for, in bytes, and whatever
@@ -110,7 +117,7 @@ impl Partition {
             let open = match &mut state.open {
                 Some(open) => open,
                 None => {
-                    let mut settle = Settle::new(&self.topic, self.index, &limits.budget);
+                    let mut settle = Settle::new(&self.account);
                     settle.add_reserved(std::mem::take(permit));
                     let capacity = state.usual_size.min(limits.batch_size);
                     let writer =
@@ -151,16 +158,18 @@ impl Partition {
                     // It fits the batch; the batch needs memory.
                     let missing = total - open.settle.reserved();
                     let step = missing.max(STEP.min(limit.saturating_sub(open.settle.reserved())));
-                    if limits.budget.try_reserve(step) {
-                        open.settle.add_reserved(step);
-                    } else if limits.budget.try_reserve(missing) {
-                        open.settle.add_reserved(missing);
-                    } else {
+                    let reserved = open.settle.try_reserve(step).or_else(|_| open.settle.try_reserve(missing));
+                    if let Err(short) = reserved {
                         // What was waited for goes back and is asked for again in one piece: callers that each hold a
                         // part and wait for the rest could wait for each other.
                         let needed = missing + open.settle.take_reserved_if(is_first);
                         if is_first {
                             state.open = None;
+                        }
+                        if short == Short::Partition {
+                            // Nothing of this partition lingers while somebody waits for its memory (rule 17).
+                            self.seal(state, limits);
+                            return Append::NoShare;
                         }
                         return Append::NoMemory(needed);
                     }
@@ -199,6 +208,7 @@ impl Partition {
     /// Refuses every later append with `error`, and hands over what waits.
     pub(super) fn close(&self, limits: &Limits, error: Error) -> VecDeque<Batch<Settle>> {
         self.lock().closed.get_or_insert(error);
+        self.account.share.close();
         self.take(limits)
     }
 
@@ -228,6 +238,7 @@ fn close(state: &mut State, limits: &Limits) -> Option<Batch<Settle>> {
     let Open { writer, mut settle, since } = state.open.take()?;
     state.usual_size = writer.size();
     settle.shrink_reserved(writer.size());
+    settle.seal(writer.len());
     Some(Batch::new(writer.finish(), settle, since + limits.delivery_timeout))
 }
 

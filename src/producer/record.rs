@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::topic::ProducerTopic;
+
 /// A record to be sent: a topic, and what goes there.
 ///
 /// Key, value and headers may be borrowed, since a record is encoded when it is enqueued; nothing is copied before that
@@ -31,23 +33,27 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// A record for `topic`, with neither key nor value yet.
+    #[inline]
     pub fn to(topic: impl Into<Name<'a>>) -> Self {
         Self { topic: topic.into(), partition: None, timestamp: None, key: None, value: None, headers: Vec::new() }
     }
 
     /// The key: records with the same one go to the same partition, and compaction keeps the last of them.
+    #[inline]
     pub fn key(mut self, key: impl Into<Data<'a>>) -> Self {
         self.key = Some(key.into());
         self
     }
 
     /// The value. Without one the record is a tombstone.
+    #[inline]
     pub fn value(mut self, value: impl Into<Data<'a>>) -> Self {
         self.value = Some(value.into());
         self
     }
 
     /// The partition, instead of the one that the key would choose.
+    #[inline]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
@@ -55,6 +61,7 @@ impl<'a> Record<'a> {
 
     /// Milliseconds since 1970. Default: when it is enqueued. Ignored by topics that stamp records themselves
     /// (`message.timestamp.type=LogAppendTime`).
+    #[inline]
     pub fn timestamp(mut self, ms: i64) -> Self {
         self.timestamp = Some(ms);
         self
@@ -70,6 +77,27 @@ impl<'a> Record<'a> {
     pub fn null_header(mut self, key: impl Into<Name<'a>>) -> Self {
         self.headers.push((key.into(), None));
         self
+    }
+
+    /// About the bytes that it takes in a batch: a few too many rather than one too few, unless the timestamps of a
+    /// batch are more than eight seconds apart.
+    pub(super) fn size_estimate(&self) -> usize {
+        /// Attributes, timestamp, index and the count of headers.
+        const REST: usize = 6;
+        let field = |bytes: usize| bytes + length_size(bytes);
+        let data = |data: &Option<Data<'_>>| data.as_ref().map_or(1, |data| field(data.as_slice().len()));
+        let headers: usize = self.headers.iter().map(|(name, value)| field(name.as_str().len()) + data(value)).sum();
+        field(REST + data(&self.key) + data(&self.value) + headers)
+    }
+}
+
+/// Bytes of a length, as records have it: six bits of the first, seven of each other.
+fn length_size(length: usize) -> usize {
+    match length {
+        0..0x40 => 1,
+        0x40..0x2000 => 2,
+        0x2000..0x10_0000 => 3,
+        _ => 5,
     }
 }
 
@@ -92,13 +120,23 @@ pub struct Name<'a>(Text<'a>);
 enum Text<'a> {
     Borrowed(&'a str),
     Shared(Arc<str>),
+    Topic(&'a ProducerTopic),
 }
 
-impl Name<'_> {
+impl<'a> Name<'a> {
     pub(super) fn as_str(&self) -> &str {
         match &self.0 {
             Text::Borrowed(name) => name,
             Text::Shared(name) => name,
+            Text::Topic(topic) => topic.name(),
+        }
+    }
+
+    /// The topic that it was taken from.
+    pub(super) fn topic(&self) -> Option<&'a ProducerTopic> {
+        match self.0 {
+            Text::Topic(topic) => Some(topic),
+            _ => None,
         }
     }
 }
@@ -112,24 +150,35 @@ impl PartialEq for Name<'_> {
 impl Eq for Name<'_> {}
 
 impl<'a> From<&'a str> for Name<'a> {
+    #[inline]
     fn from(name: &'a str) -> Self {
         Self(Text::Borrowed(name))
     }
 }
 
+impl<'a> From<&'a ProducerTopic> for Name<'a> {
+    #[inline]
+    fn from(topic: &'a ProducerTopic) -> Self {
+        Self(Text::Topic(topic))
+    }
+}
+
 impl<'a> From<&'a String> for Name<'a> {
+    #[inline]
     fn from(name: &'a String) -> Self {
         Self(Text::Borrowed(name))
     }
 }
 
 impl From<String> for Name<'_> {
+    #[inline]
     fn from(name: String) -> Self {
         Self(Text::Shared(name.into()))
     }
 }
 
 impl From<Arc<str>> for Name<'_> {
+    #[inline]
     fn from(name: Arc<str>) -> Self {
         Self(Text::Shared(name))
     }
@@ -147,6 +196,7 @@ enum Payload<'a> {
 
 impl Data<'_> {
     /// The bytes.
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Payload::Borrowed(bytes) => bytes,
@@ -164,55 +214,98 @@ impl PartialEq for Data<'_> {
 impl Eq for Data<'_> {}
 
 impl<'a> From<&'a [u8]> for Data<'a> {
+    #[inline]
     fn from(bytes: &'a [u8]) -> Self {
         Self(Payload::Borrowed(bytes))
     }
 }
 
 impl<'a, const N: usize> From<&'a [u8; N]> for Data<'a> {
+    #[inline]
     fn from(bytes: &'a [u8; N]) -> Self {
         Self(Payload::Borrowed(bytes))
     }
 }
 
 impl<'a> From<&'a Vec<u8>> for Data<'a> {
+    #[inline]
     fn from(bytes: &'a Vec<u8>) -> Self {
         Self(Payload::Borrowed(bytes))
     }
 }
 
 impl<'a> From<&'a str> for Data<'a> {
+    #[inline]
     fn from(text: &'a str) -> Self {
         Self(Payload::Borrowed(text.as_bytes()))
     }
 }
 
 impl<'a> From<&'a String> for Data<'a> {
+    #[inline]
     fn from(text: &'a String) -> Self {
         Self(Payload::Borrowed(text.as_bytes()))
     }
 }
 
 impl<'a> From<&'a Bytes> for Data<'a> {
+    #[inline]
     fn from(bytes: &'a Bytes) -> Self {
         Self(Payload::Borrowed(bytes))
     }
 }
 
 impl From<Bytes> for Data<'_> {
+    #[inline]
     fn from(bytes: Bytes) -> Self {
         Self(Payload::Owned(bytes))
     }
 }
 
 impl From<Vec<u8>> for Data<'_> {
+    #[inline]
     fn from(bytes: Vec<u8>) -> Self {
         Self(Payload::Owned(bytes.into()))
     }
 }
 
 impl From<String> for Data<'_> {
+    #[inline]
     fn from(text: String) -> Self {
         Self(Payload::Owned(text.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::BatchWriter;
+
+    /// What a sticky run counts is what a batch gets, so that one run fills one batch.
+    #[test]
+    fn the_estimate_is_close_and_not_too_small() {
+        for size in [0, 1, 30, 63, 64, 100, 1_000, 8_191, 8_192, 100_000] {
+            let value = vec![0; size];
+            for record in [
+                Record::to("t").value(&value),
+                Record::to("t").key("key").value(&value),
+                Record::to("t").key("key").value(&value).header("name", "value").null_header("null"),
+            ] {
+                let headers = || {
+                    record
+                        .headers
+                        .iter()
+                        .map(|(name, value)| (name.as_str(), value.as_ref().map(|value| value.as_slice())))
+                };
+                let mut writer = BatchWriter::new(0);
+                let empty = writer.size();
+                for n in 0..100 {
+                    let key = record.key.as_ref().map(|key| key.as_slice());
+                    writer.append(n * 10, key, record.value.as_ref().map(|value| value.as_slice()), headers()).unwrap();
+                }
+                let (real, estimate) = (writer.size() - empty, record.size_estimate() * 100);
+                assert!((real..=real + 300).contains(&estimate), "{size}: {estimate} for {real}");
+            }
+        }
     }
 }

@@ -11,16 +11,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::account::{Account, Watch};
+use super::budget::{Budget, Share};
 use super::delivery::Settle;
 use super::leader::{self, IdentityState, Leader, Message, Names};
+use super::load::Load;
 use super::open_batch::{Limits, Partition};
 use super::topic::Topic;
 use crate::error::Error;
-use crate::machine::accumulator::{self, Accumulator, Moving, PartitionId, PartitionName};
+use crate::machine::accumulator::{self, Accumulator, Hint, Moving, PartitionId, PartitionName};
 use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata::Cluster;
-use crate::machine::sequence::{Failure, Identity, PartitionQueue, Reason};
-use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Timer};
+use crate::machine::sequence::{self, Failure, Identity, PartitionQueue, Reason};
+use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Runtime, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::init_producer_id::InitProducerIdRequest;
 use crate::wire::error_code::Action;
@@ -34,6 +37,8 @@ pub(super) enum Request {
     Left { id: PartitionId, partition: Box<Moving<Settle>> },
     /// Leaders are not what the picture says.
     Refresh,
+    /// A broker said who leads a partition now.
+    Hint(Hint),
     /// The producer's epoch that must not be used any more.
     NewEpoch(Identity),
     /// Somebody waits for memory.
@@ -45,26 +50,41 @@ pub(super) enum Request {
 }
 
 /// All partitions of a producer, by id.
-#[derive(Default)]
-pub(super) struct Table(RwLock<Vec<Arc<Partition>>>);
+pub(super) struct Table {
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    runtime: Runtime,
+    watch: Arc<Watch>,
+    budget: Arc<Budget>,
+}
 
 impl Table {
+    pub(super) fn new(runtime: &Runtime, watch: &Arc<Watch>, budget: &Arc<Budget>) -> Self {
+        let (watch, budget) = (Arc::clone(watch), Arc::clone(budget));
+        Self { partitions: RwLock::default(), runtime: runtime.clone(), watch, budget }
+    }
+
     pub(super) fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
-        let partitions = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions.get(id as usize).map(Arc::clone)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Partition>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Partitions of `topic` from index `from` up to `to`, each with a fresh id.
     pub(super) fn add(&self, topic: &Arc<str>, from: usize, to: usize) -> Vec<Arc<Partition>> {
-        let mut partitions = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         let added = (from..to).map(|index| {
             // Neither a topic nor a producer has 2³¹ partitions.
-            let partition = Partition::new(partitions.len() as PartitionId, Arc::clone(topic), index as i32);
-            let partition = Arc::new(partition);
+            let account = Account {
+                topic: Arc::clone(topic),
+                partition: index as i32,
+                load: Load::new(&self.runtime),
+                share: Share::new(&self.budget),
+                watch: Arc::clone(&self.watch),
+            };
+            let partition = Arc::new(Partition::new(partitions.len() as PartitionId, account));
             partitions.push(Arc::clone(&partition));
             partition
         });
@@ -96,8 +116,7 @@ struct LeaderTask {
 pub(super) struct Settings {
     pub(super) is_idempotent: bool,
     pub(super) accumulator: accumulator::Config,
-    pub(super) retry_backoff: Duration,
-    pub(super) retry_backoff_max: Duration,
+    pub(super) queue: sequence::Config,
     pub(super) names: Names,
 }
 
@@ -222,6 +241,7 @@ impl Router {
                 self.place(&cluster, id);
             }
             Request::Refresh => self.core.metadata.refresh(),
+            Request::Hint(hint) => self.core.metadata.hint(hint),
             Request::NewEpoch(spent) => self.new_epoch(spent),
             Request::Hurry => {
                 for leader in self.leaders.values() {
@@ -239,9 +259,8 @@ impl Router {
         let cluster = self.core.metadata.cluster();
         for partition in partitions {
             let topic_id = cluster.topics.get(&partition.topic).map(|topic| topic.id).unwrap_or_default();
-            let Settings { is_idempotent, retry_backoff, retry_backoff_max, .. } = self.settings;
             let name = PartitionName { topic: Arc::clone(&partition.topic), topic_id, index: partition.index };
-            let queue = PartitionQueue::new(is_idempotent, retry_backoff, retry_backoff_max);
+            let queue = PartitionQueue::new(self.settings.queue);
             let home = Home::Router(Box::new(Moving { name, queue }));
             self.places.insert(partition.id, Place { home, topic_id });
             self.homeless.insert(partition.id);
@@ -251,9 +270,10 @@ impl Router {
 
     fn handle_picture(&mut self, cluster: &Cluster) {
         for topic in self.topics.clone() {
-            let count = cluster.topics.get(&topic.name).map_or(0, |topic| topic.partitions.len());
-            let added = topic.grow(&self.table, count);
-            self.register(added);
+            if let Some(told) = cluster.topics.get(&topic.name) {
+                let added = topic.update(told);
+                self.register(added);
+            }
         }
         for (node, leader) in &mut self.leaders {
             let address = cluster.brokers.get(node).map(crate::net::address_of);
@@ -337,6 +357,7 @@ impl Router {
             failed: None,
             names: self.settings.names.clone(),
             is_answered: self.settings.accumulator.acks != 0,
+            lent: 0,
             has_opened: false,
         };
         self.core.network.runtime.spawn(leader.run());
@@ -372,12 +393,12 @@ impl Router {
             for batch in partition.take(&self.limits) {
                 moving.queue.push(batch);
             }
-            let failures = match &failed {
+            let ended = match &failed {
                 Some(reason) => moving.queue.fail_all(reason),
-                None => std::iter::from_fn(|| moving.queue.poll_expired(now)).collect(),
+                None => std::iter::from_fn(|| moving.queue.poll_settled(now)).collect(),
             };
-            for (batch, failure) in failures {
-                leader::settle(&partition, batch, Err(failure), &self.settings.names, &self.limits);
+            for settled in ended {
+                leader::settle(&partition, settled, &self.settings.names, &self.limits);
             }
         }
     }
@@ -401,8 +422,8 @@ impl Router {
         }
         for (id, place) in std::mem::take(&mut self.places) {
             if let (Home::Router(mut moving), Some(partition)) = (place.home, self.table.get(id)) {
-                for (batch, failure) in moving.queue.fail_all(&Reason::Closed) {
-                    leader::settle(&partition, batch, Err(failure), &self.settings.names, &self.limits);
+                for settled in moving.queue.fail_all(&Reason::Closed) {
+                    leader::settle(&partition, settled, &self.settings.names, &self.limits);
                 }
             }
         }
@@ -412,8 +433,8 @@ impl Router {
             if let Request::Left { id, partition: mut moving } = request
                 && let Some(partition) = self.table.get(id)
             {
-                for (batch, failure) in moving.queue.fail_all(&Reason::Closed) {
-                    leader::settle(&partition, batch, Err(failure), &self.settings.names, &self.limits);
+                for settled in moving.queue.fail_all(&Reason::Closed) {
+                    leader::settle(&partition, settled, &self.settings.names, &self.limits);
                 }
             }
         }
@@ -433,7 +454,7 @@ impl Guard {
         for partition in self.table.all() {
             for batch in partition.close(&self.limits, Error::closed("producer")) {
                 let failure = Failure { reason: Reason::Closed, maybe_written: false };
-                leader::settle(&partition, batch, Err(failure), &self.names, &self.limits);
+                leader::settle(&partition, batch.fail(failure), &self.names, &self.limits);
             }
         }
         self.limits.budget.close();

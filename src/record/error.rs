@@ -56,9 +56,15 @@ pub enum RecordError {
     /// A control record whose key is no control key.
     #[error("a control record with a key of version {0}")]
     BadControlKey(i16),
-    /// Another format than 2: message sets before Kafka 0.11, or one that does not exist yet.
+    /// A format that does not exist yet.
     #[error("this version of milena does not read record format {0}")]
     UnsupportedMagic(i8),
+    /// A message set, the format of before Kafka 0.11, that no broker would have taken.
+    #[error("a message set {0}")]
+    MessageSet(&'static str),
+    /// A message set, which is read only once it was rewritten ([`RawBatch::decompress`](super::RawBatch::decompress)).
+    #[error("messages of format {0} are not rewritten as records yet")]
+    NotRewritten(i8),
     /// The records are compressed, and nobody decompressed them.
     #[error("the batch's records are still compressed with {0}")]
     Compressed(Compression),

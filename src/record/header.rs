@@ -26,7 +26,7 @@ pub const PREFIX_SIZE: usize = 12;
 pub const CRC_COVERS_FROM: usize = 21;
 /// Where the CRC itself is.
 pub const CRC_AT: usize = 17;
-/// The only format that is written, and read for now.
+/// The format since Kafka 0.11, and the only one that is written. Those before it: [`super::legacy`].
 pub const MAGIC: i8 = 2;
 /// `length` of a batch without records.
 const MIN_LENGTH: i32 = 49;
@@ -45,9 +45,9 @@ pub struct BatchHeader {
     pub length: i32,
     /// Epoch of the leader that appended the batch: for truncation detection (KIP-320).
     pub partition_leader_epoch: i32,
-    /// The format: always 2 here.
+    /// The format: 2; 0 or 1 if the header was made up for a message set, which has none ([`super::legacy`]).
     pub magic: i8,
-    /// CRC-32C of all that follows it.
+    /// CRC-32C of all that follows it; zero for a message set, whose messages each have their own.
     pub crc: u32,
     /// Codec, kind of timestamps, transactional, control.
     pub attributes: Attributes,
@@ -104,6 +104,10 @@ impl BatchHeader {
         if self.count < 0 {
             return Err(RecordError::BadCount(self.count));
         }
+        self.check_offsets()
+    }
+
+    pub(super) fn check_offsets(&self) -> Result<(), RecordError> {
         let Self { base_offset, last_offset_delta, .. } = *self;
         let next_offset = base_offset.checked_add(i64::from(last_offset_delta)).and_then(|last| last.checked_add(1));
         if base_offset < 0 || last_offset_delta < 0 || next_offset.is_none() {
@@ -185,7 +189,8 @@ impl BatchHeader {
 
 /// CRC-32C over what the header's `crc` covers.
 pub fn checksum(batch: &[u8]) -> u32 {
-    crc32c::crc32c(batch.get(CRC_COVERS_FROM..).unwrap_or_default())
+    // Kafka's CRC-32C goes by the name of iSCSI's among others.
+    crc_fast::crc32_iscsi(batch.get(CRC_COVERS_FROM..).unwrap_or_default())
 }
 
 /// Who produced a batch, and where it stands among this producer's records of the partition.
@@ -214,8 +219,8 @@ impl Identity {
 pub struct Attributes(pub i16);
 
 impl Attributes {
-    const CODEC: i16 = 0x07;
-    const LOG_APPEND_TIME: i16 = 0x08;
+    pub(super) const CODEC: i16 = 0x07;
+    pub(super) const LOG_APPEND_TIME: i16 = 0x08;
     const TRANSACTIONAL: i16 = 0x10;
     const CONTROL: i16 = 0x20;
     const DELETE_HORIZON: i16 = 0x40;
@@ -252,7 +257,11 @@ impl Attributes {
 
     /// Who set the timestamps.
     pub fn timestamp_type(self) -> TimestampType {
-        if self.0 & Self::LOG_APPEND_TIME == 0 { TimestampType::Create } else { TimestampType::LogAppend }
+        if self.is_log_append_time() { TimestampType::LogAppend } else { TimestampType::Create }
+    }
+
+    pub(super) fn is_log_append_time(self) -> bool {
+        self.0 & Self::LOG_APPEND_TIME != 0
     }
 
     /// Part of a transaction.

@@ -1,4 +1,5 @@
-//! Record batches of format 2 (Kafka 0.11 and later): written in place, read lazily, never trusted.
+//! Record batches of format 2 (Kafka 0.11 and later): written in place, read lazily, never trusted. Message sets, the
+//! formats before, are read by rewriting them ([`legacy`]).
 //!
 //! ```text
 //!   BatchWriter ── finish ──▶ SealedBatch ─┬───────────── stamp ──▶ Bytes ──▶ Produce
@@ -20,6 +21,7 @@ pub mod codec;
 pub mod control;
 pub mod error;
 pub mod header;
+pub mod legacy;
 pub mod reader;
 pub mod sealed;
 pub mod view;
@@ -32,7 +34,7 @@ pub use codec::{Compressor, Decompressor, Limits};
 pub use control::ControlType;
 pub use error::RecordError;
 pub use header::{Attributes, BatchHeader, Compression, Identity, TimestampType};
-pub use reader::{Batches, OwnedRecords, RawBatch, RecordCursor, Records, Unpacked};
+pub use reader::{Batches, OwnedRecords, RawBatch, RecordCursor, Records, Unpacked, next_offset};
 pub use sealed::SealedBatch;
 pub use view::{Header, Headers, RecordAt, RecordSlice, RecordView};
 pub use writer::{BatchWriter, NO_HEADERS, record_size_upper_bound};

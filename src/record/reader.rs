@@ -5,11 +5,9 @@ use bytes::Bytes;
 use super::codec::{Decompressor, Limits};
 use super::error::RecordError;
 use super::header::{self, BatchHeader, Compression, HEADER_SIZE, MAGIC, MAGIC_END, PREFIX_SIZE};
+use super::legacy;
 use super::view::{MIN_RECORD_SIZE, RecordAt, RecordSlice, RecordView};
 use crate::wire::cursor::Reader;
-
-/// The smallest `length` of any format: a message of format 0 without key and value.
-const MIN_LENGTH_OF_ANY_FORMAT: i32 = 14;
 
 /// The batches of a fetched record set, one behind the other.
 ///
@@ -51,7 +49,8 @@ impl Batches {
         }
         reader.i64()?;
         let length = reader.i32()?;
-        if length < MIN_LENGTH_OF_ANY_FORMAT {
+        // The smallest of any format.
+        if length < legacy::MIN_SIZE {
             return Err(RecordError::BadLength(length));
         }
         if self.rest.len() < MAGIC_END {
@@ -59,6 +58,10 @@ impl Batches {
         }
         reader.i32()?;
         let magic = reader.i8()?;
+        // Not the version of the request says what was stored, and one answer may hold all formats (rule 38).
+        if legacy::is_message(magic) {
+            return legacy::next(&mut self.rest, self.check_crc);
+        }
         if magic != MAGIC {
             return Err(RecordError::UnsupportedMagic(magic));
         }
@@ -69,7 +72,7 @@ impl Batches {
         if self.rest.len() < header.size() {
             return Ok(None);
         }
-        let batch = RawBatch { header, bytes: self.rest.split_to(header.size()) };
+        let batch = RawBatch { header, bytes: self.rest.split_to(header.size()), is_checked: self.check_crc };
         if self.check_crc {
             batch.check_crc()?;
         }
@@ -90,15 +93,23 @@ impl Iterator for Batches {
     }
 }
 
-/// A batch as it was fetched: its header, and a slice of the frame that holds all of it.
+/// Where to go on behind the batch or message in front, as far as its header can be believed: nothing of it is checked.
+pub fn next_offset(set: &[u8]) -> Option<i64> {
+    BatchHeader::peek(set).ok().map(|header| header.next_offset()).or_else(|| legacy::next_offset(set))
+}
+
+/// A batch as it was fetched: its header, and a slice of the frame that holds all of it. Or some messages of before
+/// Kafka 0.11, with a header that says the same of them.
 #[derive(Clone, Debug)]
 pub struct RawBatch {
-    header: BatchHeader,
-    bytes: Bytes,
+    pub(super) header: BatchHeader,
+    pub(super) bytes: Bytes,
+    /// Its CRC was verified. If messages inside have their own, those will be, too.
+    pub(super) is_checked: bool,
 }
 
 impl RawBatch {
-    /// The header, as sent.
+    /// The header, as sent; made up for a message set.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
@@ -110,6 +121,9 @@ impl RawBatch {
 
     /// Whether the bytes are the ones that were written.
     pub fn check_crc(&self) -> Result<(), RecordError> {
+        if legacy::is_message(self.header.magic) {
+            return legacy::check_crc(&self.bytes);
+        }
         match header::checksum(&self.bytes) {
             found if found == self.header.crc => Ok(()),
             found => Err(RecordError::CorruptCrc { expected: self.header.crc, found }),
@@ -128,9 +142,13 @@ impl RawBatch {
         OwnedRecords::new(self.header, self.bytes, HEADER_SIZE)
     }
 
-    /// The batch with its records decompressed. One that is not compressed is handed on, for nothing.
+    /// The batch with its records decompressed. One that is not compressed is handed on, for nothing. A message set is
+    /// rewritten as records, in any case.
     pub fn decompress(self, decompressor: &mut Decompressor, limits: Limits) -> Result<Unpacked, RecordError> {
-        let Self { header, bytes } = self;
+        if legacy::is_message(self.header.magic) {
+            return legacy::unpack(self, decompressor, limits);
+        }
+        let Self { header, bytes, .. } = self;
         match header.attributes.compression()? {
             Compression::None => Ok(Unpacked { header, bytes, at: HEADER_SIZE }),
             codec => {
@@ -141,6 +159,9 @@ impl RawBatch {
     }
 
     fn check_plain(&self) -> Result<(), RecordError> {
+        if legacy::is_message(self.header.magic) {
+            return Err(RecordError::NotRewritten(self.header.magic));
+        }
         match self.header.attributes.compression()? {
             Compression::None => Ok(()),
             codec => Err(RecordError::Compressed(codec)),
@@ -151,15 +172,16 @@ impl RawBatch {
 /// A batch whose records are not compressed, or not any more.
 #[derive(Clone, Debug)]
 pub struct Unpacked {
-    header: BatchHeader,
+    pub(super) header: BatchHeader,
     /// Begins with the header, or with the first record if they were decompressed.
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
     /// Where the first record is.
-    at: usize,
+    pub(super) at: usize,
 }
 
 impl Unpacked {
-    /// The header, as sent: it still says what the records were compressed with.
+    /// The header, as sent: it still says what the records were compressed with. That of a message set has found out its
+    /// offsets, times and count by now.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }

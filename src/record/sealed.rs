@@ -2,9 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::codec::Compressor;
+use super::codec::{Compressor, Decompressor, Limits};
 use super::error::RecordError;
 use super::header::{self, BatchHeader, CRC_AT, Compression, HEADER_SIZE, Identity, PREFIX_SIZE};
+use super::reader::Batches;
+use super::writer::BatchWriter;
 
 /// A full batch that waits for its turn, then for its acknowledgement.
 ///
@@ -101,6 +103,37 @@ impl SealedBatch {
         let bytes = self.write_header(buffer, identity).freeze();
         self.bytes = Batch::Stamped(bytes.clone());
         bytes
+    }
+
+    /// Two batches of about as many bytes, in order, for a broker that takes none of this size; each behind the same
+    /// codec. `None`: it holds a single record. Only after a stamp.
+    ///
+    /// Reads and writes every record again, which a producer does when a broker's limit is below its own, and seldom.
+    pub fn split(&self) -> Result<Option<(Self, Self)>, RecordError> {
+        let Some(bytes) = self.bytes().filter(|_| self.len() > 1) else { return Ok(None) };
+        let codec = self.header.attributes.compression()?;
+        let Some(raw) = Batches::new(bytes, false).next() else { return Ok(None) };
+        // Our own batch: as large as it was before it was compressed.
+        let limits = Limits { max_output: i32::MAX as usize, ratio: usize::MAX };
+        let unpacked = raw?.decompress(&mut Decompressor::new(), limits)?;
+        let room = if codec == Compression::None { 0 } else { HEADER_SIZE };
+        let half = unpacked.bytes().len().saturating_add(room).saturating_add(HEADER_SIZE) / 2;
+        let (mut front, mut back) = (BatchWriter::new(half), BatchWriter::new(half));
+        let mut left = self.len();
+        for record in unpacked.records()? {
+            let record = record?;
+            left = left.saturating_sub(1);
+            // A record at least in each.
+            let is_front = front.is_empty() || (left > 0 && back.is_empty() && front.size() < half);
+            let writer = if is_front { &mut front } else { &mut back };
+            let headers: Vec<_> = record.headers().map(|header| (header.key, header.value)).collect();
+            writer.append(record.timestamp(), record.key(), record.value(), headers)?;
+        }
+        let mut compressor = Compressor::new();
+        let (mut front, mut back) = (front.finish(), back.finish());
+        front.compress(codec, None, &mut compressor)?;
+        back.compress(codec, None, &mut compressor)?;
+        Ok(Some((front, back)))
     }
 
     /// The bytes of the last stamp: what was sent, and what a retry sends.

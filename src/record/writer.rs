@@ -311,13 +311,13 @@ impl Few {
 
 /// Small numbers of either sign to small unsigned ones: 0, -1, 1, -2, ...
 #[inline(always)]
-fn zigzag(value: i64) -> u64 {
+pub(super) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
 /// Bytes of an unsigned LEB128: one for each seven bits begun.
 #[inline(always)]
-fn varint_size(value: u64) -> usize {
+pub(super) fn varint_size(value: u64) -> usize {
     let bits = 64u32.saturating_sub((value | 1).leading_zeros());
     bits.div_ceil(7) as usize
 }

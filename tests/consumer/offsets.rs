@@ -210,7 +210,6 @@ async fn settings_that_cannot_work_are_named() {
         (client.consumer().group(long), "group"),
         (client.consumer().fetch_max_bytes(0), "fetch_max_bytes"),
         (client.consumer().fetch_max_bytes(1 << 40), "fetch_max_bytes"),
-        (client.consumer().fetch_max_bytes(200 << 20), "max_response_size"),
         (client.consumer().fetch_min_bytes(1 << 40), "fetch_min_bytes"),
         (client.consumer().max_partition_fetch_bytes(0), "max_partition_fetch_bytes"),
         (client.consumer().fetch_buffer(0), "fetch_buffer"),

@@ -2,7 +2,8 @@
 //!
 //! `cargo test --test integration` runs it on the mock. With `KAFKA_BOOTSTRAP` (and what else `scripts/kafka run` sets)
 //! it runs on that cluster; `scripts/test` does so for every supported version. What needs a real broker is listed as
-//! ignored on the mock. `MILENA_REQUIRE_KAFKA=1` makes a missing broker a failure.
+//! ignored on the mock, and what needs one before Kafka 3.0 (`KAFKA_VERSION`), the last that wrote message sets, on
+//! later ones. `MILENA_REQUIRE_KAFKA=1` makes a missing broker a failure.
 #![allow(clippy::print_stdout, reason = "a test program reports")]
 #![allow(clippy::disallowed_methods, reason = "tests read clocks and spawn")]
 
@@ -12,6 +13,7 @@ mod console;
 mod consume;
 mod failover;
 mod million;
+mod old_formats;
 mod produce;
 #[cfg(feature = "tls")]
 mod security;
@@ -36,6 +38,10 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    // Without a version they are tried, and fail, rather than be left out where they belong.
+    let version = std::env::var("KAFKA_VERSION").unwrap_or_default();
+    let is_3_or_later =
+        version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 3);
     let mut arguments = Arguments::from_args();
     // The million's figures, and the kills, want the broker for themselves; the mock has none to share.
     if is_real {
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
         produce::bad_input
         produce::a_topic_deleted_under_way
         produce::partitions_added_under_way
+        produce::every_codec_of_ours
+        produce::batches_too_large_for_the_topic_are_split
         consume::seek_and_position
         consume::reset_policies
         consume::offsets_are_committed_and_found_again
@@ -78,10 +86,19 @@ fn main() -> ExitCode {
         consume::bad_input
         million::a_million_records
     }
+    macro_rules! before_3 {
+        ($($module:ident::$test:ident)*) => {
+            $(trials.push(
+                trial(concat!(stringify!($module), "::", stringify!($test)), $module::$test)
+                    .with_ignored_flag(!is_real || is_3_or_later),
+            );)*
+        };
+    }
     real! {
         console::console_producer_to_ours
         console::ours_to_console_consumer
         console::every_codec_of_the_console_producer
+        console::every_codec_to_the_console_consumer
         console::a_batch_beyond_the_limit_is_skipped
         failover::a_killed_broker_loses_and_doubles_nothing
         failover::a_stopped_broker_delays_nobody_else
@@ -108,6 +125,11 @@ fn main() -> ExitCode {
             security::certificates_are_reloaded
             tls_cost::produce_over_tls_costs_at_most_half_more
         }
+    }
+    before_3! {
+        old_formats::every_format_and_codec
+        old_formats::one_log_of_three_formats
+        old_formats::a_set_beyond_the_limit_is_skipped
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use milena::{Acks, Client, Delivery, ErrorKind, Fate, Record, TopicPartition};
+use milena::{Acks, Client, Compression, Delivery, ErrorKind, Fate, Record, TopicPartition};
 
 use crate::cluster::{Cluster, fresh, from_the_beginning, read, text};
 
@@ -240,4 +240,61 @@ pub async fn partitions_added_under_way(cluster: Cluster) {
     .await;
     let records = read(&mut from_the_beginning(&client, &topic, [2]), 1).await;
     assert_eq!(text(records[0].value()), Some("2"));
+}
+
+/// Every codec, in batches small enough to be compressed at once and large enough to be compressed elsewhere.
+pub async fn every_codec_of_ours(cluster: Cluster) {
+    let client = cluster.client().await;
+    let codecs = [
+        (Compression::Gzip, Some(1)),
+        (Compression::Gzip, None),
+        (Compression::Snappy, None),
+        (Compression::Lz4, None),
+        (Compression::Zstd, None),
+        (Compression::Zstd, Some(9)),
+    ];
+    for (codec, level) in codecs {
+        let topic = cluster.topic(&client, 1).await;
+        let mut builder = client.producer().compression(codec);
+        if let Some(level) = level {
+            builder = builder.compression_level(level);
+        }
+        let producer = builder.build().unwrap();
+        let value = |n: usize| format!("record {n} of {topic} ").repeat(if n < 1_000 { 2 } else { 40 });
+        let mut receipts = Vec::new();
+        for n in 0..2_000 {
+            receipts.push(producer.enqueue(Record::to(&topic).value(value(n))).await.unwrap());
+            if n < 1_000 && n % 100 == 99 {
+                producer.flush().await;
+            }
+        }
+        for (n, receipt) in receipts.into_iter().enumerate() {
+            assert_eq!(receipt.await.unwrap().offset, Some(n as i64), "{codec}");
+        }
+        let records = read(&mut from_the_beginning(&client, &topic, [0]), 2_000).await;
+        for (n, record) in records.iter().enumerate() {
+            assert_eq!(text(record.value()), Some(&value(n)[..]), "{codec}");
+        }
+    }
+}
+
+/// The topic takes less than a full batch: it is split, and what is too large alone is named.
+pub async fn batches_too_large_for_the_topic_are_split(cluster: Cluster) {
+    let client = cluster.client().await;
+    let topic = cluster.topic_with(&client, 1, &[("max.message.bytes", "20000")]).await;
+    let producer = client.producer().build().unwrap();
+    let mut receipts = Vec::new();
+    for n in 0..1_000 {
+        receipts.push(producer.enqueue(Record::to(&topic).value(format!("{n:0500}"))).await.unwrap());
+    }
+    let large = producer.enqueue(Record::to(&topic).value(vec![b'x'; 30_000])).await.unwrap();
+    let last = producer.enqueue(Record::to(&topic).value("last")).await.unwrap();
+    for (n, receipt) in receipts.into_iter().enumerate() {
+        assert_eq!(receipt.await.unwrap().offset, Some(n as i64));
+    }
+    let error = large.await.unwrap_err();
+    assert_eq!((error.fate, error.error.kind()), (Fate::NotWritten, ErrorKind::RecordTooLarge), "{error}");
+    assert_eq!(last.await.unwrap().offset, Some(1_000));
+    let records = read(&mut from_the_beginning(&client, &topic, [0]), 1_001).await;
+    assert!(records[..1_000].iter().enumerate().all(|(n, record)| text(record.value()) == Some(&format!("{n:0500}"))));
 }

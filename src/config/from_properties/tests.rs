@@ -60,6 +60,8 @@ fn what_is_wrong_is_named() {
             &[("linger.ms", "5"), ("queue.buffering.max.ms", "6")],
             "linger.ms=5 and queue.buffering.max.ms=6 contradict each other",
         ),
+        (&[("compression.gzip.level", "9")], "compression.gzip.level is given, but compression.type is none"),
+        (&[("compression.type", "brotli")], "compression.type=brotli is none of none, gzip, snappy, lz4 and zstd"),
         (&[("enable.auto.commit", "true")], "enable.auto.commit=true cannot be had: offsets are committed by hand"),
         (&[("transactional.id", "x")], "transactional.id is not supported (yet): leave it out if its default will do"),
         (

@@ -23,6 +23,7 @@ struct Probe {
     api: ApiKey,
     token: Token,
     is_answered: bool,
+    asked_bytes: usize,
     within: Option<Duration>,
     error: Option<EncodeError>,
 }
@@ -44,6 +45,10 @@ impl Outgoing for Probe {
         self.is_answered
     }
 
+    fn asked_bytes(&self) -> usize {
+        self.asked_bytes
+    }
+
     fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -58,7 +63,7 @@ impl Outgoing for Probe {
 }
 
 fn probe(token: Token) -> Box<Probe> {
-    Box::new(Probe { api: ApiKey::FETCH, token, is_answered: true, within: None, error: None })
+    Box::new(Probe { api: ApiKey::FETCH, token, is_answered: true, asked_bytes: 0, within: None, error: None })
 }
 
 fn silent(token: Token) -> Box<Probe> {
@@ -562,9 +567,65 @@ fn sizes_are_refused_before_anything_is_read() {
             let mut rig = rig();
             assert_eq!(rig.connection.handle_size(size(claimed)), None);
             let limit = if is_ready { LIMIT } else { 16 * 1024 };
-            assert_eq!(rig.events(), [format!("dead FrameSize {{ size: {claimed}, limit: {limit} }}")]);
+            let cause = if is_ready && claimed > 4 {
+                format!("FrameSize {{ api: ApiVersions, size: {claimed}, limit: {limit} }}")
+            } else {
+                format!("NoAnswer {{ size: {claimed}, limit: {limit} }}")
+            };
+            assert_eq!(rig.events(), [format!("dead {cause}")]);
         }
     }
+}
+
+/// Answers come in the order of requests: so do their limits.
+#[test]
+fn the_oldest_request_in_flight_says_how_large_the_next_frame_may_be() {
+    const ASKED: usize = 5_000;
+    let size = |size: usize| (size as i32).to_be_bytes();
+    // Two that ask for no bytes and a fetch between them, all in flight; and what was answered of it.
+    let rig = |answered: usize| {
+        let mut rig = Rig::ready();
+        let mut asked = Vec::new();
+        for (token, asked_bytes) in [(1, 0), (2, ASKED), (3, 0)] {
+            let api = if asked_bytes > 0 { ApiKey::FETCH } else { ApiKey::PRODUCE };
+            let probe = Probe { api, asked_bytes, ..*probe(token) };
+            rig.connection.send(rig.now, token, Box::new(probe), rig.now + SETUP);
+            asked.push(rig.transmit().unwrap().correlation);
+        }
+        for correlation in &asked[..answered] {
+            rig.answer(*correlation);
+        }
+        rig.events();
+        rig
+    };
+    for (answered, api, limit) in
+        [(0, "Produce", LIMIT), (1, "Fetch", LIMIT + ASKED), (2, "Produce", LIMIT), (3, "ApiVersions", LIMIT)]
+    {
+        assert_eq!(rig(answered).connection.handle_size(size(limit)), Some(limit), "{api}");
+        let mut rig = rig(answered);
+        assert_eq!(rig.connection.handle_size(size(limit + 1)), None, "{api}");
+        let dead = rig.events().pop().unwrap();
+        assert_eq!(dead, format!("dead FrameSize {{ api: {api}, size: {}, limit: {limit} }}", limit + 1));
+    }
+    // What was asked for counts from the whole of 31 bits, too.
+    let mut rig = Rig::ready();
+    rig.connection.send(rig.now, 1, Box::new(Probe { asked_bytes: usize::MAX, ..*probe(1) }), rig.now + SETUP);
+    rig.transmit().unwrap();
+    assert_eq!(rig.connection.handle_size(i32::MAX.to_be_bytes()), Some(i32::MAX as usize));
+}
+
+#[test]
+fn what_is_too_large_says_which_setting_helps() {
+    let cause = Cause::FrameSize { api: ApiKey::METADATA, size: 101, limit: 100 };
+    assert!(!cause.is_transient(), "the next answer is as large");
+    assert_eq!(
+        cause.to_string(),
+        "Metadata was answered with 101 bytes, and 100 are the most that is accepted (max_response_size, and what a \
+         fetch asks for): raise max_response_size"
+    );
+    let cause = Cause::NoAnswer { size: -1, limit: 100 };
+    assert!(cause.is_transient());
+    assert_eq!(cause.to_string(), "a frame of -1 bytes, where a broker's answer has 4 to 100: is this a Kafka broker?");
 }
 
 /// Rule 76: a stranger on the port is called by its name.
@@ -577,7 +638,7 @@ fn strangers_are_recognised_by_their_first_bytes() {
         ([0x15, 3, 3, 0], "Tls"),
         ([0x15, 3, 1, 0], "Tls"),
         ([0x16, 3, 3, 1], "Tls"),
-        (*b"SSH-", "FrameSize { size: 1397966893, limit: 16384 }"),
+        (*b"SSH-", "NoAnswer { size: 1397966893, limit: 16384 }"),
     ] {
         let mut rig = Rig::new();
         rig.send(1, ms(500));

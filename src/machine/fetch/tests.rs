@@ -127,10 +127,10 @@ fn named(plan: &Plan) -> Vec<i32> {
 fn response(partitions: impl IntoIterator<Item = PartitionData>) -> FetchResponse {
     let topic = FetchableTopicResponse {
         topic_id: Uuid([7; 16]),
-        partitions: partitions.into_iter().collect(),
+        partitions: partitions.into_iter().collect::<Vec<_>>().into(),
         ..Default::default()
     };
-    FetchResponse { responses: vec![topic], ..Default::default() }
+    FetchResponse { responses: vec![topic].into(), ..Default::default() }
 }
 
 fn data(partition: i32, records: Vec<u8>) -> PartitionData {
@@ -172,10 +172,10 @@ fn one_topic_without_an_id_keeps_the_request_to_names() {
     assert_eq!(plan.max_version, 12);
     let by_name = |topic: &str, data| FetchableTopicResponse {
         topic: topic.into(),
-        partitions: vec![data],
+        partitions: vec![data].into(),
         ..Default::default()
     };
-    let responses = vec![by_name("t", data(0, batch(0, 1))), by_name("old", data(9, batch(0, 2)))];
+    let responses = vec![by_name("t", data(0, batch(0, 1))), by_name("old", data(9, batch(0, 2)))].into();
     rig.answer_as(&plan, FetchResponse { responses, ..Default::default() });
     assert_eq!(rig.events(), ["0: 0..1", "9: 0..2"]);
 }
@@ -325,12 +325,28 @@ fn a_batch_that_was_damaged_on_its_way_is_nobodys_business() {
 }
 
 #[test]
-fn an_old_format_is_reported_at_once_and_any_length_is_survived() {
+fn a_damaged_message_of_an_old_format_is_reported_likewise() {
     let mut rig = Rig::new(1);
-    let mut old = batch(0, 5);
-    old[16] = 1;
+    let sets = include_bytes!("../../../tests/golden/set-v1-gzip");
+    // Two wrappers, with offsets 100 to 109 and 1115 to 1136; the value of the second is damaged.
+    let second = 12 + usize::from(sets[11]) + 256 * usize::from(sets[10]);
+    let mut damaged = sets.to_vec();
+    damaged[second + 60] ^= 1;
     let plan = rig.ask(LaneKind::Waiting, &[0]);
-    rig.answer(&plan, [data(0, old)]);
+    rig.answer(&plan, [data(0, damaged.clone())]);
+    assert_eq!(rig.events(), ["0: 0..110"]);
+    let plan = rig.ask(LaneKind::Waiting, &[0]);
+    rig.answer(&plan, [data(0, damaged.split_off(second))]);
+    assert_eq!(rig.events(), ["0 unreadable at 110, end Some(1137)"]);
+}
+
+#[test]
+fn a_new_format_is_reported_at_once_and_any_length_is_survived() {
+    let mut rig = Rig::new(1);
+    let mut new = batch(0, 5);
+    new[16] = 3;
+    let plan = rig.ask(LaneKind::Waiting, &[0]);
+    rig.answer(&plan, [data(0, new)]);
     assert_eq!(rig.events(), ["0 unreadable at 0, end None"]);
     for length in [i32::MIN, -1, 0, 1, 48, i32::MAX] {
         let mut rig = Rig::new(1);
@@ -446,11 +462,13 @@ fn hostile_answers_move_nothing_twice_and_nothing_that_was_not_asked() {
     let plan = rig.ask(LaneKind::Waiting, &[0, 1]);
     let strange = [data(0, batch(0, 5)), data(0, batch(5, 5)), data(2, batch(0, 1)), data(-7, batch(0, 1))];
     let mut answer = response(strange);
-    answer.responses.push(FetchableTopicResponse {
+    let mut topics: Vec<_> = answer.responses.iter().collect();
+    topics.push(FetchableTopicResponse {
         topic_id: Uuid([8; 16]),
-        partitions: vec![data(0, batch(0, 9))],
+        partitions: vec![data(0, batch(0, 9))].into(),
         ..Default::default()
     });
+    answer.responses = topics.into();
     rig.answer_as(&plan, answer);
     assert_eq!(rig.events(), ["0: 0..5"]);
     // Partition 1 was left out of the answer: asked again, but not at once.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::wire::cluster::metadata::MetadataResponseBroker;
+use crate::wire::leader::produce::NodeEndpoint;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -276,6 +277,42 @@ fn leader_epochs_do_not_go_back() {
     }
     assert_eq!(ask(&mut rig, &[(1, 0), (1, 0)]), [(1, 0), (1, 0)]);
     assert_eq!(rig.until_due(), Some(MAX_AGE));
+}
+
+/// Rule 78, KIP-951: one leader and one broker, if they are news.
+#[test]
+fn a_hint_changes_one_leader_and_one_broker_alone() {
+    let mut rig = Rig::knowing(1, 2, &["t", "u"]);
+    let endpoint =
+        |node_id, host: &str| Some(NodeEndpoint { node_id, host: host.into(), port: 9999, ..Default::default() });
+    let hint = |topic: &str, leader, leader_epoch, endpoint| Hint {
+        topic: topic.into(),
+        topic_id: Uuid::default(),
+        partition: 0,
+        leader,
+        leader_epoch,
+        endpoint,
+    };
+    let before = Arc::clone(rig.machine.cluster());
+    for old in
+        [hint("t", 2, 0, None), hint("missing", 2, 5, None), hint("t", 9, 5, None), hint("t", 9, 5, endpoint(9, ""))]
+    {
+        assert!(!rig.machine.handle_hint(&old), "{old:?}");
+    }
+    let other = Hint { topic_id: Uuid([3; 16]), ..hint("t", 2, 5, None) };
+    assert_eq!(rig.machine.handle_hint(&other), before.topics["t"].id.is_zero());
+    assert!(rig.machine.handle_hint(&hint("t", 9, 6, endpoint(9, "new"))));
+    assert_eq!((rig.leaders("t"), rig.leaders("u")), (vec![(9, 6)], vec![(1, 0)]));
+    let after = Arc::clone(rig.machine.cluster());
+    assert_eq!(after.brokers.len(), 3);
+    assert_eq!((&*after.brokers[&9].host, after.brokers[&9].port), ("new", 9999));
+    assert_eq!((&after.brokers[&1], after.answers), (&before.brokers[&1], before.answers));
+    assert!(!rig.machine.handle_hint(&hint("t", 2, 5, None)), "an older one, late");
+    // An answer of a broker that lags does not undo it.
+    rig.refresh();
+    let query = rig.ask();
+    rig.answer(&query, &response(2, [topic("t", &[(1, 5)])]));
+    assert_eq!(rig.leaders("t"), [(9, 6)]);
 }
 
 /// Rule 43: without an epoch a truncation goes unseen, so "unknown" never replaces what is known.

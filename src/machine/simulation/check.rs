@@ -1,9 +1,12 @@
 //! What was promised, checked on one history: what callers were told, what was on the wire, what is in the logs.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::broker::{Partition, Stamp};
 use super::{Micros, Plan, Summary};
+use crate::machine::connection::Token;
 
 /// How a record ended for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,18 +28,39 @@ struct Record {
     must_arrive: bool,
 }
 
-/// What a partition last sent.
+/// What a partition has sent.
+#[derive(Clone)]
 struct Sent {
     stamp: Stamp,
     records: Vec<u32>,
     bytes: Bytes,
 }
 
+impl Sent {
+    fn end(&self) -> i32 {
+        ((i64::from(self.stamp.sequence) + self.records.len() as i64) % (1 << 31)) as i32
+    }
+}
+
+/// One partition, as the wire shows it.
+#[derive(Default)]
+struct Wire {
+    /// Under the newest identity, in order.
+    chain: Vec<Sent>,
+    /// The first record of each batch that waits for an answer, by (connection, token).
+    in_flight: BTreeMap<(usize, Token), u32>,
+    /// The leader's last word was an acknowledgement (rule 6).
+    is_proven: bool,
+    last_settled: Option<u32>,
+}
+
 pub(super) struct Ledger {
     records: Vec<Record>,
-    sent: Vec<Option<Sent>>,
+    wires: Vec<Wire>,
     is_idempotent: bool,
+    window: usize,
     first_sequence: i32,
+    first_epoch: i16,
     is_closed: bool,
     pub(super) pending: usize,
     pub(super) problems: Vec<String>,
@@ -47,9 +71,11 @@ impl Ledger {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             records: Vec::new(),
-            sent: (0..plan.partitions).map(|_| None).collect(),
+            wires: (0..plan.partitions).map(|_| Wire::default()).collect(),
             is_idempotent: plan.is_idempotent,
+            window: plan.window,
             first_sequence: plan.first_sequence,
+            first_epoch: plan.first_epoch,
             is_closed: false,
             pending: 0,
             problems: Vec::new(),
@@ -70,50 +96,130 @@ impl Ledger {
         self.is_closed = true;
     }
 
-    /// P11, rules 2, 3 and 11: a batch goes on the wire.
-    pub(super) fn send(&mut self, partition: usize, stamp: Stamp, records: &[u32], bytes: Bytes) {
+    /// P11, rules 1, 2, 3, 6 and 11: a batch goes on the wire.
+    pub(super) fn send(&mut self, via: (usize, Token), partition: usize, stamp: Stamp, records: &[u32], bytes: Bytes) {
         let Stamp { id, epoch, sequence } = stamp;
         self.summary.mix(u64::from(sequence.cast_unsigned()) << 20 ^ u64::from(records[0]));
         self.claim(!self.is_closed, || "P11: sent after close".into());
-        let before = self.sent[partition].take();
+        let wire = std::mem::take(&mut self.wires[partition]);
+        let what = format!("partition {partition}, records {records:?} as {stamp:?}");
+        // A batch that ended as unknown keeps its place while what was sent behind it is open.
+        let is_followed = wire.chain.iter().any(|sent| sent.records[0] > records[0] && self.is_unended(&sent.records));
         for record in records {
             let Record { partition: home, outcome, .. } = self.records[*record as usize];
             self.claim(home == partition, || format!("P11: record {record} of partition {home} sent to {partition}"));
-            self.claim(outcome.is_none(), || format!("P4: record {record} sent again after {outcome:?}"));
+            let is_over = match outcome.map(|(_, outcome)| outcome) {
+                None => false,
+                Some(Outcome::Unknown) => !is_followed,
+                Some(_) => true,
+            };
+            self.claim(!is_over, || format!("P4: record {record} sent again after {outcome:?}"));
             self.records[*record as usize].attempts += 1;
         }
-        let what = format!("partition {partition}, records {records:?} as {stamp:?}");
-        if !self.is_idempotent {
-            self.claim((id, epoch, sequence) == (-1, -1, -1), || format!("P11: {what} without idempotence"));
-        } else if let Some(before) = before {
-            let is_same = (before.stamp.id, before.stamp.epoch) == (id, epoch);
-            let is_newer = (before.stamp.id, before.stamp.epoch) < (id, epoch);
-            let head = &self.records[before.records[0] as usize];
-            let (ended, was_open) = (head.outcome.map(|(_, outcome)| outcome), head.is_open);
-            let count = before.records.len() as i64;
-            let next = ((i64::from(before.stamp.sequence) + count) % (1 << 31)) as i32;
-            let what = || format!("{what}, behind {:?} as {:?} ({ended:?})", before.records, before.stamp);
-            self.claim(is_same || is_newer, || format!("P11: an older identity: {}", what()));
-            self.claim(!is_newer || sequence == 0, || format!("P11: a new epoch starts at 0: {}", what()));
-            if before.records == records {
-                self.claim(is_same || !was_open, || format!("rule 3: open, and a new epoch: {}", what()));
-                self.claim(!is_same || before.bytes == bytes, || format!("rule 2: other bytes: {}", what()));
-            } else {
-                self.claim(before.records[0] < records[0], || format!("P3: an older batch: {}", what()));
-                self.claim(ended.is_some(), || format!("rule 1: sent before the head ended: {}", what()));
-                let expected = match ended {
-                    Some(Outcome::NotWritten) => before.stamp.sequence,
-                    _ => next,
-                };
-                self.claim(!is_same || sequence == expected, || format!("P11: not {expected}: {}", what()));
-                let is_spent = ended == Some(Outcome::Unknown);
-                self.claim(is_newer || !is_spent, || format!("rule 3: behind an open outcome: {}", what()));
-            }
+        // One that ended as unknown is left behind in flight: whatever comes of it, the next epoch does not mind.
+        let mut wire = wire;
+        wire.in_flight.retain(|_, first| self.records[*first as usize].outcome.is_none());
+        let ahead = wire.in_flight.values().filter(|first| **first < records[0]).count();
+        self.claim(!wire.in_flight.values().any(|first| records.contains(first)), || format!("P11: twice: {what}"));
+        let window = self.window;
+        self.claim(wire.in_flight.len() < window, || format!("P11: more than {window} in flight: {what}"));
+        let is_proven = ahead == 0 || wire.is_proven || !self.is_idempotent;
+        self.claim(is_proven, || format!("rule 6: behind what this leader has not taken: {what}"));
+        let sent = Sent { stamp, records: records.to_vec(), bytes };
+        if self.is_idempotent {
+            wire.chain = self.link(wire.chain, sent, wire.in_flight.len(), &what);
         } else {
-            let first = if self.first_sequence != 0 && epoch == 0 { self.first_sequence } else { sequence };
-            self.claim(sequence == first || sequence == 0, || format!("P11: a first sequence: {what}"));
+            self.claim((id, epoch, sequence) == (-1, -1, -1), || format!("P11: {what} without idempotence"));
         }
-        self.sent[partition] = Some(Sent { stamp, records: records.to_vec(), bytes });
+        wire.in_flight.insert(via, records[0]);
+        self.wires[partition] = wire;
+    }
+
+    /// The chain of sequences, with what is sent now.
+    fn link(&mut self, mut chain: Vec<Sent>, sent: Sent, in_flight: usize, what: &str) -> Vec<Sent> {
+        let Stamp { id, epoch, sequence } = sent.stamp;
+        let Some(newest) = chain.last().map(|newest| newest.stamp) else {
+            let first = if epoch == self.first_epoch && id == 1 { self.first_sequence } else { 0 };
+            self.claim(sequence == first, || format!("P11: a first sequence: {what}"));
+            return vec![sent];
+        };
+        if (newest.id, newest.epoch) != (id, epoch) {
+            self.claim((newest.id, newest.epoch) < (id, epoch), || format!("P11: older than {newest:?}: {what}"));
+            self.claim(sequence == 0, || format!("P11: a new epoch starts at 0: {what}"));
+            self.claim(in_flight == 0, || format!("rule 9: a new epoch with {in_flight} in flight: {what}"));
+            let is_open = sent.records.iter().any(|record| self.records[*record as usize].is_open);
+            self.claim(!is_open, || format!("rule 3: open, and a new epoch: {what}"));
+            return vec![sent];
+        }
+        let holds = |known: &Sent| known.records.iter().any(|record| sent.records.contains(record));
+        if let Some(at) = chain.iter().position(holds) {
+            let known = chain[at].clone();
+            if known.records == sent.records {
+                self.claim(known.stamp == sent.stamp, || format!("rule 2: before it was {:?}: {what}", known.stamp));
+                let is_same = known.bytes == sent.bytes || known.bytes.is_empty();
+                self.claim(is_same, || format!("rule 2: other bytes: {what}"));
+                chain[at].bytes = sent.bytes;
+                return chain;
+            }
+            // A part of one that was too large.
+            let offset = known.records.iter().position(|record| *record == sent.records[0]).unwrap_or_default();
+            let expected = ((i64::from(known.stamp.sequence) + offset as i64) % (1 << 31)) as i32;
+            self.claim(sequence == expected, || format!("P11: a part, not {expected}: {what}"));
+            let records = known.records.iter().map(|record| &self.records[*record as usize]);
+            let may_be_split = records.into_iter().all(|record| !record.is_open || record.outcome.is_some());
+            self.claim(may_be_split, || format!("rule 3: open, and split: {what}"));
+            let (before, rest) = known.records.split_at(offset);
+            let after = rest[sent.records.len()..].to_vec();
+            let after_stamp = Stamp { sequence: sent.end(), ..sent.stamp };
+            // Of the other parts the bytes are not known before they are sent.
+            let bytes = Bytes::new();
+            let parts = [
+                Sent { stamp: known.stamp, records: before.to_vec(), bytes: bytes.clone() },
+                sent,
+                Sent { stamp: after_stamp, records: after, bytes },
+            ];
+            chain.splice(at..=at, parts.into_iter().filter(|part| !part.records.is_empty()));
+            return chain;
+        }
+        // Never sent under this identity.
+        self.claim(chain.iter().all(|known| known.records[0] < sent.records[0]), || {
+            format!("P3: an older one: {what}")
+        });
+        let outcome = |known: &Sent| self.records[known.records[0] as usize].outcome.map(|(_, outcome)| outcome);
+        let is_spent = chain.iter().any(|known| outcome(known) == Some(Outcome::Unknown));
+        let mut expected = chain[0].stamp.sequence;
+        while let Some(last) = chain.last() {
+            if outcome(last) != Some(Outcome::NotWritten) {
+                expected = last.end();
+                break;
+            }
+            expected = last.stamp.sequence;
+            chain.pop();
+        }
+        self.claim(!is_spent, || format!("rule 3: behind an open outcome: {what}"));
+        self.claim(sequence == expected, || format!("P11: not {expected}: {what}"));
+        chain.push(sent);
+        chain
+    }
+
+    fn is_unended(&self, records: &[u32]) -> bool {
+        records.iter().any(|record| self.records[*record as usize].outcome.is_none())
+    }
+
+    /// An attempt of this partition was answered, or never will be.
+    pub(super) fn end_attempt(&mut self, via: (usize, Token), partition: usize, is_acknowledged: bool) {
+        let wire = &mut self.wires[partition];
+        if let Some(first) = wire.in_flight.remove(&via) {
+            // One that has ended as unknown may have been left behind: its refusal tells nobody anything.
+            let is_left = self.records[first as usize].outcome.is_some();
+            wire.is_proven = is_acknowledged || is_left && wire.is_proven;
+        }
+    }
+
+    /// All attempts of this partition at a leader were taken back.
+    pub(super) fn recall(&mut self, partition: usize) {
+        self.wires[partition].in_flight.clear();
+        self.wires[partition].is_proven = false;
     }
 
     /// An attempt at these records ended, and they may be in the log.
@@ -130,16 +236,20 @@ impl Ledger {
                 failure => failure,
             };
             self.summary.mix(now ^ u64::from(*record) << 40);
+            let home = self.records[*record as usize].partition;
+            let last = self.wires[home].last_settled.replace(*record);
+            let is_in_order = !self.is_idempotent || last < Some(*record);
+            self.claim(is_in_order, || format!("rule 1: record {record} is settled behind {last:?}"));
             let before = self.records[*record as usize].outcome.replace((now, outcome));
             self.claim(before.is_none(), || format!("P4: record {record} ends as {outcome:?}, before as {before:?}"));
             self.pending = self.pending.saturating_sub(1);
         }
     }
 
-    /// Every record of the partition that was ever sent has ended.
-    pub(super) fn is_quiet(&self, partition: usize) -> bool {
+    /// Every record of the partition that was ever sent has ended, `since` then.
+    pub(super) fn is_quiet(&self, partition: usize, since: Micros) -> bool {
         let mut own = self.records.iter().filter(|record| record.partition == partition);
-        own.all(|record| record.outcome.is_some() || record.attempts == 0)
+        own.all(|record| record.outcome.is_some_and(|(at, _)| at <= since) || record.attempts == 0)
     }
 
     /// The end of the history. `late`: how much later than promised the driver may be at a moment, by its own doing.
@@ -183,7 +293,8 @@ impl Ledger {
         // Another producer id cannot fence late copies of an earlier one, so what ended as unknown may come late; and
         // without idempotence any copy may.
         let is_fenced = plan.is_idempotent && plan.first_epoch == 0;
-        for (partition, log) in logs.iter().enumerate() {
+        let keeps_order = plan.is_idempotent || plan.window == 1;
+        for (partition, log) in logs.iter().enumerate().filter(|_| keeps_order) {
             let mut seen = vec![false; self.records.len()];
             let mut newest = None;
             for record in &log.log {

@@ -158,7 +158,7 @@ impl World {
             let header = batch.header();
             let stamp = Stamp { id: header.producer_id, epoch: header.producer_epoch, sequence: header.base_sequence };
             let records = records_of(&batch);
-            self.ledger.send(partition, stamp, &records, bytes);
+            self.ledger.send((node, token), partition, stamp, &records, bytes);
             batches.push(Batch { partition, stamp, records });
         }
         let connection = &mut self.network.connections[node];
@@ -262,8 +262,9 @@ impl World {
             answers.push(PartitionProduceResponse { index: 77, base_offset: 5, ..Default::default() });
             answers.extend(answers.first().cloned().map(|twin| PartitionProduceResponse { base_offset: 1, ..twin }));
         }
-        let topic = TopicProduceResponse { name: "t".into(), partition_responses: answers, ..Default::default() };
-        let response = ProduceResponse { responses: vec![topic], ..Default::default() };
+        let topic =
+            TopicProduceResponse { name: "t".into(), partition_responses: answers.into(), ..Default::default() };
+        let response = ProduceResponse { responses: vec![topic].into(), ..Default::default() };
         let connection = &mut self.network.connections[node];
         connection.last_answer = connection.last_answer.max(self.now + delay);
         let at = connection.last_answer;
@@ -277,8 +278,14 @@ impl World {
             let index = batch.partition as i32;
             Some(PartitionProduceResponse { index, error_code, base_offset: -1, ..Default::default() })
         };
-        if self.logs[batch.partition].leader != Some(node) {
-            return refused(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        let log = &self.logs[batch.partition];
+        if log.leader != Some(node) {
+            let mut answer = refused(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+            if let Some(leader) = log.leader.filter(|_| self.random.chance(faults.hint)) {
+                answer.current_leader.leader_id = leader as i32;
+                answer.current_leader.leader_epoch = log.leader_epoch as i32;
+            }
+            return Some(answer);
         }
         for (rate, codes) in
             [(faults.refuse_for_now, FOR_NOW), (faults.refuse_for_good, FOR_GOOD), (faults.lose_track, LOST_TRACK)]
@@ -315,9 +322,11 @@ impl World {
         // In order, or it is no answer.
         match connection.open.pop_front() {
             Some(open) if open.token == token => {
-                let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+                let topics = response.responses.iter();
+                let answers: Vec<_> =
+                    topics.flat_map(|topic| topic.partition_responses.iter().collect::<Vec<_>>()).collect();
                 for batch in open.batches {
-                    let own = answers.clone().find(|answer| answer.index == batch.partition as i32);
+                    let own = answers.iter().find(|answer| answer.index == batch.partition as i32);
                     let is_known = own.is_some_and(|own| {
                         let code = own.error_code;
                         code.is_ok() || [FOR_NOW, FOR_GOOD, LOST_TRACK].iter().any(|known| known.contains(&code))
@@ -325,6 +334,9 @@ impl World {
                     if !is_known {
                         self.ledger.leave_open(&batch.records);
                     }
+                    let is_well = |code: ErrorCode| code.is_ok() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER;
+                    let is_acknowledged = own.is_some_and(|own| is_well(own.error_code));
+                    self.ledger.end_attempt((node, token), batch.partition, is_acknowledged);
                 }
                 self.with_task(node, |task, now, random| task.handle_response(now, token, response, random));
             }
@@ -344,7 +356,10 @@ impl World {
             let after = std::time::Duration::from_micros(self.plan.request_timeout);
             return self.lose(node, &Cause::RequestTimeout { api: ApiKey::PRODUCE, after });
         }
-        connection.open.remove(place);
+        let open = connection.open.remove(place);
+        for batch in open.iter().flat_map(|open| &open.batches) {
+            self.ledger.end_attempt((node, token), batch.partition, false);
+        }
         let error = CallError::NotSentInTime { api: ApiKey::PRODUCE };
         self.with_task(node, |task, now, random| task.handle_failed(now, token, &error, random));
     }
@@ -357,12 +372,19 @@ impl World {
         let (lost, waiting): (Vec<_>, Vec<_>) = connection.open.drain(..).partition(|open| open.is_written);
         connection.open.extend(waiting);
         for open in &lost {
-            open.batches.iter().for_each(|batch| self.ledger.leave_open(&batch.records));
+            for batch in &open.batches {
+                self.ledger.leave_open(&batch.records);
+                self.ledger.end_attempt((node, open.token), batch.partition, false);
+            }
         }
-        for open in lost {
-            let error = CallError::Lost { cause: cause.clone(), sent: true };
-            self.with_task(node, |task, now, random| task.handle_failed(now, open.token, &error, random));
-        }
+        // As the driver does: all of them, before anything is sent again.
+        let random = self.random.next();
+        self.with_task(node, |task, now, _| {
+            for open in lost {
+                let error = CallError::Lost { cause: cause.clone(), sent: true };
+                task.handle_failed(now, open.token, &error, random);
+            }
+        });
         self.write(node);
     }
 }

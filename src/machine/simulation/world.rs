@@ -12,13 +12,23 @@ use super::broker;
 use super::check::{Ledger, Outcome};
 use super::network::{Network, Wire};
 use super::{MS, Micros, Plan, Random, Summary};
-use crate::machine::accumulator::{Accumulator, Config, Event, Moving, PartitionId, PartitionName, Send};
-use crate::machine::sequence::{Batch, Failure, Identity, PartitionQueue, Placed, Reason};
+use crate::machine::accumulator::{Accumulator, Config, Event, Hint, Moving, PartitionId, PartitionName, Send};
+use crate::machine::sequence::{self, Batch, Identity, PartitionQueue, Reason, Settled};
 use crate::record::{BatchWriter, NO_HEADERS};
 use crate::wire::message::Uuid;
 
 /// The receipts of a batch: its records.
 pub(super) type Receipts = Vec<u32>;
+
+impl sequence::Receipts for Receipts {
+    fn split_off(&mut self, index: usize) -> Self {
+        Self::split_off(self, index)
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+}
 
 /// More than any history needs: one that takes more is a busy loop (P14).
 const MOST_EVENTS: u64 = 50_000;
@@ -62,6 +72,7 @@ enum Message {
 enum Request {
     Left { id: PartitionId, partition: Box<Moving<Receipts>> },
     Refresh,
+    Hint(Hint),
     NewEpoch(Identity),
 }
 
@@ -131,7 +142,13 @@ impl World {
             armed: None,
         };
         let home = |index| {
-            let mut queue = PartitionQueue::new(plan.is_idempotent, micros(plan.backoff), micros(plan.backoff * 8));
+            let mut queue = PartitionQueue::new(sequence::Config {
+                is_idempotent: plan.is_idempotent,
+                window: plan.window,
+                remembered: micros(plan.remembered),
+                retry_backoff: micros(plan.backoff),
+                retry_backoff_max: micros(plan.backoff * 8),
+            });
             if plan.is_idempotent && plan.first_sequence != 0 {
                 queue.resume(Identity { id: 1, epoch: plan.first_epoch }, plan.first_sequence);
             }
@@ -402,8 +419,9 @@ impl World {
         let requests: Vec<_> = std::iter::from_fn(|| accumulator.poll_request(now)).collect();
         while let Some(event) = self.tasks[node].accumulator.poll_event() {
             match event {
-                Event::Settled { batch, result, .. } => self.settle(batch, result),
+                Event::Settled { settled, .. } => self.settle(settled),
                 Event::Refresh => self.ask(Request::Refresh),
+                Event::Hint(hint) => self.ask(Request::Hint(hint)),
                 Event::NeedsNewerThan(spent) => self.ask(Request::NewEpoch(spent)),
                 Event::Left { id, partition } => self.leave(node, id, Box::new(partition)),
             }
@@ -430,16 +448,17 @@ impl World {
         for records in self.network.open_requests(node, id as usize) {
             self.ledger.leave_open(&records);
         }
+        self.ledger.recall(id as usize);
         self.ask(Request::Left { id, partition });
     }
 
-    fn settle(&mut self, batch: Batch<Receipts>, result: Result<Placed, Failure>) {
-        let outcome = match result {
+    fn settle(&mut self, settled: Settled<Receipts>) {
+        let outcome = match settled.result {
             Ok(placed) => Outcome::Acknowledged(placed.base_offset),
             Err(failure) if failure.maybe_written => Outcome::Unknown,
             Err(_) => Outcome::NotWritten,
         };
-        self.ledger.settle(self.now, &batch.receipts, outcome);
+        self.ledger.settle(self.now, &settled.receipts, outcome);
     }
 
     /// What came of a request, told to the task that sent it.
@@ -472,7 +491,9 @@ impl World {
     /// Only what no copy of a batch is on its way to: a day without records is longer than any request.
     fn expire_producers(&mut self) {
         for partition in 0..self.plan.partitions {
-            if self.ledger.is_quiet(partition) && !self.network.is_under_way(partition) {
+            if self.ledger.is_quiet(partition, self.now - self.now.min(self.plan.remembered))
+                && !self.network.is_under_way(partition)
+            {
                 self.logs[partition].forget_producers();
             }
         }
@@ -517,8 +538,8 @@ impl World {
             let taken = self.take(id);
             if let Home::Router(moving) = &mut self.homes[id as usize] {
                 taken.into_iter().for_each(|batch| moving.queue.push(batch));
-                for (batch, failure) in moving.queue.fail_all(&Reason::Closed) {
-                    self.settle(batch, Err(failure));
+                for settled in moving.queue.fail_all(&Reason::Closed) {
+                    self.settle(settled);
                 }
             }
         }

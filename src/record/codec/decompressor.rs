@@ -13,7 +13,7 @@ use super::snappy;
 #[cfg(feature = "zstd")]
 use super::zstd;
 use crate::record::error::RecordError;
-use crate::record::header::Compression;
+use crate::record::header::{Compression, MAGIC};
 
 /// Decompresses one batch after the other, with tables and a buffer that it keeps.
 #[derive(Default)]
@@ -38,8 +38,19 @@ impl Decompressor {
     ///
     /// The memory of the last batch, if it was 2 MiB or less, is written over as soon as nobody holds what was returned.
     pub fn decompress(&mut self, codec: Compression, input: &[u8], limits: Limits) -> Result<Bytes, RecordError> {
+        self.decompress_in(MAGIC, codec, input, limits)
+    }
+
+    /// The same for what a batch or message of this format holds: the oldest one has an lz4 of its own.
+    pub(in crate::record) fn decompress_in(
+        &mut self,
+        magic: i8,
+        codec: Compression,
+        input: &[u8],
+        limits: Limits,
+    ) -> Result<Bytes, RecordError> {
         self.output.begin(input.len(), limits);
-        match self.run(codec, input) {
+        match self.run(magic, codec, input) {
             Ok(()) => Ok(self.output.take()),
             Err(error) => {
                 self.output.abandon();
@@ -48,7 +59,8 @@ impl Decompressor {
         }
     }
 
-    fn run(&mut self, codec: Compression, input: &[u8]) -> Result<(), RecordError> {
+    #[cfg_attr(not(feature = "lz4"), allow(unused_variables, reason = "only lz4 depends on the format"))]
+    fn run(&mut self, magic: i8, codec: Compression, input: &[u8]) -> Result<(), RecordError> {
         let output = &mut self.output;
         #[allow(unreachable_patterns, reason = "unless a codec is left out")]
         match codec {
@@ -65,7 +77,7 @@ impl Decompressor {
             #[cfg(feature = "snappy")]
             Compression::Snappy => snappy::decompress(input, output),
             #[cfg(feature = "lz4")]
-            Compression::Lz4 => lz4::decompress(input, output),
+            Compression::Lz4 => lz4::decompress(input, output, magic),
             #[cfg(feature = "zstd")]
             Compression::Zstd => self.zstd.decompress(input, output),
             missing => Err(RecordError::CodecMissing(missing)),

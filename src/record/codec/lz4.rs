@@ -68,10 +68,11 @@ impl Compressor {
     }
 }
 
-pub fn decompress(input: &[u8], out: &mut Output) -> Result<(), RecordError> {
+/// `magic`: the format of what holds it.
+pub fn decompress(input: &[u8], out: &mut Output, magic: i8) -> Result<(), RecordError> {
     let mut input = Input::new(input);
     loop {
-        let frame = Frame::read(&mut input, out.len())?;
+        let frame = Frame::read(&mut input, out.len(), magic)?;
         while frame.block(&mut input, out)? {}
         frame.check(&mut input, out)?;
         if input.is_empty() {
@@ -89,7 +90,8 @@ struct Frame {
 }
 
 impl Frame {
-    fn read(input: &mut Input<'_>, start: usize) -> Result<Self, RecordError> {
+    fn read(input: &mut Input<'_>, start: usize, magic: i8) -> Result<Self, RecordError> {
+        let frame = input.rest();
         if input.array().ok_or_else(early)? != MAGIC {
             return Err(broken("it does not begin as such"));
         }
@@ -110,8 +112,11 @@ impl Frame {
             content_size = Some(u64::from_le_bytes(input.array().ok_or_else(early)?));
         }
         let length = descriptor.len().saturating_sub(input.rest().len());
-        let hash = XxHash32::oneshot(0, descriptor.get(..length).unwrap_or_default());
-        if input.array().ok_or_else(early)? != [(hash >> 8) as u8] {
+        let sum = input.array().ok_or_else(early)?;
+        let is_sum = |of: Option<&[u8]>| sum == [(XxHash32::oneshot(0, of.unwrap_or_default()) >> 8) as u8];
+        // Before format 1, Java's client took the magic for a part of the header (KAFKA-3160); other clients did not.
+        let is_old = || magic == 0 && is_sum(frame.get(..length.saturating_add(MAGIC.len())));
+        if !is_sum(descriptor.get(..length)) && !is_old() {
             return Err(broken("its header's checksum is wrong"));
         }
         Ok(Self { flags, max_block, content_size, start })

@@ -1,7 +1,7 @@
 //! The router: which task has which partition, and who the producer is.
 
 use super::{Home, Message, Request, SWEEP, What, World};
-use crate::machine::accumulator::PartitionId;
+use crate::machine::accumulator::{Hint, PartitionId};
 use crate::machine::sequence::Identity;
 use crate::machine::simulation::{MS, Micros};
 
@@ -23,6 +23,13 @@ impl World {
                     self.place(id);
                 }
                 Request::Refresh => self.refresh(),
+                Request::Hint(Hint { partition, leader, leader_epoch, .. }) => {
+                    let known = &mut self.picture[partition as usize];
+                    if leader_epoch as u32 > known.1 {
+                        *known = (Some(leader as usize), leader_epoch as u32);
+                        self.place(partition as PartitionId);
+                    }
+                }
                 Request::NewEpoch(spent) if self.identity == Some(spent) => {
                     if spent.epoch < i16::MAX - 1 {
                         self.set_identity(Some(Identity { epoch: spent.epoch + 1, ..spent }));
@@ -98,9 +105,9 @@ impl World {
             let taken = self.take(id);
             let Home::Router(moving) = &mut self.homes[id as usize] else { continue };
             taken.into_iter().for_each(|batch| moving.queue.push(batch));
-            let expired: Vec<_> = std::iter::from_fn(|| moving.queue.poll_expired(now)).collect();
-            for (batch, failure) in expired {
-                self.settle(batch, Err(failure));
+            let ended: Vec<_> = std::iter::from_fn(|| moving.queue.poll_settled(now)).collect();
+            for settled in ended {
+                self.settle(settled);
             }
         }
         if self.now % METADATA_MAX_AGE < SWEEP || self.picture.iter().any(|(leader, _)| leader.is_none()) {

@@ -1,0 +1,17 @@
+//! The guide: chapters to read from the front, and to come back to. Every snippet runs, on the mock cluster.
+//!
+//! - [Producing](producing): what is promised, and how to get it cheaply.
+//! - [Producer settings](producer_settings): each beside its name in Java's client, librdkafka and kafka-python.
+//! - What changes for a producer that comes [from rdkafka](from_rdkafka), [from kafka-python](from_kafka_python), or
+//!   [from Java](from_java).
+
+#[doc = include_str!("from_java.md")]
+pub mod from_java {}
+#[doc = include_str!("from_kafka_python.md")]
+pub mod from_kafka_python {}
+#[doc = include_str!("from_rdkafka.md")]
+pub mod from_rdkafka {}
+#[doc = include_str!("producer_settings.md")]
+pub mod producer_settings {}
+#[doc = include_str!("producing.md")]
+pub mod producing {}

@@ -1,0 +1,39 @@
+//! What a producer keeps of its batches beside the batches: who watches them, and how many wait.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::budget::Share;
+use super::delivery::{DeliveryError, RecordMetadata};
+use super::interceptor::Interceptor;
+use super::load::Load;
+
+/// What all batches of one partition share.
+pub(super) struct Account {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) load: Load,
+    pub(super) share: Share,
+    pub(super) watch: Arc<Watch>,
+}
+
+/// What all partitions of one producer share.
+#[derive(Default)]
+pub(super) struct Watch {
+    pub(super) interceptors: Vec<Box<dyn Interceptor>>,
+}
+
+impl Watch {
+    /// Tells interceptors what became of a record.
+    pub(super) fn tell(&self, result: &Result<RecordMetadata, DeliveryError>) {
+        for interceptor in &self.interceptors {
+            shielded(|| interceptor.on_acknowledgement(result.as_ref()));
+        }
+    }
+}
+
+/// Runs the user's code on a task of the client, which must survive it. The panic hook has reported the panic by the time
+/// that it is caught.
+pub(super) fn shielded(f: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(f));
+}
