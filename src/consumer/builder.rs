@@ -270,6 +270,11 @@ const FOLLOW_FOR: Duration = Duration::from_secs(300);
 
 impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConsumerBuilder").field("group", &self.group).finish_non_exhaustive()
+        let Self { group, reset, min_bytes, .. } = self;
+        f.debug_struct("ConsumerBuilder")
+            .field("group", group)
+            .field("reset", reset)
+            .field("min_bytes", min_bytes)
+            .finish_non_exhaustive()
     }
 }

@@ -179,7 +179,10 @@ impl Coordinated {
         let forms = || vec![Call::up_to(request.clone(), BY_NAME)];
         let response = self.call(core, forms, |response| worst(committed_codes(response)), &what).await?;
         for (tp, code) in committed_codes(&response) {
-            code.check().map_err(|code| Error::broker(code, format_args!("{what}: {tp}")).with_partition(tp))?;
+            code.check().map_err(|code| {
+                let error = Error::broker(code, format_args!("{what}: {tp}"));
+                core.network.security.explain(error.with_partition(tp))
+            })?;
         }
         let answered = committed_codes(&response).count();
         if answered < offsets.len() {
@@ -209,7 +212,8 @@ impl Coordinated {
         for (tp, offset, code) in fetched(&response) {
             code.check().map_err(|code| {
                 let error = Error::broker(code, format_args!("{what}: {tp}"));
-                if tp.topic.is_empty() { error } else { error.with_partition(tp.clone()) }
+                let error = if tp.topic.is_empty() { error } else { error.with_partition(tp.clone()) };
+                core.network.security.explain(error)
             })?;
             // Below zero: nothing is committed.
             if offset.offset >= 0 {
@@ -289,10 +293,10 @@ impl Coordinated {
                 *self.lock() = Some(endpoint.clone());
                 Ok(endpoint)
             }
-            (Action::Fail | Action::Fatal, _) => Err(NotFound::Never(Error::broker(
-                code,
-                format_args!("finding the coordinator of group `{}`", self.id),
-            ))),
+            (Action::Fail | Action::Fatal, _) => {
+                let error = Error::broker(code, format_args!("finding the coordinator of group `{}`", self.id));
+                Err(NotFound::Never(core.network.security.explain(error)))
+            }
             _ => {
                 let message = format!("no broker knows the coordinator of group `{}` yet: {code}", self.id);
                 Err(NotFound::Again(Error::new(ErrorKind::Timeout, message)))

@@ -224,7 +224,7 @@ impl Task {
                     };
                     if !std::mem::replace(&mut failing.is_reported, true) {
                         let error = Error::broker(code, format_args!("fetching from broker {}", self.leader));
-                        self.shared.fail_all(error);
+                        self.shared.fail_all(self.core.network.security.explain(error));
                     }
                 }
             }

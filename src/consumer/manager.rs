@@ -234,7 +234,8 @@ impl Manager {
                 Output::Position { id, generation, offset } => self.shared.found(id, generation, offset),
                 Output::Report { id, generation, problem } => {
                     if let Some(tp) = self.assigned.get(&id) {
-                        self.shared.fail(id, generation, describe(problem, tp));
+                        let error = self.core.network.security.explain(describe(problem, tp));
+                        self.shared.fail(id, generation, error);
                     }
                 }
                 Output::Stale => self.core.metadata.refresh(),

@@ -16,6 +16,8 @@ pub mod fetch;
 pub mod fetch_session;
 pub mod metadata;
 pub mod offsets;
+pub mod sasl;
 pub mod sequence;
 #[cfg(test)]
 mod simulation;
+pub mod trust;

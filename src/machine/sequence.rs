@@ -263,6 +263,8 @@ impl<R: Receipts> PartitionQueue<R> {
             Attempt::Failed(error @ (CallError::Unsupported(_) | CallError::Encode { .. })) => {
                 (Action::Fail, !error.maybe_sent())
             }
+            // A password that is wrong stays wrong, however often it is tried.
+            Attempt::Failed(error) if error.is_denied() => (Action::Fail, !error.maybe_sent()),
             Attempt::Failed(error) => (Action::Refresh, !error.maybe_sent()),
             Attempt::Unmentioned => (Action::Retry, false),
         };

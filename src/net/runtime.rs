@@ -34,6 +34,11 @@ impl Runtime {
         drop(self.0.spawn(task));
     }
 
+    /// Runs what takes long, or blocks, beside the tasks. `None` if the runtime has ended.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.0.spawn_blocking(work).await.ok()
+    }
+
     /// Runs what computes for long on a thread where nobody waits for it. Paused clocks stand still meanwhile, so that
     /// it takes no time there.
     pub fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {

@@ -54,9 +54,10 @@ pub(super) enum Message {
 }
 
 /// What producers and their tasks share for errors' sake.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Names {
     pub(super) delivery_timeout: Duration,
+    pub(super) network: Arc<Network>,
     pub(super) max_request_size: usize,
 }
 
@@ -455,7 +456,7 @@ fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
         Reason::Purged => Error::new(ErrorKind::Purged, format!("{topic_partition}: given up by purge")),
         Reason::Closed => Error::closed("producer"),
     };
-    error.with_partition(topic_partition)
+    names.network.security.explain(error.with_partition(topic_partition))
 }
 
 fn attempt_error(attempt: Attempt, topic_partition: &TopicPartition) -> Error {

@@ -507,6 +507,8 @@ async fn init_producer_id(core: Arc<Core>) -> Result<Identity, Reason> {
                 Action::Retry | Action::Refresh | Action::FindCoordinator => {}
                 _ => return Err(Reason::IdentityRefused(response.error_code)),
             },
+            // But who we are is the same to all.
+            Err(error) if error.is_denied() => return Err(Reason::NoIdentity(error)),
             // One broker that cannot be talked to says nothing of the others.
             Err(CallError::Lost { .. } | CallError::NotSentInTime { .. } | CallError::NotAwaited { .. }) => {}
             Err(error @ (CallError::Unsupported(_) | CallError::Encode { .. })) => {
