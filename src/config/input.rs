@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Acks, Compression, OffsetReset};
+use crate::{Acks, Compression, IsolationLevel, OffsetReset};
 
 /// A property as it was given.
 pub(super) struct Input<'a>(pub &'a str);
@@ -53,6 +53,14 @@ impl Input<'_> {
         }
     }
 
+    pub(super) fn isolation(&self) -> Result<IsolationLevel, String> {
+        match self.0 {
+            "read_uncommitted" => Ok(IsolationLevel::ReadUncommitted),
+            "read_committed" => Ok(IsolationLevel::ReadCommitted),
+            _ => Err("is neither read_uncommitted nor read_committed".to_owned()),
+        }
+    }
+
     pub(super) fn acks(&self) -> Result<Acks, String> {
         match self.0 {
             "all" | "-1" => Ok(Acks::All),
@@ -67,7 +75,9 @@ impl Input<'_> {
             "earliest" | "smallest" | "beginning" => Ok(OffsetReset::Earliest),
             "latest" | "largest" | "end" => Ok(OffsetReset::Latest),
             "none" | "error" => Ok(OffsetReset::None),
-            _ => Err("is none of earliest, latest and none".to_owned()),
+            _ => {
+                Err("is none of earliest, latest and none (by_duration is OffsetReset::ByDuration, in code)".to_owned())
+            }
         }
     }
 }

@@ -43,8 +43,8 @@ impl Span {
     /// As Java does: a first that is given alone and above the default of the longest is the longest.
     pub(super) fn or(self, first: u64, max: u64) -> Option<(Duration, Duration)> {
         (self.first.is_some() || self.max.is_some()).then(|| {
-            let first = self.first.unwrap_or(Duration::from_millis(first));
-            (first, self.max.unwrap_or(Duration::from_millis(max).max(first)))
+            let first = self.first.unwrap_or_else(|| Duration::from_millis(first));
+            (first, self.max.unwrap_or_else(|| Duration::from_millis(max).max(first)))
         })
     }
 }
@@ -118,6 +118,9 @@ const SETTINGS: &[Setting] = settings! {
     producer.allow_auto_create_topics ["milena.producer.allow.auto.create.topics"] flag;
     consumer.group ["group.id"] text;
     consumer.auto_offset_reset ["auto.offset.reset"] reset;
+    consumer.isolation_level ["isolation.level"] isolation;
+    consumer.rack ["client.rack"] text;
+    consumer.consumer_timeout ["milena.consumer.timeout.ms"] ms;
     consumer.fetch_min_bytes ["fetch.min.bytes"] bytes;
     consumer.fetch_max_wait ["fetch.max.wait.ms", "fetch.wait.max.ms"] ms;
     consumer.fetch_max_bytes ["fetch.max.bytes"] bytes;
@@ -205,7 +208,6 @@ pub(super) const MISSING: &[&str] = &[
     "bootstrap.controllers",
     "broker.address.family",
     "broker.address.ttl",
-    "client.rack",
     "compression.lz4.level",
     "config.providers",
     "debug",
@@ -218,7 +220,6 @@ pub(super) const MISSING: &[&str] = &[
     "group.remote.assignor",
     "heartbeat.interval.ms",
     "interceptor.classes",
-    "isolation.level",
     "max.poll.interval.ms",
     "max.poll.records",
     "metadata.max.idle.ms",

@@ -335,7 +335,7 @@ pub fn address_of(broker: &crate::machine::metadata::Broker) -> Address {
 fn unreachable(failures: &[(Address, CallError)]) -> Error {
     let all: Vec<_> = failures.iter().map(|(address, error)| format!("{address}: {error}")).collect();
     let text = format!("no broker could be reached: {}", all.join("; "));
-    match failures.iter().find(|(_, error)| error.is_denied()).or(failures.first()) {
+    match failures.iter().find(|(_, error)| error.is_denied()).or_else(|| failures.first()) {
         Some((_, worst)) => Error::from(worst.clone()).reworded(text),
         None => Error::new(ErrorKind::Connection, text),
     }

@@ -29,7 +29,7 @@ fn classify(error: &Error) -> (TlsFailure, &'static str) {
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => (TlsFailure::WrongHost, ""),
             _ => (TlsFailure::BadCertificate, ""),
         },
-        Error::AlertReceived(alert) => match alert {
+        Error::AlertReceived(
             Alert::NoCertificate
             | Alert::CertificateRequired
             | Alert::BadCertificate
@@ -38,12 +38,11 @@ fn classify(error: &Error) -> (TlsFailure, &'static str) {
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
             | Alert::UnknownCA
-            | Alert::AccessDenied => (
-                TlsFailure::ClientCertificate,
-                " (the broker wants another certificate of the client than it has: see Tls::client_certificate_files)",
-            ),
-            _ => (TlsFailure::Handshake, ""),
-        },
+            | Alert::AccessDenied,
+        ) => (
+            TlsFailure::ClientCertificate,
+            " (the broker wants another certificate of the client than it has: see Tls::client_certificate_files)",
+        ),
         Error::InvalidMessage(_) => (TlsFailure::Handshake, " (does this listener speak TLS?)"),
         _ => (TlsFailure::Handshake, ""),
     }

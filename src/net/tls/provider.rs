@@ -23,8 +23,11 @@ pub fn provider() -> Result<Arc<CryptoProvider>, Error> {
 }
 
 /// What graviola needs, and whether this CPU has it.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+type Feature = (&'static str, fn() -> bool);
+
 #[cfg(target_arch = "x86_64")]
-const FEATURES: &[(&str, fn() -> bool)] = &[
+const FEATURES: &[Feature] = &[
     ("adx", || std::arch::is_x86_feature_detected!("adx")),
     ("aes", || std::arch::is_x86_feature_detected!("aes")),
     ("avx", || std::arch::is_x86_feature_detected!("avx")),
@@ -35,7 +38,7 @@ const FEATURES: &[(&str, fn() -> bool)] = &[
     ("ssse3", || std::arch::is_x86_feature_detected!("ssse3")),
 ];
 #[cfg(target_arch = "aarch64")]
-const FEATURES: &[(&str, fn() -> bool)] = &[
+const FEATURES: &[Feature] = &[
     ("aes", || std::arch::is_aarch64_feature_detected!("aes")),
     ("neon", || std::arch::is_aarch64_feature_detected!("neon")),
     ("pmull", || std::arch::is_aarch64_feature_detected!("pmull")),
@@ -43,7 +46,7 @@ const FEATURES: &[(&str, fn() -> bool)] = &[
 ];
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn check(features: &[(&str, fn() -> bool)]) -> Result<(), Error> {
+fn check(features: &[Feature]) -> Result<(), Error> {
     let missing: Vec<_> = features.iter().filter(|(_, has)| !has()).map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
