@@ -32,7 +32,7 @@ pub enum OffsetReset {
     ByDuration(Duration),
     /// Nowhere (`none`): [`recv`](Consumer::recv) reports it as
     /// [`ErrorKind::OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange), and the partition waits for a
-    /// [`seek`](Consumer::seek).
+    /// [`seek`](ConsumerHandle::seek).
     None,
 }
 
@@ -175,7 +175,7 @@ impl ConsumerBuilder {
 
     /// How many bytes the records of one batch may become when they are decompressed: what keeps a few hundred kilobytes
     /// from filling the memory. A batch beyond it is an error, [`ErrorKind::BatchTooLarge`], and nothing of it is handed
-    /// out; its partition waits for a [`seek`](Consumer::seek) past it. So is a batch that becomes more than 8 MiB and
+    /// out; its partition waits for a [`seek`](ConsumerHandle::seek) past it. So is a batch that becomes more than 8 MiB and
     /// 1,100 times its size, whatever is set here. Default 32 MiB. (Java has no such limit.)
     ///
     /// [`ErrorKind::BatchTooLarge`]: crate::ErrorKind::BatchTooLarge
