@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::admin::Admin;
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
-use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Tcp};
+use crate::net::{Address, AddressMap, Connector, Core, Network, Outages, Runtime, Tcp};
 
 /// A Kafka client: one cluster's addresses, connections and metadata, from which producers, consumers and admin
 /// handles are made.
@@ -270,11 +270,10 @@ impl ClientBuilder {
             client_id: self.client_id,
             setup_timeout: self.setup_timeout,
             setup_timeout_max: self.setup_timeout_max,
-            reconnect_backoff: self.reconnect_backoff,
-            reconnect_backoff_max: self.reconnect_backoff_max,
             max_idle: self.max_idle,
             max_response_size: self.max_response_size,
             request_timeout: self.request_timeout,
+            outages: Outages::new(self.reconnect_backoff, self.reconnect_backoff_max),
         };
         let core = Core::new(
             network,

@@ -7,6 +7,7 @@ mod core;
 mod driver;
 mod lane;
 mod metadata;
+mod outage;
 mod runtime;
 
 pub use brokers::{Brokers, Class, Endpoint};
@@ -14,4 +15,5 @@ pub use connector::{Address, Connecting, Connector, ParseAddressError, Tcp, Tran
 pub use core::{Core, HEDGE_AFTER, Route};
 pub use lane::{AddressMap, Lane, LaneEvent, Network};
 pub use metadata::{Picture, address_of};
+pub use outage::Outages;
 pub use runtime::{Runtime, Timer, wall_clock_ms};
