@@ -410,7 +410,7 @@ async fn a_stuck_partition_keeps_its_own_callers_waiting_and_nobody_else() {
         .map(|_| {
             let producer = producer.clone();
             tokio::spawn(
-                async move { producer.enqueue(Record::to("t").partition(0).value(&[8; 1_000])).await.unwrap() },
+                async move { (producer.enqueue(Record::to("t").partition(0).value(&[8; 1_000])).await.unwrap(),) },
             )
         })
         .collect();
@@ -418,7 +418,8 @@ async fn a_stuck_partition_keeps_its_own_callers_waiting_and_nobody_else() {
     assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
     stuck.remove();
     for waiting in waiting {
-        waiting.await.unwrap().await.unwrap();
+        let (receipt,) = waiting.await.unwrap();
+        receipt.await.unwrap();
     }
     for receipt in receipts.drain(..) {
         receipt.await.unwrap();
