@@ -75,8 +75,42 @@ pub enum ErrorKind {
     BatchTooLarge,
     /// No position to read from, and the reset policy is `none`; or the position left the log.
     OffsetOutOfRange,
+    /// What a consumer should have read next is not in the log any more: see [`Error::data_loss`]. Reading goes on.
+    DataLoss,
+    /// A topic that a consumer reads was deleted, and another one has its name now. Reading goes on at its beginning.
+    TopicRecreated,
+    /// A consumer was asked to stop at an end, or after a while without records, and has come there.
+    NoMoreRecords,
     /// The client, producer or consumer is closed.
     Closed,
+}
+
+/// A gap that a consumer met: it expected one offset and goes on at another.
+///
+/// If `next` is greater, the records between were deleted before they were read: by retention, or an admin. If it is
+/// smaller, the log was cut there, as by an unclean election (KIP-320): records from `next` on that were read before are
+/// not in the log, and others have or will have their offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DataLoss {
+    /// The offset of the record that should have come next.
+    pub expected: i64,
+    /// Where reading goes on.
+    pub next: i64,
+}
+
+impl fmt::Display for DataLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "offset {} was expected, and reading goes on at {}", self.expected, self.next)
+    }
+}
+
+impl std::error::Error for DataLoss {}
+
+impl DataLoss {
+    pub(crate) fn new(expected: i64, next: i64) -> Self {
+        Self { expected, next }
+    }
 }
 
 /// Why an operation failed. Cheap to clone: one failed batch fails all of its receipts with the same error.
@@ -118,6 +152,11 @@ impl Error {
     /// The partition that it is about, if it is about one.
     pub fn topic_partition(&self) -> Option<&TopicPartition> {
         self.0.topic_partition.as_ref()
+    }
+
+    /// From where to where reading went on instead, if this is a [`DataLoss`](ErrorKind::DataLoss).
+    pub fn data_loss(&self) -> Option<DataLoss> {
+        self.0.source.as_ref()?.downcast_ref::<DataLoss>().copied()
     }
 
     /// Whether the same call may work later without any change: what failed was the network, a time limit, a full

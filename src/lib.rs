@@ -34,12 +34,15 @@ mod producer;
 
 pub use admin::{Admin, NewTopic, PartitionDescription};
 pub use client::{Client, ClientBuilder};
-pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
-pub use error::{Error, ErrorKind, TopicPartition};
+pub use consumer::{
+    Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, IsolationLevel,
+    OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, Position, Watermarks,
+};
+pub use error::{DataLoss, Error, ErrorKind, TopicPartition};
 pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
 pub use producer::{
     Acks, Data, Delivery, DeliveryError, EnqueueAllError, Fate, Interceptor, Name, Producer, ProducerBuilder,
-    ProducerTopic, Record, RecordMetadata, TryEnqueueError, partitioner,
+    ProducerMetrics, ProducerTopic, Record, RecordMetadata, Timing, TryEnqueueError, partitioner,
 };
 pub use record::{Compression, Header, Headers, TimestampType};
 pub use wire::error_code::ErrorCode;

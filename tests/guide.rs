@@ -54,14 +54,16 @@ fn every_setting_of_the_client_that_is_named_exists() {
 #[test]
 fn no_option_of_the_others_is_forgotten() {
     let page = read("src/guide/producer_settings.md");
-    let java = "acks batch.size bootstrap.servers buffer.memory client.id connections.max.idle.ms delivery.timeout.ms \
+    let java = "acks batch.size bootstrap.servers buffer.memory client.id compression.type \
+                compression.gzip.level compression.lz4.level compression.zstd.level \
+                max.in.flight.requests.per.connection connections.max.idle.ms delivery.timeout.ms \
                 enable.idempotence interceptor.classes key.serializer linger.ms max.block.ms max.request.size \
                 metadata.max.age.ms metadata.max.idle.ms partitioner.adaptive.partitioning.enable \
                 partitioner.availability.timeout.ms partitioner.class partitioner.ignore.keys reconnect.backoff.max.ms \
                 reconnect.backoff.ms request.timeout.ms retries retry.backoff.max.ms retry.backoff.ms \
                 socket.connection.setup.timeout.ms value.serializer";
     let python = "bootstrap_servers client_id key_serializer value_serializer enable_idempotence delivery_timeout_ms acks \
-                  batch_size linger_ms partitioner connections_max_idle_ms max_block_ms max_request_size \
+                  batch_size linger_ms compression_type max_in_flight_requests_per_connection partitioner connections_max_idle_ms max_block_ms max_request_size \
                   allow_auto_create_topics metadata_max_age_ms retry_backoff_ms request_timeout_ms reconnect_backoff_ms \
                   reconnect_backoff_max_ms socks5_proxy socket_options retries";
     for name in java.split_whitespace().chain(python.split_whitespace()) {

@@ -16,11 +16,15 @@ use milena::fuzzing::{Visit, each_request, entropy};
 use milena::record::{BatchWriter, Batches, Compression, Compressor, Decompressor, Identity, Limits};
 use milena::wire::api::ApiKey;
 use milena::wire::frame::{decode_api_versions, decode_body, decode_response, encode_body};
-use milena::wire::message::{Context, Embedded, Field, Kind, Request, Wire};
+use milena::wire::leader::fetch::FetchRequest;
+use milena::wire::leader::produce::{PartitionProduceResponse, ProduceRequest};
+use milena::wire::message::{Context, Embedded, Field, InPlace, Kind, Request, Wire};
 
 /// A decoded response may take this many bytes for each byte of its frame. An empty string in a list of strings is one
 /// byte on the wire, and a pointer, a length and two reference counts in memory.
 const RATIO: usize = 48;
+/// The same for what is answered to Produce and Fetch, whose lists stay in their frame, and walked as the client does.
+const RATIO_IN_PLACE: usize = 4;
 /// What does not depend on the frame: its own reference count, a first unknown tag.
 const CONSTANT: usize = 512;
 
@@ -32,18 +36,45 @@ struct Target<'a> {
     version: i16,
     decode: &'a dyn Fn(&Bytes) -> bool,
     /// Bytes that decoding a frame of this length may take.
-    allowed: fn(usize) -> usize,
+    allowed: &'a dyn Fn(usize) -> usize,
 }
 
-fn allowed(frame: usize) -> usize {
-    RATIO * frame + CONSTANT
+fn allowed(ratio: usize) -> impl Fn(usize) -> usize {
+    move |frame| ratio * frame + CONSTANT
 }
 
 fn response<R: Request>(frame: &Bytes, version: i16) -> bool {
     if R::API == ApiKey::API_VERSIONS {
         let _ = decode_api_versions(frame, version);
     }
-    decode_response::<R>(frame, version).is_ok()
+    match R::API {
+        ApiKey::FETCH => decode_response::<FetchRequest>(frame, version).is_ok_and(|response| {
+            walk(&response.node_endpoints, drop);
+            walk(&response.responses, |topic| walk(&topic.partitions, drop));
+            true
+        }),
+        ApiKey::PRODUCE => decode_response::<ProduceRequest>(frame, version).is_ok_and(|response| {
+            walk(&response.node_endpoints, drop);
+            let answers = |answer: PartitionProduceResponse| walk(&answer.record_errors, drop);
+            walk(&response.responses, |topic| walk(&topic.partition_responses, answers));
+            true
+        }),
+        _ => decode_response::<R>(frame, version).is_ok(),
+    }
+}
+
+/// What was checked decodes, to the last item.
+fn walk<T: Wire + Clone>(list: &InPlace<T>, each: impl Fn(T)) {
+    let mut count = 0;
+    for item in list {
+        each(item);
+        count += 1;
+    }
+    assert_eq!(count, list.len());
+}
+
+fn ratio_of(api: ApiKey) -> usize {
+    if [ApiKey::FETCH, ApiKey::PRODUCE].contains(&api) { RATIO_IN_PLACE } else { RATIO }
 }
 
 /// The peak of what was allocated meanwhile, and whether it was what it should be.
@@ -163,7 +194,7 @@ impl Visit for Mutate {
         for version in R::VERSIONS.first..=R::VERSIONS.last {
             let flexible = R::FLEXIBLE.contains(version);
             let decode = |frame: &Bytes| response::<R>(frame, version);
-            let target = Target { name: &R::API, version, decode: &decode, allowed };
+            let target = Target { name: &R::API, version, decode: &decode, allowed: &allowed(ratio_of(R::API)) };
             let seed = SEED + (R::API.0 as u64) * 100 + version as u64;
             self.message::<R::Response>(&target, seed, flexible, |body| frame_of::<R>(version, body));
         }
@@ -173,7 +204,7 @@ impl Visit for Mutate {
         let Kind::Struct(name, _) = E::KIND else { unreachable!() };
         for version in E::VERSIONS.first..=E::VERSIONS.last {
             let decode = |body: &Bytes| decode_body::<E>(body, version, false).is_ok();
-            let target = Target { name: &name, version, decode: &decode, allowed };
+            let target = Target { name: &name, version, decode: &decode, allowed: &allowed(RATIO) };
             self.message::<E>(&target, SEED + version as u64, false, <[u8]>::to_vec);
         }
     }
@@ -226,7 +257,7 @@ fn mutated_batches() {
             let set =
                 batch.stamp(Identity { producer_id: 7, producer_epoch: 0, base_sequence: 3, transactional: true });
             let name = format!("a batch of {codec}");
-            let target = Target { name: &name, version: 2, decode: &decode, allowed };
+            let target = Target { name: &name, version: 2, decode: &decode, allowed: &allowed };
             // Its memory is kept from one batch to the next: the first one gets it.
             assert!(decode(&set), "{name} does not decode before it is mutated");
             mutate.mutants(&target, &set, &mut rng);
@@ -258,7 +289,7 @@ fn smallest_items() {
             for version in R::VERSIONS.first..=R::VERSIONS.last {
                 let flexible = R::FLEXIBLE.contains(version);
                 let decode = |frame: &Bytes| response::<R>(frame, version);
-                let target = Target { name: &R::API, version, decode: &decode, allowed };
+                let target = Target { name: &R::API, version, decode: &decode, allowed: &allowed(ratio_of(R::API)) };
                 let frame = |body: &[u8]| frame_of::<R>(version, body);
                 self.message(&target, &<R::Response as Wire>::KIND, flexible, frame);
             }
@@ -268,7 +299,7 @@ fn smallest_items() {
             let Kind::Struct(name, _) = E::KIND else { unreachable!() };
             for version in E::VERSIONS.first..=E::VERSIONS.last {
                 let decode = |body: &Bytes| decode_body::<E>(body, version, false).is_ok();
-                let target = Target { name: &name, version, decode: &decode, allowed };
+                let target = Target { name: &name, version, decode: &decode, allowed: &allowed(RATIO) };
                 self.message(&target, &E::KIND, false, <[u8]>::to_vec);
             }
         }

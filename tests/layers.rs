@@ -126,6 +126,10 @@ fn nothing_is_unsafe() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for folder in ["src", "tests", "benches", "examples", "fuzz", "scripts"] {
         for (path, text) in rust_files(&root.join(folder)) {
+            // A workspace of its own, which calls C libraries.
+            if folder == "benches" && path.starts_with("peers/") {
+                continue;
+            }
             let found: Vec<_> = tokens(&text).into_iter().filter(|t| t.is("unsafe")).map(|t| t.line).collect();
             assert!(found.is_empty(), "{folder}/{path}: unsafe in lines {found:?}");
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::Group;
-use super::handle::Consumer;
+use super::consumer::Consumer;
+use super::handle::ConsumerHandle;
 use super::manager::Manager;
 use super::shared::Shared;
 use crate::error::Error;
@@ -25,10 +26,24 @@ pub enum OffsetReset {
     /// At its end: only what is written from then on (`latest`). The default, as in Java.
     #[default]
     Latest,
+    /// At the first record that is no older than this (`by_duration`, KIP-1106), by its timestamp; at the end if there is
+    /// none.
+    ByDuration(Duration),
     /// Nowhere (`none`): [`recv`](Consumer::recv) reports it as
     /// [`ErrorKind::OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange), and the partition waits for a
     /// [`seek`](Consumer::seek).
     None,
+}
+
+/// Which records a consumer sees of transactions. (Java: `isolation.level`.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IsolationLevel {
+    /// All of them, as soon as they are in the log, whatever becomes of their transaction. The default, as in Java.
+    #[default]
+    ReadUncommitted,
+    /// Those of committed transactions, and those of none; up to the first transaction that is still open.
+    ReadCommitted,
 }
 
 /// Makes a [`Consumer`]; from [`Client::consumer`](crate::Client::consumer). Each setting names its default and its
@@ -46,6 +61,9 @@ pub struct ConsumerBuilder {
     check_crcs: bool,
     max_decompressed: usize,
     auto_create: bool,
+    isolation: IsolationLevel,
+    rack: Arc<str>,
+    timeout: Option<Duration>,
 }
 
 impl ConsumerBuilder {
@@ -62,6 +80,9 @@ impl ConsumerBuilder {
             check_crcs: true,
             max_decompressed: Limits::default().max_output,
             auto_create: true,
+            isolation: IsolationLevel::default(),
+            rack: Arc::from(""),
+            timeout: None,
         }
     }
 
@@ -77,6 +98,29 @@ impl ConsumerBuilder {
     /// [`OffsetReset::Latest`]. (Java: `auto.offset.reset`.)
     pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
         self.reset = reset;
+        self
+    }
+
+    /// Which records of transactions are seen. Default [`IsolationLevel::ReadUncommitted`].
+    /// (Java: `isolation.level`.)
+    pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
+        self.isolation = level;
+        self
+    }
+
+    /// Where this consumer is, in the words of the brokers' `broker.rack`. A leader whose brokers have a
+    /// `replica.selector.class` then names a replica in the same rack, and records are fetched from there (KIP-392).
+    /// Default: nowhere, so that leaders are fetched from. (Java: `client.rack`.)
+    pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
+        self.rack = rack.into();
+        self
+    }
+
+    /// After so long without a record, [`try_next`](Consumer::try_next) and [`poll`](Consumer::poll) return `None`, and
+    /// the stream ends; asked again, they wait again. Default: they wait for ever. (kafka-python:
+    /// `consumer_timeout_ms`.)
+    pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -145,7 +189,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Makes the consumer. Nothing is assigned yet: see [`Consumer::assign`].
+    /// Makes the consumer. Nothing is assigned yet: see [`ConsumerHandle::assign`].
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting.
@@ -173,6 +217,9 @@ impl ConsumerBuilder {
                 return Err(Error::config(format!("{setting} is {bytes}: it must be below 2 GiB")));
             }
         }
+        if self.timeout.is_some_and(|timeout| timeout > MAX_WAIT) {
+            return Err(Error::config("consumer_timeout is above a day: leave it out to wait for ever"));
+        }
         if self.max_wait > MAX_WAIT {
             return Err(Error::config(format!("fetch_max_wait is {:?}: it must be at most a day", self.max_wait)));
         }
@@ -182,6 +229,8 @@ impl ConsumerBuilder {
             max_bytes: self.max_bytes,
             partition_max_bytes: self.partition_max_bytes,
             check_crcs: self.check_crcs,
+            read_committed: self.isolation == IsolationLevel::ReadCommitted,
+            rack: self.rack,
             retry_backoff: core.retry_backoff,
             retry_backoff_max: core.retry_backoff_max,
         };
@@ -189,24 +238,31 @@ impl ConsumerBuilder {
             reset: match self.reset {
                 OffsetReset::Earliest => Reset::Earliest,
                 OffsetReset::Latest => Reset::Latest,
+                OffsetReset::ByDuration(age) => Reset::Ago(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
                 OffsetReset::None => Reset::None,
             },
             retry_backoff: core.retry_backoff,
             retry_backoff_max: core.retry_backoff_max,
             patience: core.api_timeout,
             unknown_patience: UNKNOWN_PATIENCE,
+            follow_for: FOLLOW_FOR,
         };
+        let read_committed = fetch.read_committed;
         let shared = Arc::new(Shared::new(Credit::new(self.buffer, self.partition_max_bytes)));
         let group = self.group.map(|id| Arc::new(Group::new(id)));
         let commands = Manager::start(&core, &shared, group.clone(), fetch, offsets);
         let limits = Limits { max_output: self.max_decompressed, ..Limits::default() };
-        Ok(Consumer::new(core, shared, commands, group, self.auto_create, limits))
+        shared.lock().attend(commands);
+        let handle = ConsumerHandle { core, shared, group, auto_create: self.auto_create, read_committed };
+        Ok(Consumer::new(handle, limits, self.timeout))
     }
 }
 
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Brokers learn of a new topic one by one: so long it may be unknown before that is an error.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(5);
+/// As Java, with its default `metadata.max.age.ms`.
+const FOLLOW_FOR: Duration = Duration::from_secs(300);
 
 impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

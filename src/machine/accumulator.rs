@@ -153,6 +153,10 @@ pub struct Send {
     pub request: ProduceRequest,
     /// Topic ids are known for all of it, so that versions from 13 on can be used.
     pub has_ids: bool,
+    /// How many of its batches were sent before.
+    pub retries: usize,
+    /// Of the others, the earliest deadline: that of the one that was begun first.
+    pub oldest: Option<Instant>,
 }
 
 impl<R: Receipts> Accumulator<R> {
@@ -286,6 +290,7 @@ impl<R: Receipts> Accumulator<R> {
         let mut ids = Vec::new();
         let mut topics: Vec<TopicProduceData> = Vec::new();
         let mut has_ids = true;
+        let (mut retries, mut oldest) = (0, None::<Instant>);
         let mut timeout = self.config.request_timeout;
         while let Some(id) = self.lines[lane as usize].ready.pop_front() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
@@ -301,7 +306,12 @@ impl<R: Receipts> Accumulator<R> {
                 self.lines[lane as usize].ready.push_front(id);
                 break;
             }
+            let upcoming = slot.queue.upcoming(now, self.identity);
             let Some(bytes) = slot.queue.start(now, token, self.identity) else { continue };
+            match upcoming {
+                Some((false, deadline)) => oldest = Some(oldest.map_or(deadline, |oldest| oldest.min(deadline))),
+                _ => retries += 1,
+            }
             slot.flies = lane;
             size += next;
             ids.push(id);
@@ -323,7 +333,7 @@ impl<R: Receipts> Accumulator<R> {
         self.lines[lane as usize].push(now, token);
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let request = ProduceRequest { acks: self.config.acks, timeout_ms, topic_data: topics, ..Default::default() };
-        Some(Send { lane, token, request, has_ids })
+        Some(Send { lane, token, request, has_ids, retries, oldest })
     }
 
     /// A request is over: its partitions, and how long the broker had it if all before it were answered.
@@ -442,9 +452,10 @@ impl<R: Receipts> Accumulator<R> {
             self.learn(now, took);
         }
         let has_lanes = self.has_lanes();
-        for id in ids {
-            let Some(slot) = self.slots.get_mut(&id) else { continue };
-            let outcome = match find(response, &slot.name) {
+        let mut answers = Answers::new(ids.iter().filter_map(|id| Some((*id, &self.slots.get(id)?.name))));
+        answers.find(response);
+        for (id, answer) in answers.answers {
+            let outcome = match &answer {
                 None if cfg!(milena_bug = "unmentioned_is_well") => {
                     Outcome::Acknowledged(Placed { base_offset: None, log_append_time: None })
                 }
@@ -454,11 +465,13 @@ impl<R: Receipts> Accumulator<R> {
                     log_append_time: (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms),
                 }),
                 Some(answer) => {
-                    self.events.extend(hint_of(&slot.name, answer, response).map(Event::Hint));
+                    let hint = self.slots.get(&id).and_then(|slot| hint_of(&slot.name, answer, response));
+                    self.events.extend(hint.map(Event::Hint));
                     let (code, message) = (answer.error_code, reason_of(answer));
                     Outcome::Ended(Attempt::Refused { code, message })
                 }
             };
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
             let is_its = slot.queue.is_waiting_for(token);
             match &outcome {
                 _ if !has_lanes || !is_its => {}
@@ -646,13 +659,45 @@ fn add(topics: &mut Vec<TopicProduceData>, name: &PartitionName, bytes: Bytes) {
     }
 }
 
-/// By id when the answer has one (v13 and later), else by name. The first mention counts.
-fn find<'a>(response: &'a ProduceResponse, name: &PartitionName) -> Option<&'a PartitionProduceResponse> {
-    let topics = response.responses.iter().filter(|topic| match topic.topic_id.is_zero() {
-        true => topic.name == name.topic,
-        false => topic.topic_id == name.topic_id,
-    });
-    topics.flat_map(|topic| &topic.partition_responses).find(|answer| answer.index == name.index)
+/// What one walk over a response finds for each partition that was asked about, in the order of the request.
+struct Answers {
+    answers: Vec<(PartitionId, Option<PartitionProduceResponse>)>,
+    /// By id when the answer has one (v13 and later), else by name: where that partition is in `answers`. Ascending.
+    places: Vec<(Mention, usize)>,
+}
+
+/// A topic's id or its name, the other being empty; and the index of the partition.
+type Mention = (Uuid, Arc<str>, i32);
+
+impl Answers {
+    fn new<'a>(asked: impl Iterator<Item = (PartitionId, &'a PartitionName)>) -> Self {
+        let mut found = Self { answers: Vec::new(), places: Vec::new() };
+        for (id, name) in asked {
+            let place = found.answers.len();
+            found.answers.push((id, None));
+            found.places.push(((Uuid::ZERO, Arc::clone(&name.topic), name.index), place));
+            if !name.topic_id.is_zero() {
+                found.places.push(((name.topic_id, Arc::default(), name.index), place));
+            }
+        }
+        found.places.sort_unstable();
+        found
+    }
+
+    /// The first mention counts.
+    fn find(&mut self, response: &ProduceResponse) {
+        for topic in &response.responses {
+            let name = if topic.topic_id.is_zero() { topic.name } else { Arc::default() };
+            for answer in &topic.partition_responses {
+                let wanted = (topic.topic_id, &name, answer.index);
+                let at = self.places.binary_search_by(|((id, name, index), _)| (*id, name, *index).cmp(&wanted));
+                let Some((_, place)) = at.ok().and_then(|at| self.places.get(at)) else { continue };
+                if let Some((_, none @ None)) = self.answers.get_mut(*place) {
+                    *none = Some(answer);
+                }
+            }
+        }
+    }
 }
 
 /// Rule 78, KIP-951.
@@ -666,13 +711,13 @@ fn hint_of(name: &PartitionName, answer: &PartitionProduceResponse, response: &P
         partition: *index,
         leader,
         leader_epoch,
-        endpoint: response.node_endpoints.iter().find(|endpoint| endpoint.node_id == leader).cloned(),
+        endpoint: response.node_endpoints.iter().find(|endpoint| endpoint.node_id == leader),
     })
 }
 
 /// What the broker says of the batch, and of its first bad record (KIP-467).
 fn reason_of(answer: &PartitionProduceResponse) -> Option<Arc<str>> {
-    let record = answer.record_errors.first().and_then(|record| {
+    let record = answer.record_errors.iter().next().and_then(|record| {
         let message = record.batch_index_error_message.as_deref()?;
         Some(format!("record {} of the batch: {message}", record.batch_index).into())
     });

@@ -115,6 +115,8 @@ struct Wanted {
     may_create: bool,
     /// Forgotten then, unless it is in use by that time.
     until: Option<Instant>,
+    /// Those who use it until they say otherwise.
+    holders: usize,
 }
 
 /// See the module's documentation, and [`crate::machine`] for the contract.
@@ -183,6 +185,20 @@ impl Metadata {
         self.want_until(now, topic, auto_create, Some(until));
     }
 
+    /// Keeps `topic` in the picture until it was [released](Self::release) as often as it was held.
+    pub fn hold(&mut self, now: Instant, topic: &Arc<str>, may_create: bool) {
+        self.want_until(now, topic, may_create, Some(now));
+        if let Some(wanted) = self.wanted.get_mut(topic) {
+            wanted.holders += 1;
+        }
+    }
+
+    pub fn release(&mut self, topic: &str) {
+        if let Some(wanted) = self.wanted.get_mut(topic) {
+            wanted.holders = wanted.holders.saturating_sub(1);
+        }
+    }
+
     fn want_until(&mut self, now: Instant, topic: &Arc<str>, may_create: bool, until: Option<Instant>) {
         let is_new = match self.wanted.get_mut(topic) {
             Some(wanted) => {
@@ -191,7 +207,7 @@ impl Metadata {
                 false
             }
             None => {
-                self.wanted.insert(Arc::clone(topic), Wanted { may_create, until });
+                self.wanted.insert(Arc::clone(topic), Wanted { may_create, until, holders: 0 });
                 true
             }
         };
@@ -226,7 +242,7 @@ impl Metadata {
         if response.brokers.is_empty() || !response.error_code.is_ok() {
             return self.handle_failure(now, id, random);
         }
-        self.wanted.retain(|_, wanted| wanted.until.is_none_or(|until| until > now));
+        self.wanted.retain(|_, wanted| wanted.holders > 0 || wanted.until.is_none_or(|until| until > now));
         self.merge(response);
         (self.failures, self.asked, self.paused_until, self.avoided) = (0, 0, None, None);
         self.rotation += 1;

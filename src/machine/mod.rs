@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "private layer: documented where a reader needs it, not item by item")]
 #![cfg_attr(not(feature = "__internals"), allow(dead_code, reason = "getters that only tests and simulations read"))]
 
+pub mod aborted;
 pub mod accumulator;
 pub mod backoff;
 pub mod connection;

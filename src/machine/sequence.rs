@@ -197,6 +197,12 @@ impl<R: Receipts> PartitionQueue<R> {
         self.spent.filter(|_| self.is_broken || self.batches.iter().any(|batch| batch.stamp.is_none()))
     }
 
+    /// Of the batch that [`Self::start`] would send: whether it was sent before, and its deadline.
+    pub fn upcoming(&self, now: Instant, identity: Option<Identity>) -> Option<(bool, Instant)> {
+        let batch = self.batches.get(self.next(now, identity)?)?;
+        Some((batch.stamp.is_some(), batch.deadline))
+    }
+
     /// Sends the next batch. Call it only when [`Self::startable`] says so, with the same arguments.
     pub fn start(&mut self, now: Instant, token: Token, identity: Option<Identity>) -> Option<Bytes> {
         let index = self.next(now, identity)?;

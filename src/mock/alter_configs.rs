@@ -15,8 +15,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::api::KafkaRelease;
 use super::broker::{Call, Handle, Handled};
-use super::configs::{Entry, Source, broker_entries, check_broker_default};
+use super::configs::{Entry, Source, Unfit, broker_entries, check_broker_default};
 use super::fault::Target;
 use super::state::{Refusal, State};
 
@@ -81,6 +82,7 @@ fn describe(
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
     let state = call.state();
     let keys = resource.configuration_keys.as_ref();
+    let keys = keys.filter(|keys| !keys.is_empty());
     let wanted = |entry: &Entry<'_>| keys.is_none_or(|keys| keys.iter().any(|key| &**key == entry.name));
     let entry = |entry: Entry<'_>| described(call, &entry, synonyms);
     match resource.resource_type {
@@ -145,11 +147,13 @@ fn alter(
         return refuse(ResponseError::InvalidRequest, format!("Error due to duplicate config keys: {}", twice.name));
     }
     if let Some(null) = changes.iter().find(|change| change.operation != DELETE && change.value.is_none()) {
-        return refuse(ResponseError::InvalidRequest, format!("Null value not supported for : {}", null.name));
+        let old = replace_all && call.shared.release <= KafkaRelease::V2_8;
+        let error = if old { ResponseError::UnknownServerError } else { ResponseError::InvalidRequest };
+        return refuse(error, format!("Null value not supported for : {}", null.name));
     }
     let mut state = call.state();
     match kind {
-        TOPIC => alter_topic(&mut state, name, changes, replace_all, validate_only),
+        TOPIC => alter_topic(call.shared.release, &mut state, name, changes, replace_all, validate_only),
         BROKER => {
             if !name.is_empty() {
                 check_broker(call, name)?;
@@ -162,13 +166,25 @@ fn alter(
     }
 }
 
+/// Old brokers said of a bad value that the request is bad.
+fn refusal(release: KafkaRelease, unfit: Unfit) -> Refusal {
+    let invalid = !unfit.unknown && release <= KafkaRelease::V2_8;
+    let error = if invalid { ResponseError::InvalidRequest } else { ResponseError::InvalidConfig };
+    Refusal::new(error, unfit.message)
+}
+
 fn alter_topic(
+    release: KafkaRelease,
     state: &mut State,
     name: &str,
     changes: &[Change],
     replace_all: bool,
     validate_only: bool,
 ) -> Result<(), Refusal> {
+    if name.is_empty() {
+        let message = "Default topic resources are not allowed.";
+        return Err(Refusal::new(ResponseError::InvalidRequest, message));
+    }
     let topic = state.topic_mut(name).ok_or_else(|| unknown_topic(name))?;
     let mut config = topic.config.clone();
     if replace_all {
@@ -178,14 +194,17 @@ fn alter_topic(
         let value = value.as_deref().unwrap_or_default();
         let changed = match *operation {
             SET => config.set(name, value),
-            DELETE => config.unset(name),
+            DELETE => {
+                config.unset(name);
+                Ok(())
+            }
             APPEND | SUBTRACT => config.edit(name, value, *operation == APPEND),
             other => {
                 let message = format!("Unknown operation {other}");
-                return Err(Refusal::new(ResponseError::InvalidRequest, message));
+                return Err(Refusal::new(ResponseError::UnknownServerError, message)); // as a real broker answers
             }
         };
-        changed.map_err(|message| Refusal::new(ResponseError::InvalidConfig, message))?;
+        changed.map_err(|unfit| refusal(release, unfit))?;
     }
     if !validate_only {
         topic.config = config;
@@ -206,7 +225,7 @@ fn alter_brokers(call: &Call<'_>, state: &mut State, changes: &[Change], validat
             }
         };
         let known = check_broker_default(call.shared.release, name, value);
-        checked.push((known.map_err(|message| Refusal::new(ResponseError::InvalidConfig, message))?, value));
+        checked.push((known.map_err(|unfit| refusal(call.shared.release, unfit))?, value));
     }
     for (name, value) in checked.into_iter().filter(|_| !validate_only) {
         state.set_broker_default(name, value);

@@ -12,6 +12,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Message, VersionRange};
 
+use super::by_topic_id;
+
 /// Declares [`Api`]: name, request type, and the highest version in each [`KafkaRelease`] (`-1`: not there yet).
 macro_rules! apis {
     ($($(#[$doc:meta])* $name:ident = $key:literal, $request:ty, $max:expr;)*) => {
@@ -55,11 +57,12 @@ macro_rules! apis {
                 }
             }
 
-            /// What `kafka-protocol` can decode: `ApiKey::valid_versions` promises more than it can.
-            const fn decodable(self) -> VersionRange {
-                match self {
+            /// What the mock can decode. (`ApiKey::valid_versions` promises more than `kafka-protocol` can.)
+            fn decodable(self) -> VersionRange {
+                let range = match self {
                     $(Self::$name => <$request as Message>::VERSIONS,)*
-                }
+                };
+                by_topic_id::extend(self, range)
             }
 
             const fn newest(self) -> [i16; KafkaRelease::COUNT] {
@@ -81,9 +84,9 @@ apis! {
     /// Describes brokers, topics and partition leaders.
     Metadata = 3, MetadataRequest, [7, 11, 12, 13, 13];
     /// Stores a group's offsets.
-    OffsetCommit = 8, OffsetCommitRequest, [6, 8, 9, 9, 9];
+    OffsetCommit = 8, OffsetCommitRequest, [6, 8, 9, 9, 10];
     /// Reads a group's offsets.
-    OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 9];
+    OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 10];
     /// Names the broker that coordinates a group.
     FindCoordinator = 10, FindCoordinatorRequest, [2, 3, 6, 6, 6];
     /// Lists APIs and their versions.
@@ -128,8 +131,7 @@ impl fmt::Display for Api {
 
 /// A Kafka release to stand for: it decides which versions of which APIs the brokers offer.
 ///
-/// The default is the newest. Versions that `kafka-protocol` cannot encode are left out: OffsetCommit and OffsetFetch
-/// v10.
+/// The default is the newest. Versions that `kafka-protocol` cannot encode are left out: InitProducerId v6.
 ///
 /// ```
 /// use milena::mock::{KafkaRelease, MockCluster};

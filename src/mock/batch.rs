@@ -297,6 +297,12 @@ impl Batch {
         Self::of_records(header, records)
     }
 
+    /// A batch whatever its records are.
+    pub(super) fn unchecked(data: &[u8]) -> Option<Self> {
+        let header = Header::parse(data)?;
+        Some(Self::of_records(header, Bytes::copy_from_slice(data.get(HEADER..)?)))
+    }
+
     /// A batch that the broker makes itself.
     pub(super) fn of_records(header: Header, records: Bytes) -> Self {
         let mut batch = Self { header, raw: [0; HEADER], records };
@@ -342,7 +348,7 @@ impl Batch {
         if let StoredAs::With(target) = rules.stored_as
             && target != source
         {
-            self.records = target.map_or(plain.clone(), |codec| codec.compress(&plain).into());
+            self.records = target.map_or_else(|| plain.clone(), |codec| codec.compress(&plain).into());
             self.header.attributes = (self.header.attributes & !CODEC) | target.map_or(0, Codec::id);
         }
         Ok(max_timestamp)

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -24,9 +24,12 @@ use tokio::task::JoinHandle;
 use super::api::{Api, KafkaRelease, Versions};
 use super::fault::{Effects, Faults, Target};
 use super::frame::{self, Body, Frame, Received};
-use super::history::{History, SeenRequest, Violation};
+use super::history::{History, SeenRequest};
+use super::link::{self, Links};
 use super::runtime::Runtime;
 use super::state::State;
+use super::tap::{Place, Tap};
+use super::verify::{Event, Violation, ViolationKind};
 use crate::{Address, Transport};
 
 /// What all brokers of a cluster share.
@@ -40,6 +43,7 @@ pub(super) struct Shared {
     brokers: RwLock<BTreeMap<i32, Arc<Broker>>>,
     pub(super) faults: Faults,
     pub(super) history: History,
+    pub(super) links: Links,
     state: Mutex<State>,
     connections: AtomicU64,
     /// The message of the first panic in a task.
@@ -55,6 +59,10 @@ pub(super) struct Broker {
     pub(super) bound: Option<Address>,
     /// A hung broker reads and accepts, and does nothing else.
     hung: watch::Sender<bool>,
+    /// A draining broker finishes what it is handling, and reads nothing more.
+    draining: watch::Sender<bool>,
+    /// Requests that are being handled.
+    busy: watch::Sender<usize>,
     tasks: Mutex<Tasks>,
 }
 
@@ -68,12 +76,42 @@ struct Tasks {
 impl Broker {
     /// A broker that is not started yet.
     pub(super) fn new(id: i32, address: Address, bound: Option<Address>) -> Self {
-        Self { id, address, bound, hung: watch::Sender::new(false), tasks: Mutex::default() }
+        Self {
+            id,
+            address,
+            bound,
+            hung: watch::Sender::new(false),
+            draining: watch::Sender::new(false),
+            busy: watch::Sender::new(0),
+            tasks: Mutex::default(),
+        }
     }
 
     /// From now on it accepts connections.
     pub(super) fn start(&self) {
+        self.draining.send_replace(false);
         self.tasks().running = true;
+    }
+
+    /// From now on it reads nothing more.
+    pub(super) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Waits until no request is being handled.
+    pub(super) async fn drained(&self) {
+        // The sender is in `self`, so this cannot fail.
+        let _ = self.busy.subscribe().wait_for(|busy| *busy == 0).await;
+    }
+
+    async fn draining(&self) {
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+
+    /// A request is being handled until this is dropped.
+    fn busy(&self) -> Busy<'_> {
+        self.busy.send_modify(|busy| *busy += 1);
+        Busy(self)
     }
 
     pub(super) fn set_hung(&self, hung: bool) {
@@ -106,6 +144,14 @@ impl Broker {
     }
 }
 
+struct Busy<'a>(&'a Broker);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.send_modify(|busy| *busy -= 1);
+    }
+}
+
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let addresses: Vec<_> = self.brokers().iter().map(|broker| (broker.id, broker.address.to_string())).collect();
@@ -130,6 +176,7 @@ impl Shared {
             brokers: RwLock::new(brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect()),
             faults: Faults::new(seed.wrapping_add(1)),
             history: History::default(),
+            links: Links::default(),
             state: Mutex::new(State::new(count, settings.release, fetch_sessions, seed)),
             connections: AtomicU64::new(1),
             panic: Mutex::default(),
@@ -160,8 +207,13 @@ impl Shared {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// The same, left where it is.
+    pub(super) fn panic_message(&self) -> Option<String> {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Runs `task` until the broker stops; not at all if it has.
-    fn spawn<F>(self: &Arc<Self>, broker: &Broker, task: F) -> bool
+    pub(super) fn spawn<F>(self: &Arc<Self>, broker: &Broker, task: F) -> bool
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -207,8 +259,12 @@ impl Shared {
             broker,
             entry: entry.clone(),
             id,
+            buffer: BytesMut::new(),
             waker: Arc::default(),
+            client: Arc::default(),
+            carried: false,
             swallowing: false,
+            too_many_noted: false,
         };
         // A lost connection is the client's to notice: nothing to report.
         self.spawn(&entry, async move { drop(connection.run(stream).await) })
@@ -221,10 +277,24 @@ struct Connection {
     broker: i32,
     entry: Arc<Broker>,
     id: u64,
+    /// What was read and not taken yet.
+    buffer: BytesMut,
     /// Wakes the fetch that waits on this connection.
     waker: Arc<Notify>,
+    /// The client id of its requests, once there was one.
+    client: Arc<OnceLock<String>>,
+    /// A link is between it and the client.
+    carried: bool,
     /// A fault has silenced it.
     swallowing: bool,
+    /// It was noted that the client has too much in flight: once is enough.
+    too_many_noted: bool,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.history.closed(self.id);
+    }
 }
 
 /// What comes of a request.
@@ -238,7 +308,7 @@ pub(super) enum Handled {
 }
 
 /// A request that cannot be served; the connection is closed.
-pub(super) struct Refused(pub(super) String);
+pub(super) struct Refused(pub(super) ViolationKind, pub(super) String);
 
 /// A request that the mock can handle. The message types of `kafka-protocol` implement it, a file for each concern.
 pub(super) trait Handle: Request + Send {
@@ -257,6 +327,9 @@ pub(super) struct Call<'a> {
     pub(super) version: i16,
     pub(super) waker: &'a Arc<Notify>,
     pub(super) effects: Effects,
+    pub(super) client_id: Option<&'a str>,
+    /// For how long a quota throttles the client, in milliseconds.
+    quota_ms: AtomicU64,
 }
 
 impl Call<'_> {
@@ -268,9 +341,25 @@ impl Call<'_> {
         self.shared.state()
     }
 
+    /// What this broker knows of the cluster: the present, or the past if a fault has made it stale.
+    pub(super) fn known_state(&self) -> MutexGuard<'_, State> {
+        self.effects.past().unwrap_or_else(|| self.state())
+    }
+
     /// What answers say in `throttle_time_ms`.
     pub(super) fn throttle_ms(&self) -> i32 {
-        i32::try_from(self.effects.throttle.as_millis()).unwrap_or(i32::MAX)
+        i32::try_from(self.throttled().as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// Throttles the client for a quota.
+    pub(super) fn mute(&self, time: Duration) {
+        let millis = time.as_micros().div_ceil(1000);
+        self.quota_ms.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// For how long the client is throttled, by a fault or a quota.
+    fn throttled(&self) -> Duration {
+        self.effects.throttle.max(Duration::from_millis(self.quota_ms.load(Ordering::Relaxed)))
     }
 
     pub(super) fn address(&self, broker: i32) -> (kafka_protocol::protocol::StrBytes, i32) {
@@ -280,6 +369,11 @@ impl Call<'_> {
     }
 }
 
+/// After so much time, more requests may have queued up.
+const QUEUED: Duration = Duration::from_millis(5);
+/// How far a broker looks for them.
+const LOOK_AHEAD: usize = 1 << 20;
+
 /// Whether a connection goes on after a request.
 enum After {
     Next,
@@ -288,32 +382,50 @@ enum After {
 
 impl Connection {
     async fn run(mut self, mut stream: Box<dyn Transport>) -> io::Result<()> {
-        let mut buffer = BytesMut::new();
+        let (entry, mut links) = (self.entry.clone(), self.shared.links.changes());
+        let draining = entry.draining();
+        tokio::pin!(draining);
         loop {
-            let frame = match frame::read(&mut stream, &mut buffer).await {
+            if !self.carried && !self.link().is_plain() {
+                stream = link::carry(&self.shared, &entry, self.client.clone(), stream);
+                self.carried = true;
+            }
+            let read = tokio::select! {
+                biased;
+                () = &mut draining => return Ok(()),
+                read = frame::read(&mut stream, &mut self.buffer) => read,
+                _ = links.changed(), if !self.carried => continue,
+            };
+            let frame = match read {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
                 Err(error) => {
                     if error.kind() == io::ErrorKind::InvalidData {
-                        self.violation(error.to_string());
+                        self.violation(ViolationKind::Undecodable, error.to_string());
                     }
                     return Err(error);
                 }
             };
+            let _busy = entry.busy();
             self.not_hung().await;
             let size = frame.len();
             let handled = match Received::parse(frame) {
                 Ok(received) => {
+                    if let Some(client) = &received.client_id
+                        && self.client.set(client.clone()).is_ok()
+                    {
+                        self.arrive(size).await;
+                    }
                     self.note(&received, size);
                     self.dispatch(received, &mut stream).await
                 }
-                Err(message) => Err(Refused(message)),
+                Err(message) => Err(Refused(ViolationKind::Undecodable, message)),
             };
             match handled {
                 Ok(After::Next) => {}
                 Ok(After::Close) => return Ok(()),
-                Err(Refused(message)) => {
-                    self.violation(message);
+                Err(Refused(kind, message)) => {
+                    self.violation(kind, message);
                     return Ok(());
                 }
             }
@@ -322,6 +434,18 @@ impl Connection {
 
     async fn not_hung(&self) {
         self.entry.not_hung().await;
+    }
+
+    fn link(&self) -> link::Link {
+        self.shared.links.of(self.broker, self.client.get().map(String::as_str))
+    }
+
+    /// A client's own link is known with its first request, which has yet to come by it.
+    async fn arrive(&self, size: usize) {
+        let link = self.link();
+        if !self.carried && !link.is_plain() {
+            self.shared.runtime.sleep(link.request_time(size)).await;
+        }
     }
 
     fn note(&self, received: &Received, size: usize) {
@@ -337,8 +461,24 @@ impl Connection {
         });
     }
 
-    fn violation(&self, message: String) {
-        self.shared.history.note_violation(Violation { broker: self.broker, connection: self.id, message });
+    fn violation(&self, kind: ViolationKind, message: String) {
+        let Place { at, broker, connection } = self.place();
+        let events = vec![Event::Connection { at, broker, connection }];
+        self.shared.history.note_violation(Violation { kind, message, events });
+    }
+
+    fn place(&self) -> Place {
+        Place { at: self.shared.runtime.elapsed(), broker: self.broker, connection: self.id }
+    }
+
+    /// Whether the client has more in flight than it may. A broker cannot tell while it answers at once: it looks when
+    /// requests have had time to queue up.
+    async fn check_in_flight(&mut self, tap: &Tap, place: Place, stream: &mut impl Transport) {
+        let waited = self.shared.runtime.elapsed().saturating_sub(place.at);
+        if waited >= QUEUED && !self.too_many_noted {
+            frame::read_what_is_there(stream, &mut self.buffer, LOOK_AHEAD).await;
+            self.too_many_noted = tap.check_in_flight(&self.shared, place, &self.buffer);
+        }
     }
 
     async fn dispatch(&mut self, received: Received, stream: &mut impl Transport) -> Result<After, Refused> {
@@ -352,9 +492,10 @@ impl Connection {
                     Ok(self.send(frame, stream).await)
                 }
                 Some(range) => {
-                    Err(Refused(format!("{api} v{version} is not offered, but {}-{}", range.min, range.max)))
+                    let message = format!("{api} v{version} is not offered, but {}-{}", range.min, range.max);
+                    Err(Refused(ViolationKind::NotOffered, message))
                 }
-                None => Err(Refused(format!("{api} is not offered"))),
+                None => Err(Refused(ViolationKind::NotOffered, format!("{api} is not offered"))),
             };
         }
         // Boxed: each of these is a state machine of its own size.
@@ -395,15 +536,25 @@ impl Connection {
     where
         R::Response: HeaderVersion,
     {
-        let request = received.decode::<R>().map_err(Refused)?;
-        let Received { api, version, correlation_id, body, .. } = received;
+        let place = self.place();
+        let tap = Tap::of(&self.shared, place, &received);
+        let request = received.decode::<R>().map_err(|message| Refused(ViolationKind::Undecodable, message))?;
+        let Received { api, version, correlation_id, body, client_id } = received;
         if !body.is_empty() {
             // Real brokers do not mind, and librdkafka does it, so it is served.
-            self.violation(format!("a {api} v{version} request has {} bytes too many", body.len()));
+            let message = format!("a {api} v{version} request has {} bytes too many", body.len());
+            self.violation(ViolationKind::TrailingBytes, message);
         }
         let (shared, waker) = (self.shared.clone(), self.waker.clone());
-        let mut call =
-            Call { shared: &shared, broker: self.broker, version, waker: &waker, effects: Effects::default() };
+        let mut call = Call {
+            shared: &shared,
+            broker: self.broker,
+            version,
+            waker: &waker,
+            effects: Effects::default(),
+            client_id: client_id.as_deref(),
+            quota_ms: AtomicU64::new(0),
+        };
         call.effects = shared.faults.strike(api, self.broker, || request.targets(&call));
 
         call.effects.stalled().await;
@@ -414,12 +565,25 @@ impl Connection {
             shared.runtime.sleep(call.effects.delay).await;
         }
         let handled = request.handle(&call).await;
+        let throttle = call.throttled();
         let effects = call.effects;
+        if let Some(tap) = &tap {
+            self.check_in_flight(tap, place, stream).await;
+        }
         if !effects.delay_answer.is_zero() {
             shared.runtime.sleep(effects.delay_answer).await;
         }
         self.not_hung().await;
         self.swallowing |= effects.swallow;
+        if let Some(tap) = tap {
+            // What the client will not read, or not understand, it was not told.
+            let told = !effects.keeps_answer() && !self.swallowing;
+            let answer = match &handled {
+                Handled::Answer(body) if told => Some(body.0.concat().into()),
+                _ => None,
+            };
+            tap.done(&shared, version, answer);
+        }
         let body = match handled {
             Handled::Close => return Ok(After::Close),
             _ if effects.lose_answer => return Ok(After::Close),
@@ -440,9 +604,12 @@ impl Connection {
             self.send(bytes.into(), stream).await;
             return Ok(After::Close);
         }
+        if !effects.wrong_correlation_id {
+            shared.history.answered(self.broker, self.id, correlation_id, shared.runtime.elapsed());
+        }
         let after = self.send(frame, stream).await;
-        if !effects.throttle.is_zero() {
-            shared.runtime.sleep(effects.throttle).await; // muted: the broker does not read (KIP-219)
+        if !throttle.is_zero() {
+            shared.runtime.sleep(throttle).await; // muted: the broker does not read (KIP-219)
         }
         Ok(after)
     }

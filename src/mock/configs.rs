@@ -184,16 +184,27 @@ impl Setting {
         }
     }
 
-    fn check(&self, value: &str, release: KafkaRelease) -> Result<(), String> {
+    fn check(&self, value: &str, release: KafkaRelease) -> Result<(), Unfit> {
         // KIP-1030: smaller segments are a mistake.
         let too_small = self.name == "segment.bytes"
             && release >= KafkaRelease::V4_0
             && value.trim().parse::<i32>().is_ok_and(|bytes| bytes < 1 << 20);
-        if too_small || !self.kind.allows(value) {
-            return Err(format!("Invalid value {value} for configuration {}", self.name));
+        // Old brokers did not check this one.
+        let unchecked = self.name == "segment.index.bytes" && release <= KafkaRelease::V2_8;
+        if too_small || !(self.kind.allows(value) || unchecked && value.parse::<i32>().is_ok()) {
+            let message = format!("Invalid value {value} for configuration {}", self.name);
+            return Err(Unfit { unknown: false, message });
         }
         Ok(())
     }
+}
+
+/// Why a setting cannot be set.
+#[derive(Debug)]
+pub(super) struct Unfit {
+    /// There is no such setting; otherwise it is the value.
+    pub(super) unknown: bool,
+    pub(super) message: String,
 }
 
 /// The settings of a release.
@@ -206,9 +217,10 @@ pub(super) fn check_broker_default(
     release: KafkaRelease,
     name: &str,
     value: Option<&str>,
-) -> Result<&'static str, String> {
+) -> Result<&'static str, Unfit> {
     let setting = settings(release).find(|setting| setting.broker == name);
-    let setting = setting.ok_or_else(|| format!("The mock cannot change {name} while it runs"))?;
+    let setting = setting
+        .ok_or_else(|| Unfit { unknown: true, message: format!("The mock cannot change {name} while it runs") })?;
     value.map_or(Ok(()), |value| setting.check(value, release))?;
     Ok(setting.name)
 }
@@ -234,18 +246,16 @@ impl TopicConfig {
     }
 
     /// Sets one value; the error says why it is not possible.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), Unfit> {
         let setting = self.known(name)?;
         setting.check(value, self.release)?;
         self.own.insert(setting.name, value.trim().to_owned());
         Ok(())
     }
 
-    /// Takes one value back.
-    pub(super) fn unset(&mut self, name: &str) -> Result<(), String> {
-        let setting = self.known(name)?;
-        self.own.remove(setting.name);
-        Ok(())
+    /// Takes one value back. What is not known was not set.
+    pub(super) fn unset(&mut self, name: &str) {
+        self.own.remove(name);
     }
 
     /// Takes all values back.
@@ -254,24 +264,25 @@ impl TopicConfig {
     }
 
     /// Adds to a list, or takes from it.
-    pub(super) fn edit(&mut self, name: &str, values: &str, add: bool) -> Result<(), String> {
+    pub(super) fn edit(&mut self, name: &str, values: &str, add: bool) -> Result<(), Unfit> {
         let setting = self.known(name)?;
         if !matches!(setting.kind, Kind::Set(_) | Kind::List) {
-            return Err(format!("{name} is no list"));
+            return Err(Unfit { unknown: false, message: format!("{name} is no list") });
         }
         let mut list: Vec<_> = self.get(name).split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect();
         for value in values.split(',') {
             list.retain(|one| add || one != value);
-            if add && !list.iter().any(|one| one == value) {
+            // Old brokers did not look what is there already.
+            if add && (self.release <= KafkaRelease::V2_8 || !list.iter().any(|one| one == value)) {
                 list.push(value.to_owned());
             }
         }
         self.set(name, &list.join(","))
     }
 
-    fn known(&self, name: &str) -> Result<&'static Setting, String> {
+    fn known(&self, name: &str) -> Result<&'static Setting, Unfit> {
         let setting = settings(self.release).find(|setting| setting.name == name);
-        setting.ok_or_else(|| format!("Unknown topic config name: {name}"))
+        setting.ok_or_else(|| Unfit { unknown: true, message: format!("Unknown topic config name: {name}") })
     }
 
     /// Every setting of this release.

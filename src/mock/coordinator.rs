@@ -85,8 +85,7 @@ impl State {
             return Err(ResponseError::ProducerFenced);
         }
         if matches!(known.status, Status::Open(_)) {
-            known.identity.epoch += 1;
-            self.end_transaction(name, false, now_ms);
+            self.end_transaction(name, false, true, now_ms);
             return Err(ResponseError::ConcurrentTransactions);
         }
         known.timeout = timeout;
@@ -136,18 +135,16 @@ impl State {
         }
     }
 
-    /// The next epoch of a transactional id.
-    pub(super) fn bump_transaction(&mut self, name: &str) {
+    /// Writes the markers of a transaction, and makes its offsets those of their groups, or forgets them. With `bump`,
+    /// the markers have the next epoch already, which fences the one before.
+    pub(super) fn end_transaction(&mut self, name: &str, commit: bool, bump: bool, now_ms: i64) {
         let fresh = Identity { id: self.next_producer_id(), epoch: 0 };
-        if let Some(known) = self.transactions.get_mut(name) {
+        let Some(known) = self.transactions.get_mut(name) else { return };
+        let Identity { id: producer_id, epoch } = known.identity;
+        let producer_epoch = if bump { epoch.saturating_add(1) } else { epoch };
+        if bump {
             known.bump(fresh);
         }
-    }
-
-    /// Writes the markers of a transaction, and makes its offsets those of their groups, or forgets them.
-    pub(super) fn end_transaction(&mut self, name: &str, commit: bool, now_ms: i64) {
-        let Some(known) = self.transactions.get_mut(name) else { return };
-        let Identity { id: producer_id, epoch: producer_epoch } = known.identity;
         let Status::Open(open) = std::mem::replace(&mut known.status, Status::Ended(commit)) else { return };
         let marker = Marker { producer_id, producer_epoch, commit, coordinator_epoch: COORDINATOR_EPOCH, now_ms };
         for (topic, index) in open.partitions {
@@ -178,14 +175,8 @@ impl State {
         let late: Vec<_> =
             self.transactions.iter().filter(|(_, one)| late(one)).map(|(name, _)| name.clone()).collect();
         for name in late {
-            self.fence_transaction(&name, now_ms);
+            self.end_transaction(&name, false, true, now_ms);
         }
-    }
-
-    /// Aborts a transaction in an epoch that its producer does not have.
-    pub(super) fn fence_transaction(&mut self, name: &str, now_ms: i64) {
-        self.bump_transaction(name);
-        self.end_transaction(name, false, now_ms);
     }
 
     /// Keeps an offset until its transaction ends.

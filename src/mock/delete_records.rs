@@ -81,7 +81,7 @@ impl Handle for DescribeProducersRequest {
                 let known = state.partition(&topic.name, index).ok_or(ResponseError::UnknownTopicOrPartition);
                 let led = known.and_then(|partition| partition.check_leader(call.broker, -1).map(|()| partition));
                 let response = PartitionResponse::default().with_partition_index(index).with_error_message(None);
-                match injected.and(led.map_err(|error| error.code())) {
+                match injected.and_then(|()| led.map_err(|error| error.code())) {
                     Err(error) => response.with_error_code(error),
                     Ok(partition) => {
                         let mut producers: Vec<_> = partition.log.producers().iter().map(producer_state).collect();

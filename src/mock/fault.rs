@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::api::Api;
+use super::state::State;
 
 /// Which requests a [`Fault`] strikes. Conditions add up; without any, all requests match.
 ///
@@ -104,6 +105,7 @@ enum Kind {
     WrongCorrelationId,
     Corrupt,
     Throttle(Duration),
+    Stale,
 }
 
 impl Fault {
@@ -179,6 +181,26 @@ impl Fault {
         Self(Kind::Corrupt)
     }
 
+    /// Metadata and DescribeCluster are answered as they would have been when the fault was put in place: leaders,
+    /// epochs, topics, their ids and who lives. So answers a broker that the controller does not reach any more. Other
+    /// requests are handled as usual.
+    ///
+    /// ```
+    /// use milena::mock::{Fault, MockCluster, When};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let cluster = MockCluster::builder().brokers(2).start().await;
+    /// cluster.create_topic("orders", 1);
+    /// cluster.inject(When::any().broker(1), Fault::stale_metadata());
+    /// cluster.move_leader("orders", 0, 2); // which broker 1 does not tell
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    pub fn stale_metadata() -> Self {
+        Self(Kind::Stale)
+    }
+
     /// The answer says that the client was throttled for this long, and the broker reads nothing more from the
     /// connection in that time (KIP-219). In whole milliseconds.
     pub fn throttle(time: Duration) -> Self {
@@ -187,13 +209,21 @@ impl Fault {
 }
 
 /// An injected fault. It stays in place when the handle is dropped.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FaultHandle(Arc<Rule>);
+
+/// Condition, fault, and how often it has struck.
+impl std::fmt::Debug for FaultHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Rule { when, fault, .. } = &*self.0;
+        f.debug_struct("FaultHandle").field("when", when).field("fault", fault).field("struck", &self.struck()).finish()
+    }
+}
 
 impl FaultHandle {
     /// Takes the fault away. Requests that it stalls go on.
     pub fn remove(&self) {
-        self.0.removed.send_replace(true);
+        self.0.remove();
     }
 
     /// How many requests it has struck.
@@ -214,6 +244,8 @@ struct Rule {
     fault: Fault,
     struck: watch::Sender<u64>,
     removed: watch::Sender<bool>,
+    /// What a stale broker knows.
+    past: Option<Arc<Mutex<State>>>,
 }
 
 /// A topic that a request names, and the partition, unless it is about the whole topic.
@@ -237,29 +269,41 @@ pub(super) struct Faults(Mutex<Rules>);
 struct Rules {
     /// With the number of requests that each has matched.
     rules: Vec<(Arc<Rule>, u64)>,
+    /// Those that were taken away before they had struck anything.
+    unused: Vec<Arc<Rule>>,
     rng: fastrand::Rng,
 }
 
 impl Faults {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Mutex::new(Rules { rules: Vec::new(), rng: fastrand::Rng::with_seed(seed) }))
+        Self(Mutex::new(Rules { rules: Vec::new(), unused: Vec::new(), rng: fastrand::Rng::with_seed(seed) }))
     }
 
     fn rules(&self) -> MutexGuard<'_, Rules> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn inject(&self, when: When, fault: Fault) -> FaultHandle {
-        let rule = Rule { when, fault, struck: watch::Sender::new(0), removed: watch::Sender::new(false) };
+    /// `sketch` is what a stale broker will know.
+    pub(super) fn inject(&self, when: When, fault: Fault, sketch: impl FnOnce() -> State) -> FaultHandle {
+        let past = matches!(fault.0, Kind::Stale).then(|| Arc::new(Mutex::new(sketch())));
+        let rule = Rule { when, fault, struck: watch::Sender::new(0), removed: watch::Sender::new(false), past };
         let rule = Arc::new(rule);
         self.rules().rules.push((rule.clone(), 0));
         FaultHandle(rule)
     }
 
     pub(super) fn clear(&self) {
-        for (rule, _) in self.rules().rules.drain(..) {
-            rule.removed.send_replace(true);
-        }
+        let mut rules = self.rules();
+        rules.rules.iter().for_each(|(rule, _)| rule.remove());
+        rules.drop_removed();
+    }
+
+    /// Those that have struck nothing so far.
+    pub(super) fn unused(&self) -> Vec<FaultHandle> {
+        let mut rules = self.rules();
+        rules.drop_removed();
+        let in_place = rules.rules.iter().map(|(rule, _)| rule).filter(|rule| *rule.struck.borrow() == 0);
+        rules.unused.iter().chain(in_place).cloned().map(FaultHandle).collect()
     }
 
     /// What strikes this request. `targets` is asked only if some rule is about topics.
@@ -267,7 +311,7 @@ impl Faults {
         let mut effects = Effects::default();
         let wants_targets = {
             let mut rules = self.rules();
-            rules.rules.retain(|(rule, _)| !*rule.removed.borrow());
+            rules.drop_removed();
             if rules.rules.is_empty() {
                 return effects;
             }
@@ -275,7 +319,7 @@ impl Faults {
         };
         let targets = if wants_targets { targets() } else { Vec::new() };
         let mut rules = self.rules();
-        let Rules { rules, rng } = &mut *rules;
+        let Rules { rules, rng, .. } = &mut *rules;
         for (rule, matched) in rules.iter_mut().filter(|(rule, _)| rule.when.matches(api, broker, &targets)) {
             *matched += 1;
             let when = &rule.when;
@@ -299,11 +343,25 @@ impl Faults {
     }
 }
 
+impl Rules {
+    fn drop_removed(&mut self) {
+        let Self { rules, unused, .. } = self;
+        rules.retain(|(rule, _)| {
+            let removed = *rule.removed.borrow();
+            if removed && *rule.struck.borrow() == 0 {
+                unused.push(rule.clone());
+            }
+            !removed
+        });
+    }
+}
+
 /// What strikes one request.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     stalled_by: Vec<Arc<Rule>>,
     errors: Vec<Arc<Rule>>,
+    past: Option<Arc<Mutex<State>>>,
     pub(super) delay: Duration,
     pub(super) close: bool,
     pub(super) delay_answer: Duration,
@@ -329,7 +387,22 @@ impl Effects {
             Kind::WrongCorrelationId => self.wrong_correlation_id = true,
             Kind::Corrupt => self.corrupt = true,
             Kind::Throttle(time) => self.throttle = self.throttle.max(time),
+            Kind::Stale => self.past = rule.past.clone(),
         }
+    }
+
+    /// Whether the client gets no answer that it can read.
+    pub(super) fn keeps_answer(&self) -> bool {
+        self.lose_answer || self.swallow || self.cut.is_some() || self.wrong_correlation_id || self.corrupt
+    }
+
+    /// What the broker knew when it became stale, if it is.
+    pub(super) fn past(&self) -> Option<MutexGuard<'_, State>> {
+        self.past.as_ref().map(|past| past.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.past.is_some()
     }
 
     /// Waits until nothing stalls the request any more.
@@ -357,6 +430,10 @@ impl Effects {
 }
 
 impl Rule {
+    fn remove(&self) {
+        self.removed.send_replace(true);
+    }
+
     fn error_code(&self) -> Option<i16> {
         match self.fault.0 {
             Kind::Error(code) => Some(code),

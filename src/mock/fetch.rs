@@ -17,6 +17,7 @@ use super::assembly::assemble;
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
 use super::log::Aborted;
+use super::quotas::Measured;
 use super::session::{Ask, Found, Relation, TopicKey, Wanted};
 use super::state::State;
 use super::topic::TopicId;
@@ -77,6 +78,11 @@ impl Handle for FetchRequest {
                 return call.answer(&response);
             }
         };
+        if call.throttle(Measured::Fetched) {
+            let session = if let Relation::Incremental { id } = relation { id } else { 0 };
+            let response = FetchResponse::default().with_session_id(session);
+            return call.answer(&response.with_throttle_time_ms(call.throttle_ms()));
+        }
         let runtime = &call.shared.runtime;
         let deadline = runtime.elapsed().saturating_add(max_wait);
         let reads = loop {
@@ -87,6 +93,7 @@ impl Handle for FetchRequest {
             }
             runtime.wait_until(deadline, call.waker.notified()).await;
         };
+        call.charge(Measured::Fetched, reads.iter().map(|read| read.size).sum());
         respond(call, relation, ask, limits.read_committed, wanted, reads)
     }
 }
@@ -247,6 +254,7 @@ fn respond(
     let (mut topics, mut records) = (Vec::<(TopicKey, FetchableTopicResponse)>::new(), Vec::new());
     let mut new_leaders = BTreeSet::new();
     for (wanted, read) in answered {
+        let none_needed = read.unknown && lists_for_unknown || read_committed && read.error == 0;
         let aborted = read.aborted.map(|aborted| aborted.into_iter().map(aborted_transaction).collect());
         let mut data = PartitionData::default()
             .with_partition_index(wanted.partition)
@@ -254,9 +262,7 @@ fn respond(
             .with_high_watermark(read.high_watermark)
             .with_last_stable_offset(read.last_stable)
             .with_log_start_offset(read.log_start)
-            .with_aborted_transactions(
-                aborted.or((read.unknown && lists_for_unknown || read_committed && read.error == 0).then(Vec::new)),
-            );
+            .with_aborted_transactions(aborted.or_else(|| none_needed.then(Vec::new)));
         if let Some((epoch, end_offset)) = read.diverging {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
         }

@@ -2,7 +2,10 @@
 //! copied.
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
@@ -10,6 +13,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::api::Api;
+use super::by_topic_id;
 use crate::Transport;
 
 /// Real brokers refuse more than this (`socket.request.max.bytes`); `kafka-protocol` must not see it.
@@ -19,29 +23,59 @@ const READ_AHEAD: usize = 16 << 10;
 const LENGTH: usize = 4;
 
 /// Reads the next frame, without its length. `None` when the peer has closed the connection between two frames or in
-/// one.
+/// one. Nothing is lost if it is dropped before it is ready: the buffer has what has come.
 pub(super) async fn read(stream: &mut impl Transport, buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
-    while buffer.len() < LENGTH {
+    loop {
+        if let Some(frame) = take(buffer)? {
+            return Ok(Some(frame));
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// The first frame, if it is there whole; room for what is missing otherwise.
+fn take(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
+    let Some(length) = buffer.first_chunk::<LENGTH>() else {
         // Small frames share a block: what is produced stays in the log as a slice of it, and keeps it alive.
         if buffer.capacity() - buffer.len() < READ_AHEAD / 16 {
             buffer.reserve(READ_AHEAD);
         }
-        if stream.read_buf(buffer).await? == 0 {
-            return Ok(None);
-        }
-    }
-    let length = buffer.get_i32();
-    let length = usize::try_from(length).ok().filter(|length| *length <= LARGEST_REQUEST);
+        return Ok(None);
+    };
+    let length = usize::try_from(i32::from_be_bytes(*length)).ok().filter(|length| *length <= LARGEST_REQUEST);
     let length =
         length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the length of a frame is out of range"))?;
-    // A large frame has a block of its own, of its size.
-    buffer.reserve(length.saturating_sub(buffer.len()));
-    while buffer.len() < length {
-        if stream.read_buf(buffer).await? == 0 {
-            return Ok(None);
+    if buffer.len() < LENGTH + length {
+        // A large frame has a block of its own, of its size.
+        buffer.reserve(LENGTH + length - buffer.len());
+        return Ok(None);
+    }
+    buffer.advance(LENGTH);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+/// The frames that are whole in `bytes`, one after the other, without their lengths.
+pub(super) fn whole_frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<LENGTH>()?;
+        let (frame, rest) = rest.split_at_checked(usize::try_from(i32::from_be_bytes(*length)).ok()?)?;
+        bytes = rest;
+        Some(frame)
+    })
+}
+
+/// Reads what has come already, up to `limit` bytes in all, without waiting for more.
+pub(super) async fn read_what_is_there(stream: &mut impl Transport, buffer: &mut BytesMut, limit: usize) {
+    buffer.reserve(limit.saturating_sub(buffer.len()));
+    while buffer.len() < limit {
+        let read = poll_fn(|context| Poll::Ready(pin!(stream.read_buf(buffer)).poll(context))).await;
+        // An end or an error comes again at the next read.
+        if !matches!(read, Poll::Ready(Ok(1..))) {
+            return;
         }
     }
-    Ok(Some(buffer.split_to(length).freeze()))
 }
 
 /// A decoded header, with what follows it.
@@ -73,7 +107,9 @@ impl Received {
 
     /// Decodes the body. Afterwards `body` has what was too much.
     pub(super) fn decode<R: Request>(&mut self) -> Result<R, String> {
-        R::decode(&mut self.body, self.version)
+        let (body, version) = by_topic_id::named(self.api, self.version, std::mem::take(&mut self.body));
+        self.body = body;
+        R::decode(&mut self.body, version)
             .map_err(|error| format!("a {} v{} request cannot be decoded: {error}", self.api, self.version))
     }
 }

@@ -40,10 +40,12 @@ impl Handle for MetadataRequest {
         if call.version >= 13 && call.effects.error() == Some(rebootstrap) {
             return call.answer(&MetadataResponse::default().with_error_code(rebootstrap));
         }
-        let mut state = call.state();
+        let mut state = call.known_state();
         // Version 0 has no null, and asks for all topics with an empty list.
         let asked = self.topics.filter(|topics| call.version > 0 || !topics.is_empty());
-        let may_create = call.shared.auto_create_topics && (call.version < 4 || self.allow_auto_topic_creation);
+        let may_create = call.shared.auto_create_topics
+            && !call.effects.is_stale()
+            && (call.version < 4 || self.allow_auto_topic_creation);
         let mut topics: Vec<_> = match asked {
             None => state.topics().map(|(name, topic)| found(&state, name, topic)).collect(),
             Some(asked) => asked.iter().map(|topic| one(call, &mut state, topic, may_create)).collect(),
@@ -149,7 +151,7 @@ impl Handle for DescribeClusterRequest {
             let error = ResponseError::MismatchedEndpointType.code();
             return call.answer(&response.with_error_code(error));
         }
-        let state = call.state();
+        let state = call.known_state();
         let brokers = state.live().map(|id| {
             let (host, port) = call.address(id);
             DescribeClusterBroker::default().with_broker_id(id.into()).with_host(host).with_port(port).with_rack(None)

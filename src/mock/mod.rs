@@ -2,7 +2,7 @@
 //!
 //! [`MockCluster`] runs brokers that real clients of any language can talk to: they check what is produced as strictly
 //! as real ones, wait for data as real ones do, and fail when and how a test wants. Nothing is written to disk, and
-//! nothing outlives the cluster.
+//! nothing outlives the cluster. The [`guide`] shows how to test your own code with it.
 //!
 //! ```
 //! use milena::mock::MockCluster;
@@ -15,7 +15,7 @@
 //! // … run the code under test against `bootstrap`, and then look at what really happened …
 //! assert_eq!(cluster.offsets("orders", 0), (0, 0));
 //! assert!(cluster.log("orders", 0).is_empty());
-//! assert!(cluster.violations().is_empty(), "{:?}", cluster.violations());
+//! assert!(cluster.verify().is_empty(), "{:#?}", cluster.verify());
 //! cluster.close().await;
 //! # }
 //! ```
@@ -54,10 +54,21 @@
 //! # }
 //! ```
 //!
-//! Brokers [stop](MockCluster::stop_broker), [start](MockCluster::start_broker) and [hang](MockCluster::hang_broker);
+//! Brokers [stop](MockCluster::stop_broker), [shut down](MockCluster::shut_down_broker), are
+//! [added](MockCluster::add_broker), [start](MockCluster::start_broker) and [hang](MockCluster::hang_broker);
 //! leaders, coordinators and the controller [move](MockCluster::move_leader); logs are
 //! [truncated](MockCluster::truncate) and [trimmed](MockCluster::delete_records); topics are deleted and created again
-//! under another id.
+//! under another id. [Links](MockCluster::set_link) have latency and bandwidth.
+//!
+//! [`verify`](MockCluster::verify) judges what has happened, from the requests to the logs.
+//!
+//! # What happens to records
+//!
+//! Followers are [held back](MockCluster::hold_follower), and with them the high watermark and whoever waits for
+//! `acks=all`; a leader that lacks records loses them. Producers write transactions through the protocol; a test of a
+//! reader [writes them itself](MockCluster::write_transactional). Topics are [configured](MockCluster::set_topic_config),
+//! [compacted](MockCluster::compact), and [lose what is old](MockCluster::apply_retention). Clients have
+//! [quotas](MockCluster::set_produce_quota).
 //!
 //! # What is real, and what is not
 //!
@@ -75,6 +86,9 @@
 //! - A partition has one copy of its records, and for each replica the offset up to which it has them. Followers have
 //!   everything at once, unless they are [held back](MockCluster::hold_follower) or stopped; a new leader that lacks
 //!   records loses them. A broker that hangs still copies as a follower. Records survive when their brokers stop.
+//! - There are no segments: retention deletes batches, and compaction leaves nothing out but what is not stable yet.
+//! - Of broker settings, those can be changed that are the defaults of topics, and on all brokers alike. There are no
+//!   APIs for quotas.
 //! - Groups have offsets, but no members yet: clients commit for partitions that they have assigned to themselves.
 
 mod alter_configs;
@@ -82,6 +96,7 @@ mod api;
 mod assembly;
 mod batch;
 mod broker;
+mod by_topic_id;
 mod cluster;
 mod codec;
 mod configs;
@@ -91,7 +106,9 @@ mod delete_records;
 mod fault;
 mod fetch;
 mod frame;
+pub mod guide;
 mod history;
+mod link;
 mod list_offsets;
 mod log;
 mod metadata;
@@ -100,15 +117,18 @@ mod operations;
 mod partition;
 mod produce;
 mod producers;
+mod quotas;
 mod records;
 mod replication;
 mod retention;
 mod runtime;
 mod session;
 mod state;
+mod tap;
 mod topic;
 mod topics;
 mod transactions;
+mod verify;
 mod versions;
 mod view;
 
@@ -116,5 +136,7 @@ pub use api::{Api, KafkaRelease};
 pub use cluster::{MockCluster, MockClusterBuilder};
 pub use connector::MockConnector;
 pub use fault::{Fault, FaultHandle, When};
-pub use history::{SeenRequest, Violation};
+pub use history::{SeenBatch, SeenCommit, SeenRequest};
+pub use link::Link;
+pub use verify::{Event, Violation, ViolationKind};
 pub use view::{StoredBatch, StoredRecord};

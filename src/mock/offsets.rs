@@ -18,9 +18,12 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::api::Api;
 use super::broker::{Call, Handle, Handled};
+use super::by_topic_id::{answer, id_of_name, is_by_topic_id, name_of_id};
 use super::fault::Target;
 use super::state::State;
+use super::topic::TopicId;
 
 /// A broker's `offset.metadata.max.bytes`.
 const LARGEST_METADATA: usize = 4096;
@@ -121,9 +124,10 @@ pub(super) fn check_coordinator(call: &Call<'_>, group: &str) -> Result<(), i16>
 }
 
 impl Handle for OffsetCommitRequest {
-    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
-        let partitions = self.topics.iter().flat_map(|topic| {
-            topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
+    fn targets(&self, call: &Call<'_>) -> Vec<Target> {
+        let topics = self.topics.iter().filter_map(|topic| Some((meant(call, Api::OffsetCommit, &topic.name)?, topic)));
+        let partitions = topics.flat_map(|(name, topic)| {
+            topic.partitions.iter().map(move |partition| (name.clone(), partition.partition_index))
         });
         partitions.map(|(topic, index)| Target { topic, partition: Some(index) }).collect()
     }
@@ -141,10 +145,15 @@ impl Handle for OffsetCommitRequest {
             }
         });
         let topics = self.topics.into_iter().map(|topic| {
+            let name = meant(call, Api::OffsetCommit, &topic.name);
             let partitions = topic.partitions.into_iter().map(|partition| {
                 let index = partition.partition_index;
-                let injected = call.effects.error_for(&topic.name, Some(index)).map_or(Ok(()), Err);
-                let stored = injected.and(allowed).and_then(|()| store(call, &group_id, &topic.name, partition));
+                let injected = call.effects.error_for(name.as_deref().unwrap_or_default(), Some(index));
+                let injected = injected.map_or(Ok(()), Err);
+                let stored = injected.and(allowed).and_then(|()| {
+                    let name = name.as_ref().ok_or_else(|| ResponseError::UnknownTopicId.code())?;
+                    store(call, &group_id, name, partition)
+                });
                 OffsetCommitResponsePartition::default()
                     .with_partition_index(index)
                     .with_error_code(stored.err().unwrap_or_default())
@@ -153,8 +162,16 @@ impl Handle for OffsetCommitRequest {
             OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
         });
         let response = OffsetCommitResponse::default().with_topics(topics.collect());
-        call.answer(&response.with_throttle_time_ms(call.throttle_ms()))
+        answer(call, Api::OffsetCommit, &response.with_throttle_time_ms(call.throttle_ms()))
     }
+}
+
+/// The topic that a request means: by its name, or by its id, which may be none that is known.
+fn meant(call: &Call<'_>, api: Api, name: &str) -> Option<String> {
+    if !is_by_topic_id(api, call.version) {
+        return Some(name.to_owned());
+    }
+    call.state().name_of(id_of_name(name)).map(str::to_owned)
 }
 
 fn store(call: &Call<'_>, group: &str, topic: &str, commit: OffsetCommitRequestPartition) -> Result<(), i16> {
@@ -224,17 +241,27 @@ fn load(call: &Call<'_>, group: &str, asked: Asked, require_stable: bool) -> Res
     }
     check_coordinator(call, group)?;
     let state = call.state();
+    let by_id = is_by_topic_id(Api::OffsetFetch, call.version);
     let group = state.groups.get(group);
     let stored = group.map(|group| &group.offsets);
     let asked = asked.unwrap_or_else(|| {
         let topics = stored.into_iter().flatten();
-        topics.map(|(topic, partitions)| (topic.clone(), partitions.keys().copied().collect())).collect()
+        let wire = |topic: &String| {
+            if by_id {
+                name_of_id(state.topic(topic).map_or_else(TopicId::default, |topic| topic.id))
+            } else {
+                topic.clone()
+            }
+        };
+        topics.map(|(topic, partitions)| (wire(topic), partitions.keys().copied().collect())).collect()
     });
     let topics = asked.into_iter().map(|(name, indexes)| {
-        let stored = stored.and_then(|stored| stored.get(&name));
+        let known = if by_id { state.name_of(id_of_name(&name)).map(str::to_owned) } else { Some(name.clone()) };
+        let stored = known.as_ref().and_then(|known| stored?.get(known));
         let partitions = indexes.into_iter().map(|index| {
-            let injected = call.effects.error_for(&name, Some(index)).map_or(Ok(()), Err);
-            let unstable = require_stable && group.is_some_and(|group| group.is_unstable(&name, index));
+            let Some(name) = &known else { return Fetched::new(index, Err(ResponseError::UnknownTopicId.code())) };
+            let injected = call.effects.error_for(name, Some(index)).map_or(Ok(()), Err);
+            let unstable = require_stable && group.is_some_and(|group| group.is_unstable(name, index));
             let stable = if unstable { Err(ResponseError::UnstableOffsetCommit.code()) } else { Ok(()) };
             Fetched::new(index, injected.and(stable).map(|()| stored.and_then(|stored| stored.get(&index))))
         });
@@ -245,10 +272,11 @@ fn load(call: &Call<'_>, group: &str, asked: Asked, require_stable: bool) -> Res
 }
 
 impl Handle for OffsetFetchRequest {
-    fn targets(&self, _: &Call<'_>) -> Vec<Target> {
+    fn targets(&self, call: &Call<'_>) -> Vec<Target> {
         let single = self.topics.iter().flatten().map(|topic| (topic.name.to_string(), &topic.partition_indexes));
         let grouped = self.groups.iter().flat_map(|group| group.topics.iter().flatten());
-        let grouped = grouped.map(|topic| (topic.name.to_string(), &topic.partition_indexes));
+        let grouped =
+            grouped.filter_map(|topic| Some((meant(call, Api::OffsetFetch, &topic.name)?, &topic.partition_indexes)));
         let partitions = single.chain(grouped).flat_map(|(topic, indexes)| {
             indexes.iter().map(move |index| Target { topic: topic.clone(), partition: Some(*index) })
         });
@@ -268,7 +296,7 @@ impl Handle for OffsetFetchRequest {
                     Err(error) => answer.with_error_code(error),
                 }
             });
-            return call.answer(&response.with_groups(groups.collect()));
+            return answer(call, Api::OffsetFetch, &response.with_groups(groups.collect()));
         }
         let asked: Asked = self
             .topics

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::MockCluster;
+use super::batch::Batch;
 use super::broker::Broker;
 use super::fault::{Fault, FaultHandle, When};
+use super::link::Link;
 use super::partition::Partition;
 use super::state::State;
 use super::topic::Topic;
@@ -77,8 +79,21 @@ impl MockCluster {
         let set = topic_mut(&mut state, topic).config.set(name, value);
         state.configured(topic);
         drop(state);
-        if let Err(message) = set {
-            panic!("the topic {topic} cannot be configured so: {message}");
+        if let Err(unfit) = set {
+            panic!("the topic {topic} cannot be configured so: {}", unfit.message);
+        }
+    }
+
+    /// Appends a batch to a partition's log without a look at its records: what a damaged disk holds, or a broker sends
+    /// that means harm. Its offsets, leader epoch and CRC are made right.
+    ///
+    /// # Panics
+    /// If it is shorter than a batch's header.
+    pub fn append_unchecked(&self, topic: &str, partition: i32, batch: &[u8]) {
+        let batch = Batch::unchecked(batch).unwrap_or_else(|| panic!("{} bytes are no batch", batch.len()));
+        let appended = self.with_partition(topic, partition, |partition| partition.append(batch, false));
+        if let Err(rejection) = appended {
+            panic!("the log of {topic}-{partition} does not take the batch: {}", rejection.message);
         }
     }
 
@@ -144,6 +159,16 @@ impl MockCluster {
         id
     }
 
+    /// Shuts a broker down in order, as SIGTERM does: its partitions get other leaders first, it finishes the requests
+    /// that it is handling, for half a second at most, and closes its connections and its port. Nothing if it is stopped.
+    pub async fn shut_down_broker(&self, broker: i32) {
+        let broker = self.broker(broker);
+        self.shared.state().set_live(broker.id, false);
+        broker.drain();
+        self.shared.runtime.wait_at_most(DRAIN, broker.drained()).await;
+        broker.stop().await;
+    }
+
     /// Starts a stopped broker, at the same address. It leads the partitions that had no leader. Nothing if it runs.
     ///
     /// # Panics
@@ -207,6 +232,36 @@ impl MockCluster {
     }
 }
 
+/// The network.
+impl MockCluster {
+    /// Sets the latency and bandwidth between all clients and a broker, also for connections that are open: from the next
+    /// bytes on. What is under way keeps its time. Works in memory on paused time, and over TCP, where it comes on top.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use milena::mock::{Link, MockCluster};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let cluster = MockCluster::builder().brokers(3).start().await;
+    /// cluster.set_link(2, Link::new().latency(Duration::from_millis(50)));
+    /// // … broker 2 is far away …
+    /// cluster.set_link(2, Link::new());
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    pub fn set_link(&self, broker: i32, link: Link) {
+        self.shared.links.set(self.broker(broker).id, None, link);
+    }
+
+    /// As [`set_link`](Self::set_link), for one client, known by the client id of its requests; it goes before what is
+    /// set for all. On a new connection it holds from the first request on.
+    pub fn set_client_link(&self, client_id: &str, broker: i32, link: Link) {
+        self.shared.links.set(self.broker(broker).id, Some(client_id), link);
+    }
+}
+
 /// Faults.
 impl MockCluster {
     /// Puts a fault in place, until it is used up, removed by its handle, or [cleared](Self::clear_faults).
@@ -225,12 +280,31 @@ impl MockCluster {
     /// # }
     /// ```
     pub fn inject(&self, when: When, fault: Fault) -> FaultHandle {
-        self.shared.faults.inject(when, fault)
+        self.shared.faults.inject(when, fault, || self.shared.state().sketch())
     }
 
     /// Removes all faults. Requests that were stalled go on.
     pub fn clear_faults(&self) {
         self.shared.faults.clear();
+    }
+
+    /// The faults that have struck no request, of those in place and those that were taken away: a test that means to
+    /// show how its code stands a fault can see that there was one.
+    ///
+    /// ```
+    /// use milena::mock::{Api, Fault, MockCluster, When};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let cluster = MockCluster::start().await;
+    /// cluster.inject(When::api(Api::Produce).topic("ordres"), Fault::close());
+    /// // … a test of the topic `orders` …
+    /// assert_eq!(cluster.unused_faults().len(), 1);
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    pub fn unused_faults(&self) -> Vec<FaultHandle> {
+        self.shared.faults.unused()
     }
 }
 
@@ -249,6 +323,9 @@ impl MockCluster {
         acted.unwrap_or_else(|| panic!("there is no partition {topic}-{index}"))
     }
 }
+
+/// How long a broker that is shut down waits for what it is handling.
+const DRAIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 fn topic_mut<'a>(state: &'a mut State, name: &str) -> &'a mut Topic {
     state.topic_mut(name).unwrap_or_else(|| panic!("there is no topic {name}"))

@@ -38,6 +38,8 @@ pub(super) struct Partition {
     high_watermark_held: bool,
     /// With fewer in sync than this, newer brokers leave the high watermark where it is (KIP-966).
     pub(super) needed_in_sync: usize,
+    /// Leader epochs that began without everything, and where they cut the log.
+    cuts: Vec<(i32, i64)>,
     waiting: Vec<Weak<Notify>>,
 }
 
@@ -57,12 +59,27 @@ impl Partition {
             high_watermark: 0,
             high_watermark_held: false,
             needed_in_sync: 0,
+            cuts: Vec::new(),
             waiting: Vec::new(),
+        }
+    }
+
+    /// Who has it and who leads, without its records.
+    pub(super) fn sketch(&self) -> Self {
+        Self {
+            leader: self.leader,
+            leader_epoch: self.leader_epoch,
+            in_sync: self.in_sync.clone(),
+            ..Self::new(self.replicas.clone())
         }
     }
 
     pub(super) fn in_sync(&self) -> &[i32] {
         &self.in_sync
+    }
+
+    pub(super) fn cuts(&self) -> &[(i32, i64)] {
+        &self.cuts
     }
 
     /// What consumers may read: everything before it.
@@ -148,6 +165,8 @@ impl Partition {
     fn cut(&mut self, offset: i64) {
         if offset < self.log.end() {
             self.log.truncate(offset);
+            // The epoch that is about to begin.
+            self.cuts.push((self.leader_epoch + 1, self.log.end()));
         }
         let end = self.log.end();
         self.behind.values_mut().for_each(|behind| *behind = end.min(*behind));

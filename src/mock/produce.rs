@@ -15,6 +15,7 @@ use super::batch::{Batch, Rejection};
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
 use super::log::Placed;
+use super::quotas::Measured;
 use super::topic::TopicId;
 use super::transactions::{Producing, verify};
 
@@ -43,6 +44,9 @@ impl Handle for ProduceRequest {
         let deadline = call.shared.runtime.elapsed().saturating_add(millis(self.timeout_ms));
         let mut new_leaders = BTreeSet::new();
         let mut failed = false;
+        let records = self.topic_data.iter().flat_map(|topic| &topic.partition_data);
+        call.charge(Measured::Produced, records.filter_map(|data| data.records.as_ref()).map(Bytes::len).sum());
+        call.throttle(Measured::Produced);
         let mut responses = Vec::with_capacity(self.topic_data.len());
         let mut pending = Vec::new();
         for (topic_at, topic) in self.topic_data.into_iter().enumerate() {

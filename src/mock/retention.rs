@@ -86,7 +86,7 @@ impl Log {
     /// Where the log has to start to keep what is not older than `oldest`: it ends before the first batch that is not.
     pub(super) fn start_for_time(&self, oldest: i64) -> i64 {
         let old = self.batches().take_while(|batch| batch.header.max_timestamp < oldest);
-        old.last().map_or(self.start(), |batch| batch.header.last_offset() + 1)
+        old.last().map_or_else(|| self.start(), |batch| batch.header.last_offset() + 1)
     }
 }
 

@@ -63,6 +63,11 @@ impl Runtime {
         }
     }
 
+    /// Waits for `event`, but no longer than this.
+    pub(super) async fn wait_at_most(&self, longest: Duration, event: impl Future<Output = ()>) {
+        self.wait_until(self.elapsed().saturating_add(longest), event).await;
+    }
+
     pub(super) async fn sleep(&self, duration: Duration) {
         self.sleep_until(self.elapsed().saturating_add(duration)).await;
     }

@@ -10,6 +10,7 @@ use super::configs::{BrokerDefaults, TopicConfig};
 use super::coordinator::Transactions;
 use super::offsets::Group;
 use super::partition::Partition;
+use super::quotas::Quotas;
 use super::session::{Sessions, TopicKey};
 use super::topic::{Topic, TopicId, check_name};
 
@@ -26,6 +27,7 @@ pub(super) struct State {
     pub(super) coordinators: BTreeMap<String, i32>,
     /// Each broker's own, gone when it stops.
     pub(super) sessions: BTreeMap<i32, Sessions>,
+    pub(super) quotas: Quotas,
     /// By transactional id.
     pub(super) transactions: Transactions,
     release: KafkaRelease,
@@ -61,6 +63,7 @@ impl State {
             groups: BTreeMap::new(),
             coordinators: BTreeMap::new(),
             sessions: (1..=brokers).map(|broker| (broker, Sessions::new(fetch_sessions, rng.fork()))).collect(),
+            quotas: Quotas::default(),
             transactions: Transactions::new(),
             release,
             broker_defaults: BrokerDefaults::default(),
@@ -78,6 +81,22 @@ impl State {
 
     pub(super) fn is_live(&self, broker: i32) -> bool {
         self.brokers.get(&broker).copied().unwrap_or(false)
+    }
+
+    /// What metadata says of it now, to be said later: everything but records, groups and sessions.
+    pub(super) fn sketch(&self) -> Self {
+        let topic = |topic: &Topic| Topic {
+            id: topic.id,
+            config: topic.config.clone(),
+            partitions: topic.partitions.iter().map(Partition::sketch).collect(),
+        };
+        Self {
+            brokers: self.brokers.clone(),
+            controller: self.controller,
+            topics: self.topics.iter().map(|(name, known)| (name.clone(), topic(known))).collect(),
+            names: self.names.clone(),
+            ..Self::new(0, self.release, self.fetch_sessions, 0)
+        }
     }
 
     /// A broker that was not there before, and runs.

@@ -95,7 +95,7 @@ fn create(call: &Call<'_>, state: &mut State, topic: &CreatableTopic, validate_o
     let mut config = state.new_config();
     for setting in &topic.configs {
         let value = setting.value.as_ref().map_or("", |value| value);
-        config.set(&setting.name, value).map_err(|message| Refusal::new(ResponseError::InvalidConfig, message))?;
+        config.set(&setting.name, value).map_err(|unfit| Refusal::new(ResponseError::InvalidConfig, unfit.message))?;
     }
     let replicas = if topic.assignments.is_empty() {
         let partitions = match topic.num_partitions {

@@ -295,10 +295,7 @@ impl Handle for EndTxnRequest {
             let ended = check(call, name).and_then(|()| {
                 let mut state = call.state();
                 if let End::Now = state.check_end(name, identity, self.committed, bumping)? {
-                    if bumping {
-                        state.bump_transaction(name);
-                    }
-                    state.end_transaction(name, self.committed, call.shared.runtime.wall_ms());
+                    state.end_transaction(name, self.committed, bumping, call.shared.runtime.wall_ms());
                 }
                 Ok(state.transactions.get(name).map_or(identity, |known| known.identity))
             });
@@ -383,7 +380,7 @@ impl MockCluster {
         let transaction = state.transactions.get(transactional_id);
         let open = transaction.is_some_and(|one| matches!(one.status, super::coordinator::Status::Open(_)));
         if open {
-            state.fence_transaction(transactional_id, now_ms);
+            state.end_transaction(transactional_id, false, true, now_ms);
         }
         open
     }

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::MockCluster;
 use super::codec::Codec;
-use super::history::{SeenRequest, Violation};
+use super::history::SeenRequest;
 use super::log::Stored;
 use super::records::walk;
+use super::verify::{LogView, Violation};
 
 /// A record as it is in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,8 +149,31 @@ impl MockCluster {
     /// What clients have sent that is wrong: frames that cannot be decoded, APIs and versions that are not offered (the
     /// connection was closed), and requests with bytes too many (which were served). A client that is tested should
     /// leave none of them.
+    /// [`verify`](Self::verify) knows more rules.
     pub fn violations(&self) -> Vec<Violation> {
         self.shared.history.violations()
+    }
+
+    /// Every log, to be judged.
+    pub(super) fn logs(&self) -> Vec<LogView> {
+        let state = self.shared.state();
+        let partitions = state.topics().flat_map(|(name, topic)| {
+            topic.partitions.iter().zip(0..).map(move |(partition, index)| LogView {
+                topic: name.to_owned(),
+                topic_id: topic.id,
+                partition: index,
+                compacted: topic.config.rules().compacted,
+                start: partition.log.start(),
+                end: partition.log.end(),
+                cuts: partition.cuts().to_vec(),
+                batches: partition
+                    .log
+                    .batches()
+                    .map(|batch| (describe(batch), crc32c::crc32c(&batch.records)))
+                    .collect(),
+            })
+        });
+        partitions.collect()
     }
 }
 

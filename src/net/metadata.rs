@@ -19,6 +19,8 @@ use crate::wire::error_code::ErrorCode;
 enum Command {
     Want { topic: Arc<str>, auto_create: bool },
     LookFor { topic: Arc<str>, auto_create: bool, deadline: Option<Instant> },
+    Hold { topic: Arc<str>, auto_create: bool },
+    Release { topic: Arc<str> },
     Refresh,
     RefreshElsewhere(i32),
     Hint(Hint),
@@ -79,6 +81,15 @@ impl MetadataHandle {
     /// Keeps `topic` in the picture from now on.
     pub fn want(&self, topic: &Arc<str>, auto_create: bool) {
         let _ = self.commands.send(Command::Want { topic: Arc::clone(topic), auto_create });
+    }
+
+    /// Keeps `topic` in the picture until it is released as often.
+    pub fn hold(&self, topic: &Arc<str>, auto_create: bool) {
+        let _ = self.commands.send(Command::Hold { topic: Arc::clone(topic), auto_create });
+    }
+
+    pub fn release(&self, topic: &Arc<str>) {
+        let _ = self.commands.send(Command::Release { topic: Arc::clone(topic) });
     }
 
     /// Whether its task has ended under this handle: with its runtime.
@@ -222,6 +233,8 @@ async fn run(
                         Command::LookFor { topic, auto_create, deadline } => {
                             machine.look_for(runtime.now(), &topic, auto_create, deadline);
                         }
+                        Command::Hold { topic, auto_create } => machine.hold(runtime.now(), &topic, auto_create),
+                        Command::Release { topic } => machine.release(&topic),
                         Command::Refresh => machine.refresh(runtime.now()),
                         Command::RefreshElsewhere(than) => machine.refresh_elsewhere(runtime.now(), than),
                         Command::Hint(hint) => {

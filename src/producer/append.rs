@@ -58,9 +58,11 @@ pub(super) enum Missing {
 }
 
 impl Inner {
-    /// What the interceptors make of a record.
-    pub(super) fn intercepted<'a>(&self, record: Record<'a>) -> Record<'a> {
-        self.watch.interceptors.iter().fold(record, |record, interceptor| interceptor.on_send(record))
+    /// What the interceptors make of a record, if there are any. Boxed, so that futures have no room for two records.
+    pub(super) fn intercepted<'a>(&self, record: &Record<'a>) -> Option<Box<Record<'a>>> {
+        let interceptors = &self.watch.interceptors;
+        let changed = || interceptors.iter().fold(record.clone(), |record, interceptor| interceptor.on_send(record));
+        (!interceptors.is_empty()).then(|| Box::new(changed()))
     }
 
     /// Appends a record, unless something is missing. Nobody is waited for.

@@ -12,6 +12,7 @@ use super::compression;
 use super::handle::Producer;
 use super::interceptor::Interceptor;
 use super::leader::Names;
+use super::metrics::Counts;
 use super::open_batch::Limits;
 use super::partitioner::Partitioner;
 use super::router::{Router, Settings, Table};
@@ -298,6 +299,8 @@ impl ProducerBuilder {
         }
         self.check_compression()?;
         let runtime = &core.network.runtime;
+        let counts = Counts::new(&core.network.client_id);
+        let watch = Arc::new(Watch { interceptors: self.interceptors, counts });
         let limits = Arc::new(Limits {
             // A batch of a single record can be as large as a request.
             batch_size: self.batch_size.min(self.max_request_size),
@@ -306,8 +309,9 @@ impl ProducerBuilder {
             runtime: runtime.clone(),
             budget: Arc::new(Budget::new(self.buffer_memory)),
             pool: Pool::new(),
-            compression: (self.compression != Compression::None)
-                .then(|| compression::Compression::new(self.compression, self.compression_level, runtime.clone())),
+            compression: (self.compression != Compression::None).then(|| {
+                compression::Compression::new(self.compression, self.compression_level, runtime.clone(), &watch)
+            }),
         });
         let settings = Settings {
             is_idempotent,
@@ -331,7 +335,6 @@ impl ProducerBuilder {
             },
             names: Names { delivery_timeout: self.delivery_timeout, max_request_size: self.max_request_size },
         };
-        let watch = Arc::new(Watch { interceptors: self.interceptors });
         let table = Arc::new(Table::new(&core.network.runtime, &watch, &limits.budget));
         let router = Router::start(&core, settings, &limits, &table);
         let topics = Topics::new(core.network.runtime.random());

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::append::{Inner, Run};
 use super::delivery::{Delivery, DeliveryError, RecordMetadata};
+use super::metrics::ProducerMetrics;
 use super::record::Record;
 use super::router::Request;
 use super::topic::ProducerTopic;
@@ -109,14 +110,18 @@ impl Producer {
     /// # Cancel safety
     /// Cancel-safe: a future that is dropped before it is ready has not enqueued its record. A loop that only enqueues
     /// still lets other tasks run: once in a while the future yields though it could go on.
-    pub async fn enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
-        if is_time_to_yield() {
-            Yield::default().await;
-        }
-        let record = self.inner.intercepted(record);
-        match self.inner.try_append(&record, &mut Run::default(), true) {
-            Ok(delivery) => Ok(delivery),
-            Err(missing) => Box::pin(self.inner.append_slowly(&record, missing)).await,
+    // Not an `async fn`: that would move the record, which is large, once more.
+    pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
+        async move {
+            if is_time_to_yield() {
+                Yield::default().await;
+            }
+            let intercepted = self.inner.intercepted(&record);
+            let record = intercepted.as_deref().unwrap_or(&record);
+            match self.inner.try_append(record, &mut Run::default(), true) {
+                Ok(delivery) => Ok(delivery),
+                Err(missing) => Box::pin(self.inner.append_slowly(record, missing)).await,
+            }
         }
     }
 
@@ -128,11 +133,8 @@ impl Producer {
     #[expect(clippy::result_large_err, reason = "the record comes back by value, without an allocation")]
     pub fn try_enqueue<'a>(&self, record: Record<'a>) -> Result<Delivery, TryEnqueueError<'a>> {
         // What comes back is what came, whatever interceptors make of it.
-        let sent = match self.inner.watch.interceptors.is_empty() {
-            true => None,
-            false => Some(self.inner.intercepted(record.clone())),
-        };
-        let sending = sent.as_ref().unwrap_or(&record);
+        let intercepted = self.inner.intercepted(&record);
+        let sending = intercepted.as_deref().unwrap_or(&record);
         match self.inner.try_append(sending, &mut Run::default(), false) {
             Ok(delivery) => Ok(delivery),
             Err(missing) => match self.inner.append_without_waiting(sending, missing) {
@@ -169,6 +171,25 @@ impl Producer {
             offline: partition.offline.clone(),
         };
         Ok(topic.partitions.iter().enumerate().map(describe).collect())
+    }
+
+    /// What was counted since the producer was built. Costs a few loads.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use milena::{Client, Record};
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = Client::builder(cluster.bootstrap()).connect().await?;
+    /// # let producer = client.producer().build()?;
+    /// producer.send(Record::to("orders").value("created")).await?;
+    /// let metrics = producer.metrics();
+    /// assert_eq!((metrics.records_acknowledged, metrics.requests), (1, 1));
+    /// # Ok(()) }
+    /// ```
+    pub fn metrics(&self) -> ProducerMetrics {
+        let (inner, budget) = (&*self.inner, &self.inner.limits.budget);
+        inner.watch.counts.snapshot(budget.total().saturating_sub(budget.free()), budget.total())
     }
 
     /// Waits until every record that was enqueued before the call is acknowledged or failed, without lingering.

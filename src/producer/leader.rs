@@ -2,6 +2,7 @@
 //!
 //! All that decides is in [`Accumulator`] and [`Lane`]; this loop only carries between them.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::account::Watch;
 use super::compression;
 use super::delivery::{DeliveryError, Fate, Settle};
 use super::open_batch::{Limits, Partition};
@@ -83,6 +85,9 @@ pub(super) struct Leader {
     /// Why no batch can be sent at all.
     pub(super) failed: Option<Reason>,
     pub(super) names: Names,
+    pub(super) watch: Arc<Watch>,
+    /// Requests without an answer, and when they were sent.
+    pub(super) asked: VecDeque<(LaneId, Token, Instant)>,
     pub(super) is_answered: bool,
     /// The number of the batch that was last lent to be compressed.
     pub(super) lent: u64,
@@ -153,7 +158,11 @@ impl Leader {
         }
         // Behind what is to be cut.
         self.drain_events(now);
-        while let Some(Send { lane, token, request, has_ids }) = self.accumulator.poll_request(now) {
+        while let Some(Send { lane, token, request, has_ids, retries, oldest }) = self.accumulator.poll_request(now) {
+            // A deadline is so long after the first record of its batch.
+            let waited = oldest.map(|at| (now + self.names.delivery_timeout).saturating_duration_since(at));
+            self.watch.counts.request(retries, waited);
+            self.asked.push_back((lane, token, now));
             // v13 has ids instead of names.
             let mut call = if has_ids { Call::new(request) } else { Call::up_to(request, 12) };
             call.is_answered = self.is_answered;
@@ -170,11 +179,18 @@ impl Leader {
                 Event::Hint(hint) => drop(self.router.send(Request::Hint(hint))),
                 Event::Overdue => drop(self.router.send(Request::Overdue(self.node))),
                 Event::Probe { lane, token } => self.probe(now, lane, token),
-                Event::Cut(lane) => self.lanes[lane as usize].cut(),
+                Event::Cut(lane) => self.cut(lane),
                 Event::NeedsNewerThan(identity) => drop(self.router.send(Request::NewEpoch(identity))),
                 Event::Left { id, partition } => self.leave(id, partition),
             }
         }
+    }
+
+    fn cut(&mut self, lane: LaneId) {
+        self.lanes[lane as usize].cut();
+        let before = self.asked.len();
+        self.asked.retain(|(asked, ..)| *asked != lane);
+        (self.asked.len()..before).for_each(|_| self.watch.counts.unanswered());
     }
 
     /// Asks the leader for something cheap over the connection that everybody shares.
@@ -215,6 +231,7 @@ impl Leader {
             Message::Packed { id, number, sealed } => self.accumulator.give_back(now, id, number, sealed),
             Message::Moved(address) => {
                 self.lanes = lanes(&self.network, &address);
+                self.asked.drain(..).for_each(|_| self.watch.counts.unanswered());
                 let error = CallError::Lost { cause: Cause::Closed, sent: true };
                 self.accumulator.handle_all_failed(now, &error, self.network.runtime.random());
             }
@@ -235,6 +252,16 @@ impl Leader {
     fn handle_lane(&mut self, lane: LaneId, event: LaneEvent) {
         let now = self.network.runtime.now();
         let random = self.network.runtime.random();
+        if let LaneEvent::Answer { token, .. } | LaneEvent::Sent { token } | LaneEvent::Failed { token, .. } = &event
+            && let Some(at) = self.asked.iter().position(|(_, asked, _)| asked == token)
+            && let Some((_, _, since)) = self.asked.remove(at)
+        {
+            match &event {
+                LaneEvent::Answer { .. } => self.watch.counts.answered(now.saturating_duration_since(since)),
+                LaneEvent::Failed { .. } => self.watch.counts.unanswered(),
+                _ => {}
+            }
+        }
         match event {
             LaneEvent::Answer { token, version, frame } => {
                 match frame::decode_response::<ProduceRequest>(&frame, version) {

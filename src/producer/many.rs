@@ -126,11 +126,8 @@ impl Producer {
                 }
                 run.now = Some(wall_clock_ms());
             }
-            let intercepted = match inner.watch.interceptors.is_empty() {
-                true => None,
-                false => Some(inner.intercepted(record.borrow().clone())),
-            };
-            let record = intercepted.as_ref().unwrap_or_else(|| record.borrow());
+            let intercepted = inner.intercepted(record.borrow());
+            let record = intercepted.as_deref().unwrap_or_else(|| record.borrow());
             let delivery = match inner.try_append(record, &mut run, true) {
                 Ok(delivery) => delivery,
                 Err(missing) => {

@@ -33,23 +33,27 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// A record for `topic`, with neither key nor value yet.
+    #[inline]
     pub fn to(topic: impl Into<Name<'a>>) -> Self {
         Self { topic: topic.into(), partition: None, timestamp: None, key: None, value: None, headers: Vec::new() }
     }
 
     /// The key: records with the same one go to the same partition, and compaction keeps the last of them.
+    #[inline]
     pub fn key(mut self, key: impl Into<Data<'a>>) -> Self {
         self.key = Some(key.into());
         self
     }
 
     /// The value. Without one the record is a tombstone.
+    #[inline]
     pub fn value(mut self, value: impl Into<Data<'a>>) -> Self {
         self.value = Some(value.into());
         self
     }
 
     /// The partition, instead of the one that the key would choose.
+    #[inline]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
@@ -57,6 +61,7 @@ impl<'a> Record<'a> {
 
     /// Milliseconds since 1970. Default: when it is enqueued. Ignored by topics that stamp records themselves
     /// (`message.timestamp.type=LogAppendTime`).
+    #[inline]
     pub fn timestamp(mut self, ms: i64) -> Self {
         self.timestamp = Some(ms);
         self
@@ -145,30 +150,35 @@ impl PartialEq for Name<'_> {
 impl Eq for Name<'_> {}
 
 impl<'a> From<&'a str> for Name<'a> {
+    #[inline]
     fn from(name: &'a str) -> Self {
         Self(Text::Borrowed(name))
     }
 }
 
 impl<'a> From<&'a ProducerTopic> for Name<'a> {
+    #[inline]
     fn from(topic: &'a ProducerTopic) -> Self {
         Self(Text::Topic(topic))
     }
 }
 
 impl<'a> From<&'a String> for Name<'a> {
+    #[inline]
     fn from(name: &'a String) -> Self {
         Self(Text::Borrowed(name))
     }
 }
 
 impl From<String> for Name<'_> {
+    #[inline]
     fn from(name: String) -> Self {
         Self(Text::Shared(name.into()))
     }
 }
 
 impl From<Arc<str>> for Name<'_> {
+    #[inline]
     fn from(name: Arc<str>) -> Self {
         Self(Text::Shared(name))
     }
@@ -186,6 +196,7 @@ enum Payload<'a> {
 
 impl Data<'_> {
     /// The bytes.
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Payload::Borrowed(bytes) => bytes,
@@ -203,54 +214,63 @@ impl PartialEq for Data<'_> {
 impl Eq for Data<'_> {}
 
 impl<'a> From<&'a [u8]> for Data<'a> {
+    #[inline]
     fn from(bytes: &'a [u8]) -> Self {
         Self(Payload::Borrowed(bytes))
     }
 }
 
 impl<'a, const N: usize> From<&'a [u8; N]> for Data<'a> {
+    #[inline]
     fn from(bytes: &'a [u8; N]) -> Self {
         Self(Payload::Borrowed(bytes))
     }
 }
 
 impl<'a> From<&'a Vec<u8>> for Data<'a> {
+    #[inline]
     fn from(bytes: &'a Vec<u8>) -> Self {
         Self(Payload::Borrowed(bytes))
     }
 }
 
 impl<'a> From<&'a str> for Data<'a> {
+    #[inline]
     fn from(text: &'a str) -> Self {
         Self(Payload::Borrowed(text.as_bytes()))
     }
 }
 
 impl<'a> From<&'a String> for Data<'a> {
+    #[inline]
     fn from(text: &'a String) -> Self {
         Self(Payload::Borrowed(text.as_bytes()))
     }
 }
 
 impl<'a> From<&'a Bytes> for Data<'a> {
+    #[inline]
     fn from(bytes: &'a Bytes) -> Self {
         Self(Payload::Borrowed(bytes))
     }
 }
 
 impl From<Bytes> for Data<'_> {
+    #[inline]
     fn from(bytes: Bytes) -> Self {
         Self(Payload::Owned(bytes))
     }
 }
 
 impl From<Vec<u8>> for Data<'_> {
+    #[inline]
     fn from(bytes: Vec<u8>) -> Self {
         Self(Payload::Owned(bytes.into()))
     }
 }
 
 impl From<String> for Data<'_> {
+    #[inline]
     fn from(text: String) -> Self {
         Self(Payload::Owned(text.into()))
     }

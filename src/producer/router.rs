@@ -3,7 +3,7 @@
 //! Nothing passes through here on a good day: callers and leaders' tasks talk directly. A partition comes by when its
 //! leader moves, and stays here while it has none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -361,6 +361,8 @@ impl Router {
             identity: self.identity.subscribe(),
             failed: None,
             names: self.settings.names.clone(),
+            watch: Arc::clone(&self.table.watch),
+            asked: VecDeque::new(),
             is_answered: self.settings.accumulator.acks != 0,
             lent: 0,
             has_opened: false,

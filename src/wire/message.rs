@@ -25,6 +25,7 @@
 use bytes::Bytes;
 
 use super::cursor::{DecodeError, EncodeError, Reader, Writer};
+pub use super::in_place::InPlace;
 pub use super::value::{Records, Uuid};
 
 /// What a field needs to know of the message around it.
@@ -122,6 +123,10 @@ pub trait Wire: Sized {
 
     fn encode(&self, writer: &mut Writer, cx: Context) -> Result<(), EncodeError>;
     fn decode(reader: &mut Reader<'_>, cx: Context) -> Result<Self, DecodeError>;
+    /// Whether it decodes, without keeping anything of it: what `decode` refuses, this does.
+    fn skip(reader: &mut Reader<'_>, cx: Context) -> Result<(), DecodeError> {
+        Self::decode(reader, cx).map(drop)
+    }
     /// The smallest encoding in bytes; what bounds a list count.
     fn min_size(cx: Context) -> usize;
 
@@ -156,22 +161,58 @@ pub trait Embedded: Wire + Send + 'static {
 pub trait Struct: Wire {}
 
 /// Tagged fields that the tables do not know: kept, and written back as they came.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::box_collection, reason = "8 bytes in every struct instead of 24, for what is almost never there")]
-pub struct UnknownTags(Option<Box<Vec<(u32, Bytes)>>>);
+///
+/// Tags ascend, so unknown ones lie together between two known ones. Each such run is a slice of the frame, however many
+/// there are of 2 bytes each; a struct without any has 8 bytes for them.
+#[derive(Clone, Debug, Default)]
+pub struct UnknownTags(Option<Box<Run>>);
+
+#[derive(Clone, Debug)]
+struct Run {
+    /// ```text
+    ///   | tag uvarint | size uvarint | bytes | tag | ...
+    /// ```
+    fields: Bytes,
+    next: UnknownTags,
+}
+
+/// Runs may be cut in other places, and a length may be written longer than it has to be.
+impl PartialEq for UnknownTags {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for UnknownTags {}
 
 impl UnknownTags {
+    /// Adds a field, which must have the highest tag so far.
     pub fn push(&mut self, tag: u32, bytes: Bytes) {
-        let tags = self.0.get_or_insert_default();
-        if tags.is_empty() {
-            // A list would begin with room for four, 160 bytes for the two that a hostile peer sends.
-            tags.reserve_exact(1);
-        }
-        tags.push((tag, bytes));
+        let mut writer = Writer::new();
+        writer.uvarint(tag);
+        // More than 32 bits say does not fit into a frame either, which is where that is refused.
+        writer.uvarint(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        writer.slice(&bytes);
+        self.push_run(writer.into_segments().concat().into());
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &(u32, Bytes)> {
-        self.0.iter().flat_map(|tags| tags.iter())
+    fn push_run(&mut self, fields: Bytes) {
+        match &mut self.0 {
+            Some(run) => run.next.push_run(fields),
+            none => *none = Some(Box::new(Run { fields, next: Self::default() })),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Bytes)> {
+        let runs = std::iter::successors(self.0.as_deref(), |run| run.next.0.as_deref());
+        runs.flat_map(|run| {
+            let mut reader = Reader::new(&run.fields);
+            // Ends with the run: what is in it was read, or written, before.
+            std::iter::from_fn(move || {
+                let (tag, size) = (reader.uvarint().ok()?, reader.uvarint().ok()?);
+                Some((tag, reader.bytes(usize::try_from(size).ok()?).ok()?))
+            })
+        })
     }
 }
 
@@ -190,8 +231,8 @@ impl TagWriter {
     pub fn finish(mut self, unknown: &UnknownTags, writer: &mut Writer) -> Result<(), EncodeError> {
         for (tag, bytes) in unknown.iter() {
             let mut kept = Writer::new();
-            kept.bytes(bytes);
-            self.0.push((*tag, kept));
+            kept.bytes(&bytes);
+            self.0.push((tag, kept));
         }
         self.0.sort_by_key(|(tag, _)| *tag);
         let too_long = EncodeError::TooLong;
@@ -209,11 +250,27 @@ impl TagWriter {
 pub fn read_tags<'a>(
     reader: &mut Reader<'a>,
     unknown: &mut UnknownTags,
+    field: impl FnMut(u32, &mut Reader<'a>) -> Result<bool, DecodeError>,
+) -> Result<(), DecodeError> {
+    walk_tags(reader, field, |fields| unknown.push_run(fields))
+}
+
+/// [`read_tags`], with each run of fields that `field` did not know given to `keep`.
+pub fn walk_tags<'a>(
+    reader: &mut Reader<'a>,
     mut field: impl FnMut(u32, &mut Reader<'a>) -> Result<bool, DecodeError>,
+    mut keep: impl FnMut(Bytes),
 ) -> Result<(), DecodeError> {
     let count = reader.uvarint()?;
     let mut last = None;
+    // Where the run begins that is under way.
+    let mut run: Option<Reader<'a>> = None;
+    let mut end = |run: Option<Reader<'a>>, at: &Reader<'a>| {
+        let Some(mut run) = run else { return Ok(()) };
+        run.bytes(run.remaining().saturating_sub(at.remaining())).map(&mut keep)
+    };
     for _ in 0..count {
+        let start = reader.clone();
         let tag = reader.uvarint()?;
         if last.is_some_and(|last| tag <= last) {
             return Err(DecodeError::TagOrder);
@@ -223,11 +280,12 @@ pub fn read_tags<'a>(
         let mut sub = reader.sub(usize::try_from(size).unwrap_or(usize::MAX))?;
         if field(tag, &mut sub)? {
             sub.finish()?;
+            end(run.take(), &start)?;
         } else {
-            unknown.push(tag, sub.rest());
+            run.get_or_insert(start);
         }
     }
-    Ok(())
+    end(run, reader)
 }
 
 macro_rules! spec {
@@ -391,6 +449,35 @@ macro_rules! message {
                         })?;
                     }
                     Ok(Self { $($field,)* unknown })
+                }
+
+                #[inline]
+                fn skip(
+                    reader: &mut $crate::wire::cursor::Reader<'_>,
+                    cx: $crate::wire::message::Context,
+                ) -> Result<(), $crate::wire::cursor::DecodeError> {
+                    $({
+                        const SPEC: $crate::wire::message::Spec = $crate::wire::message::spec!($($spec)*);
+                        if SPEC.tag.is_none() && SPEC.versions.contains(cx.version) {
+                            let nullable = SPEC.nullable.contains(cx.version);
+                            let cx = $crate::wire::message::Context { nullable, ..cx };
+                            <$ty as $crate::wire::message::Wire>::skip(reader, cx)?;
+                        }
+                    })*
+                    if !cx.flexible {
+                        return Ok(());
+                    }
+                    $crate::wire::message::walk_tags(reader, |tag, sub| {
+                        $({
+                            const SPEC: $crate::wire::message::Spec = $crate::wire::message::spec!($($spec)*);
+                            if SPEC.tag == Some(tag) && SPEC.versions.contains(cx.version) {
+                                let nullable = SPEC.nullable.contains(cx.version);
+                                let cx = $crate::wire::message::Context { nullable, ..cx };
+                                return <$ty as $crate::wire::message::Wire>::skip(sub, cx).map(|()| true);
+                            }
+                        })*
+                        Ok(false)
+                    }, drop)
                 }
 
                 #[inline]

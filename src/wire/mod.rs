@@ -13,6 +13,7 @@ pub mod coordinator;
 pub mod cursor;
 pub mod error_code;
 pub mod frame;
+pub mod in_place;
 pub mod leader;
 pub mod message;
 mod value;

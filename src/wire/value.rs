@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::cursor::{DecodeError, EncodeError, Reader, Writer};
 use super::error_code::ErrorCode;
+use super::in_place::InPlace;
 use super::message::{Context, Kind, Struct, Wire};
 
 /// The bytes of record batches: Kafka's type `records`, kept apart from plain `bytes` as its schemas do.
@@ -148,6 +149,10 @@ pub trait Counted: Sized {
     fn count(&self) -> usize;
     fn encode_items(&self, writer: &mut Writer, cx: Context) -> Result<(), EncodeError>;
     fn decode_items(reader: &mut Reader<'_>, len: usize, cx: Context) -> Result<Self, DecodeError>;
+    /// As [`Wire::skip`].
+    fn skip_items(reader: &mut Reader<'_>, len: usize, cx: Context) -> Result<(), DecodeError> {
+        Self::decode_items(reader, len, cx).map(drop)
+    }
     #[cfg(feature = "__internals")]
     fn arbitrary_items(u: &mut arbitrary::Unstructured<'_>, cx: Context) -> arbitrary::Result<Self>;
 }
@@ -165,6 +170,11 @@ macro_rules! with_length {
             fn decode(reader: &mut Reader<'_>, cx: Context) -> Result<Self, DecodeError> {
                 let len = reader.length(cx.flexible, Self::SHORT)?.ok_or(DecodeError::UnexpectedNull)?;
                 Self::decode_items(reader, len, cx)
+            }
+
+            fn skip(reader: &mut Reader<'_>, cx: Context) -> Result<(), DecodeError> {
+                let len = reader.length(cx.flexible, Self::SHORT)?.ok_or(DecodeError::UnexpectedNull)?;
+                Self::skip_items(reader, len, cx)
             }
 
             fn min_size(cx: Context) -> usize {
@@ -195,6 +205,14 @@ macro_rules! with_length {
                 }
             }
 
+            fn skip(reader: &mut Reader<'_>, cx: Context) -> Result<(), DecodeError> {
+                match reader.length(cx.flexible, <$ty>::SHORT)? {
+                    Some(len) => <$ty>::skip_items(reader, len, cx),
+                    None if cx.nullable => Ok(()),
+                    None => Err(DecodeError::UnexpectedNull),
+                }
+            }
+
             fn min_size(cx: Context) -> usize {
                 <$ty as Wire>::min_size(cx)
             }
@@ -219,6 +237,7 @@ with_length! {
     [] Bytes;
     [] Records;
     [T: Wire] Vec<T>;
+    [T: Wire + Clone] InPlace<T>;
 }
 
 impl Counted for Arc<str> {
@@ -236,6 +255,10 @@ impl Counted for Arc<str> {
 
     fn decode_items(reader: &mut Reader<'_>, len: usize, _: Context) -> Result<Self, DecodeError> {
         std::str::from_utf8(reader.take(len)?).map(Self::from).map_err(|_| DecodeError::NotUtf8)
+    }
+
+    fn skip_items(reader: &mut Reader<'_>, len: usize, _: Context) -> Result<(), DecodeError> {
+        std::str::from_utf8(reader.take(len)?).map(drop).map_err(|_| DecodeError::NotUtf8)
     }
 
     #[cfg(feature = "__internals")]
@@ -261,6 +284,10 @@ impl Counted for Bytes {
         reader.bytes(len)
     }
 
+    fn skip_items(reader: &mut Reader<'_>, len: usize, _: Context) -> Result<(), DecodeError> {
+        reader.take(len).map(drop)
+    }
+
     #[cfg(feature = "__internals")]
     fn arbitrary_items(u: &mut arbitrary::Unstructured<'_>, _: Context) -> arbitrary::Result<Self> {
         u.arbitrary::<&[u8]>().map(Self::copy_from_slice)
@@ -282,6 +309,10 @@ impl Counted for Records {
 
     fn decode_items(reader: &mut Reader<'_>, len: usize, _: Context) -> Result<Self, DecodeError> {
         reader.bytes(len).map(Self)
+    }
+
+    fn skip_items(reader: &mut Reader<'_>, len: usize, _: Context) -> Result<(), DecodeError> {
+        reader.take(len).map(drop)
     }
 
     #[cfg(feature = "__internals")]
@@ -311,6 +342,12 @@ impl<T: Wire> Counted for Vec<T> {
             items.push(T::decode(reader, cx)?);
         }
         Ok(items)
+    }
+
+    fn skip_items(reader: &mut Reader<'_>, len: usize, cx: Context) -> Result<(), DecodeError> {
+        let cx = Context { nullable: false, ..cx };
+        reader.check_count(len, T::min_size(cx))?;
+        (0..len).try_for_each(|_| T::skip(reader, cx))
     }
 
     #[cfg(feature = "__internals")]

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use milena::mock::{Api, KafkaRelease, MockCluster};
 use milena::{Client, ErrorKind, OffsetReset, Position, Record, TimestampType};
 
-use crate::harness::{Batch, Peer};
+use crate::harness::Batch;
 use crate::rig::*;
 
 #[tokio::test(start_paused = true)]
@@ -384,11 +384,10 @@ async fn what_a_fetch_leaves_out_does_not_wait_for_it() {
 async fn a_batch_that_does_not_decompress_is_reported_with_the_way_past_it() {
     let cluster = cluster(1).await;
     cluster.create_topic("t", 2);
-    let mut peer = Peer::connect(&cluster, 1).await;
     for batch in [Batch::of(&["0", "1"]), Batch { attributes: 3, ..Batch::of(&["2", "3", "4"]) }, Batch::of(&["5"])] {
-        assert_eq!(peer.produce("t", 0, batch).await.error_code, 0);
+        cluster.append_unchecked("t", 0, &batch.bytes());
     }
-    peer.produce("t", 1, Batch::of(&["0"])).await;
+    cluster.append_unchecked("t", 1, &Batch::of(&["0"]).bytes());
     let mut consumer = reader(&cluster).await;
     let (mut values, mut errors) = (Vec::new(), Vec::new());
     for _ in 0..4 {

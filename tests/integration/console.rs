@@ -181,7 +181,7 @@ fn produce(cluster: &Cluster, topic: &str, batch: Bytes) -> i64 {
         let mut answer = vec![0; u32::from_be_bytes(size) as usize];
         stream.read_exact(&mut answer).unwrap();
         let response: ProduceResponse = decode_response::<ProduceRequest>(&answer.into(), VERSION).unwrap();
-        let answer = &response.responses[0].partition_responses[0];
+        let answer = response.responses.iter().next().unwrap().partition_responses.iter().next().unwrap();
         match answer.error_code {
             ErrorCode::NOT_LEADER_OR_FOLLOWER => {}
             code => {

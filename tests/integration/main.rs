@@ -76,6 +76,9 @@ fn main() -> ExitCode {
         produce::every_codec_of_ours
         produce::batches_too_large_for_the_topic_are_split
         consume::seek_and_position
+        consume::batches_are_lent_up_to_the_end
+        consume::partitions_are_added_paused_and_sought_by_time
+        consume::a_topic_made_again_is_reported
         consume::reset_policies
         consume::offsets_are_committed_and_found_again
         consume::a_stream_waits_for_what_comes

@@ -205,6 +205,42 @@ async fn a_hung_broker_reads_and_says_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_shuts_down_in_order() {
+    let cluster = in_memory(2).await;
+    cluster.create_topic("t", 1);
+    cluster.move_leader("t", 0, 1);
+    let mut idle = Peer::connect(&cluster, 1).await;
+    idle.metadata(&[]).await;
+    let mut fetching = Peer::connect(&cluster, 1).await;
+    fetching.send(9, &fetch("t", vec![partition(0, 0)]).with_max_wait_ms(i32::MAX)).await;
+    cluster.inject(When::api(Api::Metadata), Fault::delay(Duration::from_millis(300)));
+    let mut asking = Peer::connect(&cluster, 1).await;
+    asking.send(12, &MetadataRequest::default()).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let started = Instant::now();
+    cluster.shut_down_broker(1).await;
+    assert_eq!(started.elapsed(), Duration::from_millis(299), "as long as a request is being handled");
+    assert_eq!(cluster.leader("t", 0), Some(2));
+    asking.receive::<MetadataRequest>(12).await;
+    let answer = fetching.receive::<kafka_protocol::messages::FetchRequest>(9).await;
+    assert_eq!(answer.responses[0].partitions[0].error_code, 6, "it does not lead any more");
+    assert!(asking.frame().await.is_none() && fetching.frame().await.is_none() && idle.frame().await.is_none());
+    cluster.shut_down_broker(1).await; // nothing more
+    cluster.start_broker(1).await;
+    Peer::connect(&cluster, 1).await.metadata(&["t"]).await;
+    // What takes too long is cut off.
+    cluster.inject(When::api(Api::Metadata), Fault::delay(Duration::from_secs(60)));
+    let mut asking = Peer::connect(&cluster, 1).await;
+    asking.send(12, &MetadataRequest::default()).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let started = Instant::now();
+    cluster.shut_down_broker(1).await;
+    assert_eq!(started.elapsed(), Duration::from_millis(500));
+    assert!(asking.frame().await.is_none());
+    cluster.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn leaders_move() {
     let cluster = in_memory(3).await;
     cluster.create_topic("t", 1);

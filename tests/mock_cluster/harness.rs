@@ -71,6 +71,23 @@ impl Peer {
         Some(self.decode::<R>(version, frame))
     }
 
+    /// Asks in a flexible version with a body that is encoded already; gives that of the answer.
+    pub async fn ask_body(&mut self, key: i16, version: i16, body: &[u8]) -> Bytes {
+        let mut bytes = Vec::new();
+        bytes.put_i16(key);
+        bytes.put_i16(version);
+        bytes.put_i32(self.next_correlation_id);
+        bytes.put_i16(-1);
+        bytes.put_u8(0);
+        bytes.put_slice(body);
+        self.next_correlation_id += 1;
+        self.send_bytes(&bytes).await;
+        let mut frame = self.frame().await.expect("the connection was closed");
+        self.answered += 1;
+        assert_eq!((frame.get_i32(), frame.get_u8()), (self.answered, 0));
+        frame
+    }
+
     /// Sends a frame of these bytes.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         self.try_send_bytes(bytes).await.unwrap();

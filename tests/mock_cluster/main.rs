@@ -5,13 +5,17 @@
 
 mod agreement;
 mod brokers;
+mod combinations;
 mod faults;
 mod fetch;
 mod harness;
+mod links;
 mod offsets;
 mod produce;
 mod protocol;
+mod quotas;
 mod replicas;
 mod retention;
 mod topics;
 mod transactions;
+mod verify;

@@ -118,8 +118,9 @@ impl Rig {
     }
 
     fn respond(&mut self, token: Token, answers: Vec<PartitionProduceResponse>) {
-        let topic = TopicProduceResponse { name: "t".into(), partition_responses: answers, ..Default::default() };
-        let response = ProduceResponse { responses: vec![topic], ..Default::default() };
+        let topic =
+            TopicProduceResponse { name: "t".into(), partition_responses: answers.into(), ..Default::default() };
+        let response = ProduceResponse { responses: vec![topic].into(), ..Default::default() };
         self.accumulator.handle_response(self.now, token, &response, MIDDLE);
     }
 
@@ -279,10 +280,10 @@ fn ids_are_used_once_all_are_known_and_answers_are_found_by_them() {
     assert!(has_ids && request.topic_data[0].topic_id == Uuid([7; 16]));
     let topic = |id, offset| TopicProduceResponse {
         topic_id: Uuid([id; 16]),
-        partition_responses: vec![ok(0, offset)],
+        partition_responses: vec![ok(0, offset)].into(),
         ..Default::default()
     };
-    let response = ProduceResponse { responses: vec![topic(8, 1), topic(7, 2)], ..Default::default() };
+    let response = ProduceResponse { responses: vec![topic(8, 1), topic(7, 2)].into(), ..Default::default() };
     rig.accumulator.handle_response(rig.now, token, &response, MIDDLE);
     assert_eq!(rig.events(), [Acknowledged(0, 1, Some(2))]);
 }
@@ -412,7 +413,11 @@ fn a_refusal_carries_the_brokers_words() {
         rig.push(0, 0);
         let token = rig.token();
         let error_message = Some("batch".into());
-        let answer = PartitionProduceResponse { record_errors, error_message, ..refused(0, ErrorCode::INVALID_RECORD) };
+        let answer = PartitionProduceResponse {
+            record_errors: record_errors.into(),
+            error_message,
+            ..refused(0, ErrorCode::INVALID_RECORD)
+        };
         rig.respond(token, vec![answer]);
         let Some(Event::Settled { settled: Settled { result: Err(failure), .. }, .. }) = rig.accumulator.poll_event()
         else {

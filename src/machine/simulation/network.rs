@@ -302,8 +302,9 @@ impl World {
             answers.push(PartitionProduceResponse { index: 77, base_offset: 5, ..Default::default() });
             answers.extend(answers.first().cloned().map(|twin| PartitionProduceResponse { base_offset: 1, ..twin }));
         }
-        let topic = TopicProduceResponse { name: "t".into(), partition_responses: answers, ..Default::default() };
-        let response = ProduceResponse { responses: vec![topic], ..Default::default() };
+        let topic =
+            TopicProduceResponse { name: "t".into(), partition_responses: answers.into(), ..Default::default() };
+        let response = ProduceResponse { responses: vec![topic].into(), ..Default::default() };
         let connection = &mut self.network.connections[line];
         connection.last_answer = connection.last_answer.max(self.now + delay);
         let at = connection.last_answer;
@@ -361,9 +362,11 @@ impl World {
         // In order, or it is no answer.
         match connection.open.pop_front() {
             Some(open) if open.token == token => {
-                let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+                let topics = response.responses.iter();
+                let answers: Vec<_> =
+                    topics.flat_map(|topic| topic.partition_responses.iter().collect::<Vec<_>>()).collect();
                 for batch in open.batches {
-                    let own = answers.clone().find(|answer| answer.index == batch.partition as i32);
+                    let own = answers.iter().find(|answer| answer.index == batch.partition as i32);
                     let is_known = own.is_some_and(|own| {
                         let code = own.error_code;
                         code.is_ok() || [FOR_NOW, FOR_GOOD, LOST_TRACK].iter().any(|known| known.contains(&code))

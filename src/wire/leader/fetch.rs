@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::wire::error_code::ErrorCode;
-use crate::wire::message::{Records, Uuid, message};
+use crate::wire::message::{InPlace, Records, Uuid, message};
 
 message! {
     api FETCH = 1 [4-18] flexible [12+]: FetchRequest => FetchResponse;
@@ -55,14 +55,14 @@ message! {
         throttle_time_ms: i32 [1+, ignorable];
         error_code: ErrorCode [7+, ignorable];
         session_id: i32 [7+];
-        responses: Vec<FetchableTopicResponse> [0+];
-        node_endpoints: Vec<NodeEndpoint> [16+, tag 0];
+        responses: InPlace<FetchableTopicResponse> [0+];
+        node_endpoints: InPlace<NodeEndpoint> [16+, tag 0];
     }
 
     struct FetchableTopicResponse {
         topic: Arc<str> [0-12, ignorable];
         topic_id: Uuid [13+, ignorable];
-        partitions: Vec<PartitionData> [0+];
+        partitions: InPlace<PartitionData> [0+];
     }
 
     struct PartitionData {

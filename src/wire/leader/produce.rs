@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::wire::error_code::ErrorCode;
-use crate::wire::message::{Records, Uuid, message};
+use crate::wire::message::{InPlace, Records, Uuid, message};
 
 message! {
     api PRODUCE = 0 [3-13] flexible [9+]: ProduceRequest => ProduceResponse;
@@ -27,15 +27,15 @@ message! {
     }
 
     struct ProduceResponse {
-        responses: Vec<TopicProduceResponse> [0+];
+        responses: InPlace<TopicProduceResponse> [0+];
         throttle_time_ms: i32 [1+, ignorable];
-        node_endpoints: Vec<NodeEndpoint> [10+, tag 0];
+        node_endpoints: InPlace<NodeEndpoint> [10+, tag 0];
     }
 
     struct TopicProduceResponse {
         name: Arc<str> [0-12, ignorable];
         topic_id: Uuid [13+, ignorable];
-        partition_responses: Vec<PartitionProduceResponse> [0+];
+        partition_responses: InPlace<PartitionProduceResponse> [0+];
     }
 
     struct PartitionProduceResponse {
@@ -44,7 +44,7 @@ message! {
         base_offset: i64 [0+];
         log_append_time_ms: i64 [2+, ignorable] = -1;
         log_start_offset: i64 [5+, ignorable] = -1;
-        record_errors: Vec<BatchIndexAndErrorMessage> [8+, ignorable];
+        record_errors: InPlace<BatchIndexAndErrorMessage> [8+, ignorable];
         error_message: Option<Arc<str>> [8+, null 8+, ignorable];
         current_leader: LeaderIdAndEpoch [10+, tag 0];
     }
