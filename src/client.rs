@@ -10,7 +10,7 @@ use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::net::Tls;
-use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Sasl, Security, Tcp};
+use crate::net::{Address, AddressMap, Connector, Core, Network, Outages, Runtime, Sasl, Security, Tcp};
 
 /// A Kafka client: one cluster's addresses, connections and metadata, from which producers, consumers and admin
 /// handles are made.
@@ -324,11 +324,10 @@ impl ClientBuilder {
             client_id: self.client_id,
             setup_timeout: self.setup_timeout,
             setup_timeout_max: self.setup_timeout_max,
-            reconnect_backoff: self.reconnect_backoff,
-            reconnect_backoff_max: self.reconnect_backoff_max,
             max_idle: self.max_idle,
             max_response_size: self.max_response_size,
             request_timeout: self.request_timeout,
+            outages: Outages::new(self.reconnect_backoff, self.reconnect_backoff_max),
         };
         let core = Core::new(
             network,

@@ -11,6 +11,7 @@ mod lane;
 mod metadata;
 #[cfg(feature = "oidc")]
 mod oidc;
+mod outage;
 mod runtime;
 mod sasl;
 mod security;
@@ -24,6 +25,7 @@ pub use lane::{AddressMap, Lane, LaneEvent, Network};
 pub use metadata::{Picture, address_of};
 #[cfg(feature = "oidc")]
 pub use oidc::Oidc;
+pub use outage::Outages;
 #[cfg(test)]
 pub use runtime::TestRuntime;
 pub use runtime::{Runtime, Timer, wall_clock_ms};
