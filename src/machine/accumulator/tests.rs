@@ -270,7 +270,7 @@ fn ids_are_used_once_all_are_known_and_answers_are_found_by_them() {
     let mut rig = Rig::new(1);
     rig.accumulator.rename(0, Uuid([7; 16]));
     rig.push(0, 1);
-    let Send { token, request, has_ids } = rig.accumulator.poll_request(rig.now).unwrap();
+    let Send { token, request, has_ids, .. } = rig.accumulator.poll_request(rig.now).unwrap();
     assert!(has_ids && request.topic_data[0].topic_id == Uuid([7; 16]));
     let topic = |id, offset| TopicProduceResponse {
         topic_id: Uuid([id; 16]),
