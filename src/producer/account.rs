@@ -20,6 +20,8 @@ pub(super) struct Account {
 
 /// What all partitions of one producer share.
 pub(super) struct Watch {
+    #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "spans name it"))]
+    pub(super) client_id: Arc<str>,
     pub(super) interceptors: Vec<Box<dyn Interceptor>>,
     pub(super) counts: Counts,
 }

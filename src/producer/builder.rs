@@ -299,8 +299,9 @@ impl ProducerBuilder {
         }
         self.check_compression()?;
         let runtime = &core.network.runtime;
-        let counts = Counts::new(&core.network.client_id);
-        let watch = Arc::new(Watch { interceptors: self.interceptors, counts });
+        let client_id = Arc::clone(&core.network.client_id);
+        let counts = Counts::new(&client_id);
+        let watch = Arc::new(Watch { client_id, interceptors: self.interceptors, counts });
         let limits = Arc::new(Limits {
             // A batch of a single record can be as large as a request.
             batch_size: self.batch_size.min(self.max_request_size),

@@ -14,6 +14,7 @@ use slab::Slab;
 
 use super::account::{Account, shielded};
 use super::budget::Short;
+use super::trace::BatchSpan;
 use crate::error::{Error, TopicPartition};
 use crate::machine::sequence::{self, Placed};
 
@@ -199,6 +200,7 @@ struct Listeners {
     wakers: Slab<Waker>,
     /// By index, ascending unless several threads registered them.
     callbacks: Vec<(u32, Callback)>,
+    span: BatchSpan,
 }
 
 type Callback = Box<dyn FnOnce(Result<RecordMetadata, DeliveryError>) + Send>;
@@ -229,7 +231,8 @@ impl Receipts {
             return;
         }
         // Whoever comes from here on finds the outcome. What is told runs outside the lock: it may run anything (rule 24).
-        let Listeners { wakers, mut callbacks } = std::mem::take(&mut *self.listeners());
+        let Listeners { wakers, mut callbacks, span } = std::mem::take(&mut *self.listeners());
+        span.end(self.outcome.get().and_then(|outcome| outcome.first()).map(|(_, result)| result));
         if let Some(records) = self.records.get() {
             self.account.load.remove();
             self.count(*records);
@@ -335,6 +338,7 @@ impl Settle {
         if self.receipts.records.set(records as u32).is_ok() {
             self.receipts.account.load.add();
             self.receipts.account.watch.counts.sealed(records, bytes);
+            self.receipts.listeners().span = BatchSpan::begin(&self.receipts.account, records, bytes);
         }
     }
 

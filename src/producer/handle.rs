@@ -110,7 +110,7 @@ impl Producer {
     /// # Cancel safety
     /// Cancel-safe: a future that is dropped before it is ready has not enqueued its record. A loop that only enqueues
     /// still lets other tasks run: once in a while the future yields though it could go on.
-    // Not an `async fn`: that would move the record, which is large, once more.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would move the record, which is large, once more")]
     pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
         async move {
             if is_time_to_yield() {

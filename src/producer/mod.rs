@@ -27,6 +27,7 @@ mod record;
 mod router;
 mod sticky;
 mod topic;
+mod trace;
 
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::{Delivery, DeliveryError, Fate, RecordMetadata};
