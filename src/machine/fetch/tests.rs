@@ -804,7 +804,7 @@ fn history(seed: u64) {
             }
             3 | 4 if !flights.is_empty() => {
                 let mut plan = flights.swap_remove(random(flights.len() as u64) as usize);
-                if seed % 2 == 0 {
+                if seed.is_multiple_of(2) {
                     (plan.request.session_id, plan.request.session_epoch) = (0, -1);
                 }
                 if random(30) == 0 {
