@@ -181,6 +181,21 @@ async fn records_flow_soon_after_the_partitions_of_a_hung_leader_have_moved() {
     }
 }
 
+/// A leader that takes a second for every batch, and answers everything else at once: it gets the time that it takes.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_slow_with_every_batch_is_given_time() {
+    let (cluster, producer) = start(1, 2).await;
+    cluster.inject(When::api(Api::Produce), Fault::delay_answer(SECOND));
+    let first = latency(&producer, 0).await;
+    assert!(first < 10 * SECOND, "{first:?}");
+    for _ in 0..10 {
+        latency(&producer, 0).await;
+    }
+    let usual = latency(&producer, 0).await;
+    assert!(usual < 1_100 * MS, "{usual:?}");
+    assert_eq!(cluster.log("t", 0).len(), 13);
+}
+
 /// An idle producer sleeps: nothing of the client, and nothing of the idle mock beside it, wakes more than twice a second
 /// for each of its connections.
 #[tokio::test(start_paused = true)]

@@ -117,6 +117,9 @@ struct Slot<R> {
     flies: LaneId,
     /// On the slow lane: how long the broker may wait for its followers.
     patience: Duration,
+    /// How much longer than that its answers may take: twice as long after each that did not come in time, or a leader
+    /// that is slow with everything would never get to answer.
+    allowance: Duration,
     /// Answers in the usual time, in a row, and how many bring it back to the fast lane: more with each relapse.
     quick: u32,
     relapses: u32,
@@ -191,6 +194,7 @@ impl<R: Receipts> Accumulator<R> {
             lane: LaneId::Fast,
             flies: LaneId::Fast,
             patience: Duration::ZERO,
+            allowance: Duration::ZERO,
             quick: 0,
             relapses: 0,
         };
@@ -372,7 +376,7 @@ impl<R: Receipts> Accumulator<R> {
         let limit = self.usual.map_or(FIRST_LIMIT, |usual| (usual * 3).max(LEAST_LIMIT));
         let head = self.lines[lane as usize].head().filter(|_| lane == LaneId::Slow);
         let slot = head.and_then(|head| self.slots.get(self.requests.get(&head)?.ids.first()?));
-        slot.map_or(limit, |slot| limit + slot.patience)
+        slot.map_or(limit, |slot| limit + slot.patience + slot.allowance)
     }
 
     /// The head of a lane was answered, in so much time.
@@ -407,6 +411,7 @@ impl<R: Receipts> Accumulator<R> {
         let is_quick = is_alone || took <= self.limit(LaneId::Fast);
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.quick = if is_quick { slot.quick + 1 } else { 0 };
+            slot.allowance = if is_quick { Duration::ZERO } else { slot.allowance };
             if slot.quick >= 1 << (slot.relapses.clamp(1, 7) - 1) {
                 slot.lane = LaneId::Fast;
             }
@@ -433,6 +438,8 @@ impl<R: Receipts> Accumulator<R> {
                     LaneId::Fast => self.slow_down(id),
                     LaneId::Slow => {
                         slot.patience = (slot.patience * 2).min(MOST_PATIENCE);
+                        slot.allowance =
+                            (slot.allowance * 2).clamp(LEAST_LIMIT, self.config.request_timeout.max(LEAST_LIMIT));
                         // Whatever spreads it: partitions that were cut together come back one after the other.
                         slot.queue.back_off(now, token.wrapping_mul(0x9E37_79B9_7F4A_7C15));
                     }
