@@ -4,6 +4,7 @@
 //! The client is prepared frames over an in-memory stream on the same thread, so the figures are an upper bound: they
 //! have its copies in them. Medians of eleven runs.
 #![allow(clippy::print_stdout, reason = "a bench prints figures")]
+#![allow(clippy::disallowed_methods, reason = "and has a clock")]
 
 use std::time::{Duration, Instant};
 

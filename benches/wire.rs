@@ -13,7 +13,9 @@ use milena::wire::cluster::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use milena::wire::frame::{RequestHeader, decode_response, encode_body, encode_request};
-use milena::wire::leader::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use milena::wire::leader::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
+};
 use milena::wire::leader::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use milena::wire::message::Records;
 
@@ -102,6 +104,40 @@ fn fetch(c: &mut Criterion) {
     group.finish();
 }
 
+/// What asks for those: a session's first request, which names them all.
+fn fetch_request(c: &mut Criterion) {
+    const VERSION: i16 = 13;
+    let partition = |index| FetchPartition {
+        partition: index,
+        current_leader_epoch: 7,
+        fetch_offset: 1_000_000,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let topic = FetchTopic { partitions: (0..100).map(partition).collect(), ..Default::default() };
+    let request =
+        FetchRequest { max_wait_ms: 500, min_bytes: 1, session_epoch: 0, topics: vec![topic], ..Default::default() };
+    let header = RequestHeader { version: VERSION, correlation: 9, client_id: Some("milena") };
+    let ours = encode_request(&request, header).expect("encodes").to_bytes();
+    // size, key, version, correlation id, client id, header tags
+    let body = ours.slice(4 + 2 + 2 + 4 + 2 + 6 + 1..);
+    let theirs = oracle::FetchRequest::decode(&mut body.clone(), VERSION).expect("decodes");
+    let their_body = |buffer: &mut BytesMut| {
+        buffer.clear();
+        theirs.encode(buffer, VERSION).expect("encodes");
+    };
+    let mut buffer = BytesMut::new();
+    their_body(&mut buffer);
+    assert_eq!(buffer[..], body[..]);
+
+    let mut group = c.benchmark_group("fetch request, 100 partitions");
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("milena", |b| b.iter(|| encode_request(black_box(&request), header).expect("encodes")));
+    group
+        .bench_function("kafka-protocol, body alone, buffer reused", |b| b.iter(|| their_body(black_box(&mut buffer))));
+    group.finish();
+}
+
 /// 20 topics of 50 partitions with three replicas each: what a client of a middling cluster reads at every refresh.
 fn metadata(c: &mut Criterion) {
     const VERSION: i16 = 12;
@@ -151,5 +187,5 @@ fn frame(body: Bytes) -> (Bytes, Bytes) {
     (frame, body)
 }
 
-criterion_group!(benches, produce, fetch, metadata);
+criterion_group!(benches, produce, fetch_request, fetch, metadata);
 criterion_main!(benches);

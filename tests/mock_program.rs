@@ -1,5 +1,7 @@
 //! The mock cluster as a program: `cargo run --example mock-cluster`.
 
+#![allow(clippy::disallowed_methods, reason = "tests have clocks")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;

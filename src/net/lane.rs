@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use super::connector::{Address, Connector, Transport};
 use super::driver::Driver;
 use super::runtime::{Runtime, Timer};
+use super::security::Security;
 use crate::machine::backoff::Backoff;
 use crate::machine::connection::{self, CallError, Cause, Event, Outgoing, Token};
 
@@ -27,6 +28,7 @@ pub struct Network {
     pub runtime: Runtime,
     pub connector: Box<dyn Connector>,
     pub address_map: Option<Box<AddressMap>>,
+    pub security: Security,
     pub client_id: Arc<str>,
     pub setup_timeout: Duration,
     pub setup_timeout_max: Duration,
@@ -122,6 +124,16 @@ impl Lane {
         }
     }
 
+    /// Drops the connection, and whatever was sent or waits to be, without a word: its owner has taken it all back.
+    /// The next request makes another connection at once.
+    pub fn cut(&mut self) {
+        if matches!(self.state, State::Up(_)) {
+            self.state = State::Idle;
+        }
+        self.queue.clear();
+        self.events.clear();
+    }
+
     /// The next event. Pending while there is nothing to do; the lane lives as long as it is polled.
     ///
     /// Cancel-safe: everything under way is kept in the lane.
@@ -187,17 +199,24 @@ impl Lane {
 
     fn attempt(&mut self) -> Attempt {
         let network = Arc::clone(&self.network);
+        // A certificate is for the name that the broker goes by, whatever way leads to it.
+        let broker = self.address.clone();
         let address = match &network.address_map {
-            Some(map) => map(&self.address),
-            None => self.address.clone(),
+            Some(map) => map(&broker),
+            None => broker.clone(),
         };
         let limit = self.setup.clone().next_delay(network.runtime.random());
         Box::pin(async move {
             let deadline = network.runtime.now() + limit;
-            match network.runtime.until(deadline, network.connector.connect(&address)).await {
+            let opening = async {
+                let stream = network.connector.connect(&address).await;
+                let failed =
+                    |error: std::io::Error| Cause::Connect { kind: error.kind(), message: error.to_string().into() };
+                network.security.secure(&network.runtime, stream.map_err(failed)?, &broker).await
+            };
+            match network.runtime.until(deadline, opening).await {
                 None => Err(Cause::ConnectTimeout { after: limit }),
-                Some(Ok(io)) => Ok(io),
-                Some(Err(error)) => Err(Cause::Connect { kind: error.kind(), message: error.to_string().into() }),
+                Some(outcome) => outcome,
             }
         })
     }
@@ -210,7 +229,7 @@ impl Lane {
             max_idle: network.max_idle,
             max_response_size: network.max_response_size,
         };
-        let mut driver = Box::new(Driver::new(&network.runtime, io, config));
+        let mut driver = Box::new(Driver::new(network, io, config));
         for Queued { token, request, deadline } in self.queue.drain(..) {
             driver.send(token, request, deadline);
         }

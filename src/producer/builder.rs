@@ -59,7 +59,7 @@ pub struct ProducerBuilder {
 impl Client {
     /// A producer on this client's cluster.
     pub fn producer(&self) -> ProducerBuilder {
-        ProducerBuilder {
+        self.changes().producer(ProducerBuilder {
             client: self.clone(),
             acks: Acks::All,
             idempotence: None,
@@ -80,7 +80,7 @@ impl Client {
                 preference: Preference { is_adaptive: true, availability_timeout: Duration::ZERO },
             },
             interceptors: Vec::new(),
-        }
+        })
     }
 }
 
@@ -334,7 +334,11 @@ impl ProducerBuilder {
                 retry_backoff: core.retry_backoff,
                 retry_backoff_max: core.retry_backoff_max,
             },
-            names: Names { delivery_timeout: self.delivery_timeout, max_request_size: self.max_request_size },
+            names: Names {
+                delivery_timeout: self.delivery_timeout,
+                max_request_size: self.max_request_size,
+                network: Arc::clone(&core.network),
+            },
         };
         let table = Arc::new(Table::new(&core.network.runtime, &watch, &limits.budget));
         let router = Router::start(&core, settings, &limits, &table);

@@ -23,7 +23,7 @@ use crate::machine::accumulator::{self, Accumulator, Hint, Moving, PartitionId, 
 use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata::Cluster;
 use crate::machine::sequence::{self, Failure, Identity, PartitionQueue, Reason};
-use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Runtime, Timer};
+use crate::net::{Address, Class, Core, HEDGE_AFTER, Route, Runtime, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::init_producer_id::InitProducerIdRequest;
 use crate::wire::error_code::Action;
@@ -37,6 +37,8 @@ pub(super) enum Request {
     Left { id: PartitionId, partition: Box<Moving<Settle>> },
     /// Leaders are not what the picture says.
     Refresh,
+    /// This leader does not answer in time: somebody else is to say what it leads.
+    Overdue(i32),
     /// A broker said who leads a partition now.
     Hint(Hint),
     /// The producer's epoch that must not be used any more.
@@ -243,6 +245,7 @@ impl Router {
                 self.place(&cluster, id);
             }
             Request::Refresh => self.core.metadata.refresh(),
+            Request::Overdue(node) => self.core.metadata.refresh_elsewhere(node),
             Request::Hint(hint) => self.core.metadata.hint(hint),
             Request::NewEpoch(spent) => self.new_epoch(spent),
             Request::Hurry => {
@@ -353,8 +356,10 @@ impl Router {
         let address = crate::net::address_of(cluster.brokers.get(&node)?);
         let (messages, inbox) = mpsc::unbounded_channel();
         let leader = Leader {
+            node,
             network: Arc::clone(&self.core.network),
-            lane: Lane::new(Arc::clone(&self.core.network), address.clone()),
+            brokers: Arc::clone(&self.core.brokers),
+            lanes: leader::lanes(&self.core.network, &address),
             limits: Arc::clone(&self.limits),
             table: Arc::clone(&self.table),
             accumulator: Accumulator::new(self.settings.accumulator.clone(), self.settings.is_idempotent),
@@ -502,6 +507,8 @@ async fn init_producer_id(core: Arc<Core>) -> Result<Identity, Reason> {
                 Action::Retry | Action::Refresh | Action::FindCoordinator => {}
                 _ => return Err(Reason::IdentityRefused(response.error_code)),
             },
+            // But who we are is the same to all.
+            Err(error) if error.is_denied() => return Err(Reason::NoIdentity(error)),
             // One broker that cannot be talked to says nothing of the others.
             Err(CallError::Lost { .. } | CallError::NotSentInTime { .. } | CallError::NotAwaited { .. }) => {}
             Err(error @ (CallError::Unsupported(_) | CallError::Encode { .. })) => {

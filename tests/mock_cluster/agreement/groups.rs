@@ -128,8 +128,8 @@ impl Interview {
             let mut error = 14;
             for _ in 0..100 {
                 error = self.peer.ask(version, &request).await.topics[0].partitions[0].error_code;
-                if error != 14 {
-                    break; // the coordinator has loaded
+                if ![14, 15, 16].contains(&error) {
+                    break; // the coordinator has been elected, and has loaded
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
