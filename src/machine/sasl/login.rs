@@ -98,6 +98,9 @@ pub struct Login {
 /// Brokers refuse to authenticate a connection again within a second.
 const SHORTEST_ROUND: Duration = Duration::from_millis(1050);
 
+/// What is sent just before a renewal may still stand in the broker's queue: of a short session, so much is left for it.
+const QUEUED: Duration = Duration::from_millis(300);
+
 impl Login {
     /// `random` is any 64 random bits, drawn by the caller.
     pub fn new(mechanism: Mechanism, random: u64) -> Self {
@@ -237,7 +240,8 @@ impl Login {
     /// Zero is for ever; less means nothing.
     fn due_again(&self, now: Instant, lifetime_ms: i64) -> Option<Instant> {
         let lifetime = Duration::from_millis(u64::try_from(lifetime_ms).ok().filter(|&ms| ms > 0)?);
-        let share = lifetime.checked_mul(self.share)? / 1000;
+        let least = lifetime.checked_mul(850)? / 1000;
+        let share = (lifetime.checked_mul(self.share)? / 1000).min(lifetime.saturating_sub(QUEUED)).max(least);
         // Later than a broker would accept it again, unless the session is over by then.
         let floor = self.began.map(|began| began + SHORTEST_ROUND).filter(|&at| at < now + lifetime);
         let due = now.checked_add(share)?;
