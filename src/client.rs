@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
+use crate::config::Changes;
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
-use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Tcp};
+#[cfg(feature = "tls")]
+use crate::net::Tls;
+use crate::net::{Address, AddressMap, Connector, Core, Network, Outages, Runtime, Sasl, Security, Tcp};
 
 /// A Kafka client: one cluster's addresses, connections and metadata, from which producers, consumers and admin
 /// handles are made.
@@ -28,6 +31,8 @@ use crate::net::{Address, AddressMap, Connector, Core, Network, Runtime, Tcp};
 #[derive(Clone)]
 pub struct Client {
     core: Arc<Core>,
+    /// What properties say of producers and consumers.
+    changes: Arc<Changes>,
 }
 
 impl Client {
@@ -43,6 +48,9 @@ impl Client {
             client_id: "milena".into(),
             connector: Box::new(Tcp),
             address_map: None,
+            sasl: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             runtime: None,
             request_timeout: Duration::from_secs(30),
             api_timeout: Duration::from_secs(60),
@@ -55,12 +63,17 @@ impl Client {
             metadata_max_age: Duration::from_secs(300),
             max_idle: Duration::from_secs(540),
             max_response_size: 32 << 20,
+            changes: Changes::default(),
         }
     }
 
     /// A handle to administer the cluster: topics, partitions, what there is.
     pub fn admin(&self) -> Admin {
         Admin::new(self)
+    }
+
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -84,7 +97,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub fn consumer(&self) -> ConsumerBuilder {
-        ConsumerBuilder::new(self.core())
+        self.changes.consumer(ConsumerBuilder::new(self.core()))
     }
 }
 
@@ -101,6 +114,9 @@ pub struct ClientBuilder {
     client_id: Arc<str>,
     connector: Box<dyn Connector>,
     address_map: Option<Box<AddressMap>>,
+    sasl: Option<Sasl>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     runtime: Option<Runtime>,
     request_timeout: Duration,
     api_timeout: Duration,
@@ -113,9 +129,14 @@ pub struct ClientBuilder {
     metadata_max_age: Duration,
     max_idle: Duration,
     max_response_size: usize,
+    changes: Changes,
 }
 
 impl ClientBuilder {
+    pub(crate) fn with_changes(self, changes: Changes) -> Self {
+        Self { changes, ..self }
+    }
+
     /// The name that brokers put into their logs, quotas and metrics. Default `milena`. (Java: `client.id`.)
     pub fn client_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.client_id = id.into();
@@ -141,6 +162,23 @@ impl ClientBuilder {
     /// ```
     pub fn address_map(mut self, map: impl Fn(&Address) -> Address + Send + Sync + 'static) -> Self {
         self.address_map = Some(Box::new(map));
+        self
+    }
+
+    /// Speaks TLS to brokers. Default: plaintext, as in Java. (Java: `security.protocol=SSL` or `SASL_SSL`, `ssl.*`.)
+    ///
+    /// Streams of a custom [`Connector`] are encrypted too. The broker's certificate has to be for the host that it
+    /// advertises, or that the bootstrap list names, also where an [`address_map`](Self::address_map) leads elsewhere.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Proves to brokers who the client is. Default: nobody in particular, or the subject of the TLS certificate.
+    /// (Java: `security.protocol=SASL_SSL` or `SASL_PLAINTEXT`, `sasl.*`.)
+    pub fn sasl(mut self, sasl: Sasl) -> Self {
+        self.sasl = Some(sasl);
         self
     }
 
@@ -263,18 +301,33 @@ impl ClientBuilder {
             Some(runtime) => runtime,
             None => Runtime::current()?,
         };
+        let security = Security {
+            sasl: self.sasl.map(Arc::new),
+            #[cfg(feature = "tls")]
+            tls: self.tls.map(|tls| tls.load(runtime.now())).transpose()?,
+        };
+        if let Some(sasl) = &security.sasl
+            && sasl.needs_tls()
+            && !security.is_encrypted()
+        {
+            return Err(Error::config(format!(
+                "{} over plaintext shows its secret to everyone on the way: add ClientBuilder::tls, use SCRAM, or say \
+                 Sasl::dangerous_over_plaintext",
+                sasl.mechanism()
+            )));
+        }
         let network = Network {
             runtime,
+            security,
             connector: self.connector,
             address_map: self.address_map,
             client_id: self.client_id,
             setup_timeout: self.setup_timeout,
             setup_timeout_max: self.setup_timeout_max,
-            reconnect_backoff: self.reconnect_backoff,
-            reconnect_backoff_max: self.reconnect_backoff_max,
             max_idle: self.max_idle,
             max_response_size: self.max_response_size,
             request_timeout: self.request_timeout,
+            outages: Outages::new(self.reconnect_backoff, self.reconnect_backoff_max),
         };
         let core = Core::new(
             network,
@@ -284,7 +337,7 @@ impl ClientBuilder {
             self.retry_backoff_max,
             self.api_timeout,
         );
-        Ok(Client { core: Arc::new(core) })
+        Ok(Client { core: Arc::new(core), changes: Arc::new(self.changes) })
     }
 
     /// [`build`](Self::build), and waits until a broker has answered.
@@ -307,6 +360,10 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+        let mut debug = f.debug_struct("ClientBuilder");
+        debug.field("bootstrap", &self.bootstrap).field("sasl", &self.sasl);
+        #[cfg(feature = "tls")]
+        debug.field("tls", &self.tls);
+        debug.finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::machine::connection::{CallError, Cause};
+use crate::machine::trust::TlsFailure;
 use crate::wire::error_code::ErrorCode;
 
 /// A partition of a topic.
@@ -68,6 +69,14 @@ pub enum ErrorKind {
     Broker,
     /// The peer does not speak Kafka's protocol.
     Protocol,
+    /// The broker does not accept who the client says it is, or could not prove who it is itself: by SASL. The message
+    /// names the mechanism and the principal.
+    Authentication,
+    /// The principal may not do this: an ACL is missing. See [`Error::code`] for on what.
+    Authorization,
+    /// TLS was not agreed upon: a certificate that is not trusted, has expired or is for another host, no common version,
+    /// or a peer that does not speak TLS. See [`Error::tls`].
+    Tls,
     /// Fetched bytes that fail their checksum or are no record batch. The position stays before them.
     Corrupt,
     /// A fetched batch that becomes larger than `max_decompressed_batch` when it is decompressed. The position stays
@@ -75,8 +84,44 @@ pub enum ErrorKind {
     BatchTooLarge,
     /// No position to read from, and the reset policy is `none`; or the position left the log.
     OffsetOutOfRange,
+    /// What a consumer should have read next is not in the log any more: see [`Error::data_loss`]. Reading goes on.
+    DataLoss,
+    /// A topic that a consumer reads was deleted, and another one has its name now. Reading goes on at its beginning.
+    TopicRecreated,
+    /// A consumer was asked to stop at an end, or after a while without records, and has come there.
+    NoMoreRecords,
+    /// Given up because [`Producer::purge`](crate::Producer::purge) asked for it.
+    Purged,
     /// The client, producer or consumer is closed.
     Closed,
+}
+
+/// A gap that a consumer met: it expected one offset and goes on at another.
+///
+/// If `next` is greater, the records between were deleted before they were read: by retention, or an admin. If it is
+/// smaller, the log was cut there, as by an unclean election (KIP-320): records from `next` on that were read before are
+/// not in the log, and others have or will have their offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DataLoss {
+    /// The offset of the record that should have come next.
+    pub expected: i64,
+    /// Where reading goes on.
+    pub next: i64,
+}
+
+impl fmt::Display for DataLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "offset {} was expected, and reading goes on at {}", self.expected, self.next)
+    }
+}
+
+impl std::error::Error for DataLoss {}
+
+impl DataLoss {
+    pub(crate) fn new(expected: i64, next: i64) -> Self {
+        Self { expected, next }
+    }
 }
 
 /// Why an operation failed. Cheap to clone: one failed batch fails all of its receipts with the same error.
@@ -101,6 +146,7 @@ struct Inner {
     code: Option<ErrorCode>,
     topic_partition: Option<TopicPartition>,
     is_retriable: bool,
+    tls: Option<TlsFailure>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -120,6 +166,16 @@ impl Error {
         self.0.topic_partition.as_ref()
     }
 
+    /// From where to where reading went on instead, if this is a [`DataLoss`](ErrorKind::DataLoss).
+    pub fn data_loss(&self) -> Option<DataLoss> {
+        self.0.source.as_ref()?.downcast_ref::<DataLoss>().copied()
+    }
+
+    /// What is wrong with TLS, of an [`ErrorKind::Tls`].
+    pub fn tls(&self) -> Option<TlsFailure> {
+        self.0.tls
+    }
+
     /// Whether the same call may work later without any change: what failed was the network, a time limit, a full
     /// buffer, or a broker in transition. The client has retried already within its own limits.
     pub fn is_retriable(&self) -> bool {
@@ -134,7 +190,15 @@ impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let is_retriable = matches!(kind, ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::BufferFull);
         let message = message.into();
-        Self(Arc::new(Inner { kind, message, code: None, topic_partition: None, is_retriable, source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            message,
+            code: None,
+            topic_partition: None,
+            is_retriable,
+            tls: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
@@ -152,6 +216,7 @@ impl Error {
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ErrorKind::RecordTooLarge,
             ErrorCode::UNSUPPORTED_VERSION => ErrorKind::Unsupported,
             ErrorCode::OFFSET_OUT_OF_RANGE => ErrorKind::OffsetOutOfRange,
+            code if code.is_authorization() => ErrorKind::Authorization,
             _ => ErrorKind::Broker,
         };
         let error = Self::new(kind, format!("{context}: the broker answered {code}"));
@@ -180,10 +245,19 @@ impl Error {
             code: self.0.code,
             topic_partition: self.0.topic_partition.clone(),
             is_retriable: self.0.is_retriable,
+            tls: self.0.tls,
             source: None,
         };
         let noted = Self(Arc::new(inner));
         if self.0.source.is_some() { noted.with_source(self) } else { noted }
+    }
+
+    /// The same error told in other words: what it is stays, and it becomes the source.
+    pub(crate) fn reworded(self, message: String) -> Self {
+        let Inner { kind, code, is_retriable, tls, .. } = *self.0;
+        Self::new(kind, message).with_source(self).edit(|inner| {
+            (inner.code, inner.is_retriable, inner.tls) = (code, is_retriable, tls);
+        })
     }
 
     /// For the builders above, which hold the only reference.
@@ -236,12 +310,25 @@ impl From<Cause> for Error {
             | Cause::Unasked
             | Cause::Decode { .. } => ErrorKind::Protocol,
             Cause::Refused(_) => ErrorKind::Unsupported,
+            Cause::Login(_) => ErrorKind::Authentication,
+            Cause::Untrusted { .. } => ErrorKind::Tls,
             Cause::Closed => ErrorKind::Closed,
-            Cause::Connect { .. } | Cause::Io { .. } | Cause::Eof | Cause::EofAtStart | Cause::Idle => {
-                ErrorKind::Connection
-            }
+            Cause::Connect { .. }
+            | Cause::Io { .. }
+            | Cause::Eof
+            | Cause::EofAtStart
+            | Cause::EofAtFirstRequest
+            | Cause::Idle => ErrorKind::Connection,
         };
-        Self::new(kind, cause.to_string()).with_source(cause)
+        let (is_retriable, tls) = match &cause {
+            Cause::Login(failure) => (Some(failure.is_transient()), None),
+            Cause::Untrusted { failure, .. } => (None, Some(*failure)),
+            _ => (None, None),
+        };
+        Self::new(kind, cause.to_string()).with_source(cause).edit(|inner| {
+            inner.is_retriable = is_retriable.unwrap_or(inner.is_retriable);
+            inner.tls = tls;
+        })
     }
 }
 

@@ -24,6 +24,7 @@ mod wire;
 
 pub mod admin;
 mod client;
+mod config;
 mod consumer;
 mod error;
 pub mod guide;
@@ -34,12 +35,25 @@ mod producer;
 
 pub use admin::{Admin, NewTopic, PartitionDescription};
 pub use client::{Client, ClientBuilder};
-pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, OffsetAndMetadata, OffsetReset, Position};
-pub use error::{Error, ErrorKind, TopicPartition};
-pub use net::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
+pub use consumer::{
+    Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, IsolationLevel,
+    OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, Position, Watermarks,
+};
+pub use error::{DataLoss, Error, ErrorKind, TopicPartition};
+pub use machine::trust::TlsFailure;
+#[cfg(feature = "oidc")]
+pub use net::Oidc;
+pub use net::{
+    Address, Connecting, Connector, CredentialProvider, Credentials, ParseAddressError, ProviderError, Providing, Sasl,
+    Tcp, Token, TokenProvider, Transport,
+};
+#[cfg(feature = "tls")]
+pub use net::{Tls, TlsVersion};
 pub use producer::{
     Acks, Data, Delivery, DeliveryError, EnqueueAllError, Fate, Interceptor, Name, Producer, ProducerBuilder,
-    ProducerTopic, Record, RecordMetadata, TryEnqueueError, partitioner,
+    ProducerMetrics, ProducerTopic, Record, RecordMetadata, Timing, TryEnqueueError, partitioner,
 };
 pub use record::{Compression, Header, Headers, TimestampType};
+#[cfg(feature = "tls")]
+pub use rustls;
 pub use wire::error_code::ErrorCode;

@@ -106,8 +106,31 @@ fn no_way_to_enqueue_allocates_per_record() {
 }
 
 #[test]
-fn recv_allocates_less_than_once_per_record() {
+fn poll_allocates_per_batch_not_per_record() {
     let (elsewhere, cluster) = elsewhere();
+    let here = here();
+    let mut consumer = filled_consumer(&elsewhere, &cluster, &here);
+    let counted = allocation_counter::measure(|| {
+        here.block_on(async {
+            let mut count = 0;
+            while count < RECORDS {
+                for record in consumer.poll().await.unwrap().unwrap() {
+                    assert_eq!(record.value().map(<[u8]>::len), Some(100));
+                    count += 1;
+                }
+            }
+        });
+    });
+    // A batch is about a thousand records: fetching and opening it costs some.
+    assert!(counted.count_total <= RECORDS as u64 / 50, "{} allocations for {RECORDS} records", counted.count_total);
+}
+
+/// A consumer of twice as many records as are measured, which has read some.
+fn filled_consumer(
+    elsewhere: &tokio::runtime::Runtime,
+    cluster: &MockCluster,
+    here: &tokio::runtime::Runtime,
+) -> milena::Consumer {
     elsewhere.block_on(async {
         let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
         let producer = client.producer().build().unwrap();
@@ -116,8 +139,7 @@ fn recv_allocates_less_than_once_per_record() {
         }
         producer.close(Duration::from_secs(30)).await.unwrap();
     });
-    let here = here();
-    let mut consumer = here.block_on(async {
+    here.block_on(async {
         let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
         let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
         consumer.assign([0, 1].map(|partition| TopicPartition::new("t", partition))).unwrap();
@@ -125,7 +147,14 @@ fn recv_allocates_less_than_once_per_record() {
             consumer.recv().await.unwrap();
         }
         consumer
-    });
+    })
+}
+
+#[test]
+fn recv_allocates_less_than_once_per_record() {
+    let (elsewhere, cluster) = elsewhere();
+    let here = here();
+    let mut consumer = filled_consumer(&elsewhere, &cluster, &here);
     let counted = allocation_counter::measure(|| {
         here.block_on(async {
             for _ in 0..RECORDS {
@@ -184,7 +213,7 @@ fn what_was_fetched_is_a_slice_of_the_frame() {
     let here = here();
     let mut consumer = here.block_on(async {
         let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
-        let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+        let consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
         consumer.assign([TopicPartition::new("t", 0)]).unwrap();
         consumer
     });

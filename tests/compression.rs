@@ -16,7 +16,7 @@ async fn cluster() -> (MockCluster, Client) {
 }
 
 fn reader(client: &Client) -> Consumer {
-    let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+    let consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
     consumer.assign([TopicPartition::new("t", 0)]).unwrap();
     consumer
 }

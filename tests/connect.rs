@@ -896,7 +896,8 @@ fn padded(request: &Bytes, port: u16, sizes: Sizes) -> (Vec<u8>, usize) {
     let client_id = usize::from(request[9]) + 256 * usize::from(request[8]);
     let (version, correlation) = (i16::from_be_bytes([request[2], request[3]]), &request[4..8]);
     // The size, the limit, and the body with so many bytes of padding in a tagged field that nobody knows.
-    let (size, limit, tags, body): (usize, usize, &[u8], Box<dyn Fn(usize) -> Bytes>) = match request[1] {
+    type Body = Box<dyn Fn(usize) -> Bytes>;
+    let (size, limit, tags, body): (usize, usize, &[u8], Body) = match request[1] {
         18 => {
             let offered = [(1, 4, 12), (3, 9, 9), (18, 0, 3)].map(|(api_key, min_version, max_version)| ApiVersion {
                 api_key,

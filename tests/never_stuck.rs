@@ -210,7 +210,7 @@ async fn an_outage_is_no_storm() {
     tokio::time::sleep(600 * SECOND).await;
     let per_broker_minute = connects.load(Ordering::Relaxed) as f64 / 30.0;
     println!("{per_broker_minute} connects per broker and minute in an outage");
-    assert!(per_broker_minute <= 125.0, "{per_broker_minute}");
+    assert!(per_broker_minute <= 60.0, "{per_broker_minute}");
     assert!(cluster.requests().is_empty());
     for broker in 1..=3 {
         cluster.start_broker(broker).await;
@@ -410,7 +410,7 @@ async fn a_stuck_partition_keeps_its_own_callers_waiting_and_nobody_else() {
         .map(|_| {
             let producer = producer.clone();
             tokio::spawn(
-                async move { producer.enqueue(Record::to("t").partition(0).value(&[8; 1_000])).await.unwrap() },
+                async move { (producer.enqueue(Record::to("t").partition(0).value(&[8; 1_000])).await.unwrap(),) },
             )
         })
         .collect();
@@ -418,7 +418,8 @@ async fn a_stuck_partition_keeps_its_own_callers_waiting_and_nobody_else() {
     assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
     stuck.remove();
     for waiting in waiting {
-        waiting.await.unwrap().await.unwrap();
+        let (receipt,) = waiting.await.unwrap();
+        receipt.await.unwrap();
     }
     for receipt in receipts.drain(..) {
         receipt.await.unwrap();

@@ -465,7 +465,7 @@ async fn close_waits_and_then_tells_the_truth() {
     let mut sent = Vec::new();
     for n in 2..7 {
         sent.push(producer.enqueue(Record::to("t").value(n.to_string())).await.unwrap());
-        tokio::time::sleep(SECOND / 10).await;
+        tokio::time::sleep(SECOND / 150).await;
     }
     let queued = producer.enqueue(Record::to("t").value("7")).await.unwrap();
     let error = producer.close(SECOND).await.unwrap_err();

@@ -534,3 +534,131 @@ async fn values_as_json() {
     assert!(text.contains("value of a record for topic `t`") && text.contains("key must be a string"), "{text}");
     assert!(Record::to("t").json_key(&map).unwrap_err().to_string().contains("the key of a record"));
 }
+
+/// What was sent is unknown, what was not is not written, and what comes after arrives.
+#[tokio::test(start_paused = true)]
+async fn a_purge_gives_up_what_waits_and_the_producer_goes_on() {
+    for leaderless in [false, true] {
+        let (cluster, producer) = producer(1, |builder| builder.max_in_flight(1).linger(Duration::ZERO)).await;
+        producer.send(Record::to("t").value("known")).await.unwrap();
+        if leaderless {
+            cluster.stop_broker(1).await;
+        } else {
+            cluster.hang_broker(1);
+        }
+        let first = producer.enqueue(Record::to("t").value("first")).await.unwrap();
+        tokio::time::sleep(SECOND / 10).await;
+        let second = producer.enqueue(Record::to("t").value("second")).await.unwrap();
+        producer.purge();
+        let after = producer.enqueue(Record::to("t").value("after")).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let (first, second) = (first.await.unwrap_err(), second.await.unwrap_err());
+        assert!(start.elapsed() < SECOND / 10, "{:?}", start.elapsed());
+        assert_eq!((first.error.kind(), second.error.kind()), (ErrorKind::Purged, ErrorKind::Purged));
+        let fate = if leaderless { Fate::NotWritten } else { Fate::Unknown };
+        assert_eq!((first.fate, second.fate), (fate, Fate::NotWritten), "leaderless {leaderless}");
+        if leaderless {
+            cluster.start_broker(1).await;
+        } else {
+            cluster.resume_broker(1);
+        }
+        after.await.unwrap();
+        let values: Vec<_> = cluster.log("t", 0).iter().map(|record| record.value.clone().unwrap()).collect();
+        assert!(
+            values.first().is_some_and(|value| *value == "known")
+                && values.last().is_some_and(|value| *value == "after")
+        );
+        assert!(!values.iter().any(|value| *value == "second"), "{values:?}");
+        assert_eq!(producer.metrics().buffer_used, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_count_batches_and_requests() {
+    let (cluster, producer) = producer(2, |builder| builder.max_request_size(5_000).batch_size(1_000)).await;
+    producer.send(Record::to("t").partition(0).value("v")).await.unwrap();
+    let first = producer.metrics();
+    assert_eq!((first.records, first.records_acknowledged, first.records_failed, first.batches), (1, 1, 0, 1));
+    // 61 bytes of header, 8 of the record.
+    assert_eq!((first.batch_bytes, first.requests, first.retries), (69, 1, 0));
+    assert_eq!((first.queue_time.count, first.request_latency.count), (1, 1));
+    assert_eq!(first.queue_time.max.as_millis(), 5, "its linger");
+    assert_eq!((first.buffer_used, first.buffer_total, first.compression_ratio()), (0, 32 << 20, 1.0));
+
+    // Two attempts that are refused, then one that is slow; and while it is on its way its memory is in use.
+    cluster.inject(When::api(Api::Produce).times(2), Fault::error(7));
+    cluster.inject(When::api(Api::Produce), Fault::delay_answer(SECOND / 50));
+    let receipts = producer.enqueue_all((0..8).map(|_| Record::to("t").partition(1).value(&[0; 100]))).await.unwrap();
+    tokio::time::sleep(SECOND / 100).await;
+    assert_eq!(producer.metrics().buffer_used, 61 + 8 * 109);
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    let second = producer.metrics();
+    assert_eq!((second.records, second.records_acknowledged, second.batches), (9, 9, 2));
+    assert_eq!((second.requests, second.retries, second.requests_failed), (4, 2, 0));
+    assert_eq!(second.request_latency.max.as_millis(), 20);
+    assert_eq!(second.buffer_used, 0);
+    cluster.clear_faults();
+
+    // Refused for good, and a request that nobody answers.
+    cluster.inject(When::api(Api::Produce).times(1), Fault::error(29));
+    producer.send(Record::to("t").partition(0).value("v")).await.unwrap_err();
+    cluster.inject(When::api(Api::Produce).times(1), Fault::close());
+    producer.send(Record::to("t").partition(0).value("v")).await.unwrap();
+    let third = producer.metrics();
+    assert_eq!((third.records_failed, third.records_acknowledged), (1, 10));
+    assert_eq!((third.requests_failed, third.retries), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_tell_how_well_batches_compress() {
+    let (_cluster, producer) = producer(1, |builder| builder.compression(milena::Compression::Lz4)).await;
+    producer.send_all((0..1_000).map(|_| Record::to("t").value(&[b'a'; 100]))).await;
+    let metrics = producer.metrics();
+    assert_eq!((metrics.codec_input_bytes, metrics.records_acknowledged), (metrics.batch_bytes, 1_000));
+    assert!(metrics.compression_ratio() < 0.1, "{metrics:?}");
+}
+
+/// The same counts, for whatever recorder is installed when the producer is built.
+#[tokio::test(start_paused = true)]
+async fn metrics_go_to_the_recorder() {
+    let recorder = Recorded::default();
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    let client = client(&cluster).await;
+    let producer = metrics::with_local_recorder(&recorder, || client.producer().build().unwrap());
+    producer.send_all((0..10).map(|_| Record::to("t").value("v"))).await;
+    let counted = recorder.counters.lock().unwrap();
+    let count =
+        |name: &str| counted.iter().find(|(key, _)| key == name).map(|(_, value)| value.load(Ordering::Relaxed));
+    assert_eq!(count("milena_producer_records_acknowledged{client_id=milena}"), Some(10));
+    assert_eq!(count("milena_producer_requests{client_id=milena}"), Some(producer.metrics().requests));
+}
+
+#[derive(Default)]
+struct Recorded {
+    counters: Mutex<Vec<(String, Arc<std::sync::atomic::AtomicU64>)>>,
+}
+
+impl metrics::Recorder for Recorded {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let value = Arc::default();
+        let name = format!("{}{{{}}}", key.name(), labels.join(","));
+        self.counters.lock().unwrap().push((name, Arc::clone(&value)));
+        metrics::Counter::from_arc(value)
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}

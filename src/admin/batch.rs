@@ -69,7 +69,8 @@ impl Admin {
                 Err(error) => progress.fail_open(|_| error.clone()),
             }
         }
-        progress.finish()
+        let explained = |outcome: Result<_, Error>| outcome.map_err(|error| core.network.security.explain(error));
+        progress.finish().into_iter().map(|(key, outcome)| (key, explained(outcome))).collect()
     }
 
     async fn ask<B: Batch>(&self, batch: B, progress: &mut Progress<B>, deadline: Instant, limit: &str) {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::Group;
-use super::handle::Consumer;
+use super::consumer::Consumer;
+use super::handle::ConsumerHandle;
 use super::manager::Manager;
 use super::shared::Shared;
+use super::unpack::Unpacker;
 use crate::error::Error;
 use crate::machine::credit::Credit;
 use crate::machine::fetch;
@@ -25,10 +27,24 @@ pub enum OffsetReset {
     /// At its end: only what is written from then on (`latest`). The default, as in Java.
     #[default]
     Latest,
+    /// At the first record that is no older than this (`by_duration`, KIP-1106), by its timestamp; at the end if there is
+    /// none.
+    ByDuration(Duration),
     /// Nowhere (`none`): [`recv`](Consumer::recv) reports it as
     /// [`ErrorKind::OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange), and the partition waits for a
-    /// [`seek`](Consumer::seek).
+    /// [`seek`](ConsumerHandle::seek).
     None,
+}
+
+/// Which records a consumer sees of transactions. (Java: `isolation.level`.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IsolationLevel {
+    /// All of them, as soon as they are in the log, whatever becomes of their transaction. The default, as in Java.
+    #[default]
+    ReadUncommitted,
+    /// Those of committed transactions, and those of none; up to the first transaction that is still open.
+    ReadCommitted,
 }
 
 /// Makes a [`Consumer`]; from [`Client::consumer`](crate::Client::consumer). Each setting names its default and its
@@ -46,6 +62,9 @@ pub struct ConsumerBuilder {
     check_crcs: bool,
     max_decompressed: usize,
     auto_create: bool,
+    isolation: IsolationLevel,
+    rack: Arc<str>,
+    timeout: Option<Duration>,
 }
 
 impl ConsumerBuilder {
@@ -62,6 +81,9 @@ impl ConsumerBuilder {
             check_crcs: true,
             max_decompressed: Limits::default().max_output,
             auto_create: true,
+            isolation: IsolationLevel::default(),
+            rack: Arc::from(""),
+            timeout: None,
         }
     }
 
@@ -77,6 +99,29 @@ impl ConsumerBuilder {
     /// [`OffsetReset::Latest`]. (Java: `auto.offset.reset`.)
     pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
         self.reset = reset;
+        self
+    }
+
+    /// Which records of transactions are seen. Default [`IsolationLevel::ReadUncommitted`].
+    /// (Java: `isolation.level`.)
+    pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
+        self.isolation = level;
+        self
+    }
+
+    /// Where this consumer is, in the words of the brokers' `broker.rack`. A leader whose brokers have a
+    /// `replica.selector.class` then names a replica in the same rack, and records are fetched from there (KIP-392).
+    /// Default: nowhere, so that leaders are fetched from. (Java: `client.rack`.)
+    pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
+        self.rack = rack.into();
+        self
+    }
+
+    /// After so long without a record, [`try_next`](Consumer::try_next) and [`poll`](Consumer::poll) return `None`, and
+    /// the stream ends; asked again, they wait again. Default: they wait for ever. (kafka-python:
+    /// `consumer_timeout_ms`.)
+    pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -110,7 +155,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How many bytes may be fetched ahead of the caller, in flight and buffered together, over all partitions.
+    /// How many bytes may be fetched ahead of the caller, over all partitions: in flight, buffered, and what large
+    /// compressed batches became that were decompressed before they are asked for.
     /// Default 64 MiB. Every partition always has room for one fetch, if a small one, however full the others are; a
     /// single batch that is larger than that comes all the same. Throughput does not depend on the distance to the
     /// brokers while this exceeds bandwidth times round trip. (Java has no such setting; librdkafka:
@@ -129,7 +175,7 @@ impl ConsumerBuilder {
 
     /// How many bytes the records of one batch may become when they are decompressed: what keeps a few hundred kilobytes
     /// from filling the memory. A batch beyond it is an error, [`ErrorKind::BatchTooLarge`], and nothing of it is handed
-    /// out; its partition waits for a [`seek`](Consumer::seek) past it. So is a batch that becomes more than 8 MiB and
+    /// out; its partition waits for a [`seek`](ConsumerHandle::seek) past it. So is a batch that becomes more than 8 MiB and
     /// 1,100 times its size, whatever is set here. Default 32 MiB. (Java has no such limit.)
     ///
     /// [`ErrorKind::BatchTooLarge`]: crate::ErrorKind::BatchTooLarge
@@ -145,7 +191,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Makes the consumer. Nothing is assigned yet: see [`Consumer::assign`].
+    /// Makes the consumer. Nothing is assigned yet: see [`ConsumerHandle::assign`].
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting.
@@ -173,6 +219,9 @@ impl ConsumerBuilder {
                 return Err(Error::config(format!("{setting} is {bytes}: it must be below 2 GiB")));
             }
         }
+        if self.timeout.is_some_and(|timeout| timeout > MAX_WAIT) {
+            return Err(Error::config("consumer_timeout is above a day: leave it out to wait for ever"));
+        }
         if self.max_wait > MAX_WAIT {
             return Err(Error::config(format!("fetch_max_wait is {:?}: it must be at most a day", self.max_wait)));
         }
@@ -182,6 +231,8 @@ impl ConsumerBuilder {
             max_bytes: self.max_bytes,
             partition_max_bytes: self.partition_max_bytes,
             check_crcs: self.check_crcs,
+            read_committed: self.isolation == IsolationLevel::ReadCommitted,
+            rack: self.rack,
             retry_backoff: core.retry_backoff,
             retry_backoff_max: core.retry_backoff_max,
         };
@@ -189,27 +240,41 @@ impl ConsumerBuilder {
             reset: match self.reset {
                 OffsetReset::Earliest => Reset::Earliest,
                 OffsetReset::Latest => Reset::Latest,
+                OffsetReset::ByDuration(age) => Reset::Ago(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
                 OffsetReset::None => Reset::None,
             },
             retry_backoff: core.retry_backoff,
             retry_backoff_max: core.retry_backoff_max,
             patience: core.api_timeout,
             unknown_patience: UNKNOWN_PATIENCE,
+            follow_for: FOLLOW_FOR,
         };
-        let shared = Arc::new(Shared::new(Credit::new(self.buffer, self.partition_max_bytes)));
+        let read_committed = fetch.read_committed;
+        let limits = Limits { max_output: self.max_decompressed, ..Limits::default() };
+        let unpacker = Arc::new(Unpacker::new(core.network.runtime.clone(), limits, self.buffer));
+        let credit = Credit::new(self.buffer, self.partition_max_bytes);
+        let shared = Arc::new(Shared::new(credit, Arc::clone(&unpacker)));
         let group = self.group.map(|id| Arc::new(Group::new(id)));
         let commands = Manager::start(&core, &shared, group.clone(), fetch, offsets);
-        let limits = Limits { max_output: self.max_decompressed, ..Limits::default() };
-        Ok(Consumer::new(core, shared, commands, group, self.auto_create, limits))
+        shared.lock().attend(commands);
+        let handle = ConsumerHandle { core, shared, group, auto_create: self.auto_create, read_committed };
+        Ok(Consumer::new(handle, unpacker, self.timeout))
     }
 }
 
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Brokers learn of a new topic one by one: so long it may be unknown before that is an error.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(5);
+/// As Java, with its default `metadata.max.age.ms`.
+const FOLLOW_FOR: Duration = Duration::from_secs(300);
 
 impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConsumerBuilder").field("group", &self.group).finish_non_exhaustive()
+        let Self { group, reset, min_bytes, .. } = self;
+        f.debug_struct("ConsumerBuilder")
+            .field("group", group)
+            .field("reset", reset)
+            .field("min_bytes", min_bytes)
+            .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::{mpsc, oneshot};
+
+use super::shared::Shared;
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::connection::{Call, CallError};
 use crate::net::{Address, Class, Core, Endpoint, Route};
@@ -54,10 +57,34 @@ impl From<i64> for OffsetAndMetadata {
     }
 }
 
-/// A group id, and its coordinator as far as it is known.
+/// A group, and the commits for it that wait for their turn.
+///
+/// Commits go one after the other, in the order of the calls, and none is given up because its caller is: of two that
+/// overlap, the older one could land last otherwise, and rewind the group (rule 55).
 #[derive(Debug)]
 pub struct Group {
-    pub id: Arc<str>,
+    coordinated: Arc<Coordinated>,
+    queue: Mutex<Option<mpsc::UnboundedSender<Job>>>,
+}
+
+#[derive(Debug)]
+struct Job {
+    offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+    reply: Reply,
+}
+
+/// Who hears of the outcome.
+#[derive(Debug)]
+enum Reply {
+    Caller(oneshot::Sender<Result<(), Error>>),
+    /// Whoever reads records, if it failed.
+    Reader(Arc<Shared>),
+}
+
+/// A group id, and its coordinator as far as it is known.
+#[derive(Debug)]
+struct Coordinated {
+    id: Arc<str>,
     coordinator: Mutex<Option<Endpoint>>,
 }
 
@@ -72,10 +99,64 @@ const BY_NAME: i16 = 9;
 
 impl Group {
     pub fn new(id: Arc<str>) -> Self {
-        Self { id, coordinator: Mutex::default() }
+        Self { coordinated: Arc::new(Coordinated { id, coordinator: Mutex::default() }), queue: Mutex::default() }
     }
 
-    pub async fn commit(&self, core: &Core, offsets: BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<(), Error> {
+    /// Dropping the future leaves the commit in its place.
+    pub async fn commit(
+        &self,
+        core: &Arc<Core>,
+        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+    ) -> Result<(), Error> {
+        let (reply, outcome) = oneshot::channel();
+        self.enqueue(core, Job { offsets, reply: Reply::Caller(reply) });
+        outcome.await.unwrap_or_else(|_| Err(Error::closed("client")))
+    }
+
+    pub fn commit_later(
+        &self,
+        core: &Arc<Core>,
+        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+        reader: &Arc<Shared>,
+    ) {
+        self.enqueue(core, Job { offsets, reply: Reply::Reader(Arc::clone(reader)) });
+    }
+
+    pub async fn committed(
+        &self,
+        core: &Core,
+        tps: Vec<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, Error> {
+        self.coordinated.committed(core, tps).await
+    }
+
+    fn enqueue(&self, core: &Arc<Core>, job: Job) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queue.get_or_insert_with(|| {
+            let (queue, jobs) = mpsc::unbounded_channel();
+            core.network.runtime.spawn(serve(Arc::clone(core), Arc::clone(&self.coordinated), jobs));
+            queue
+        });
+        // Fails only when the runtime has ended, and with the job its caller's channel.
+        let _ = queue.send(job);
+    }
+}
+
+/// One commit after the other, until nobody can ask for any more and all are done.
+async fn serve(core: Arc<Core>, coordinated: Arc<Coordinated>, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    while let Some(Job { offsets, reply }) = jobs.recv().await {
+        let outcome = coordinated.commit(&core, offsets).await;
+        match (reply, outcome) {
+            // Nobody waits any more if its future was dropped.
+            (Reply::Caller(caller), outcome) => drop(caller.send(outcome)),
+            (Reply::Reader(reader), Err(error)) => reader.fail_all(error),
+            (Reply::Reader(_), Ok(())) => {}
+        }
+    }
+}
+
+impl Coordinated {
+    async fn commit(&self, core: &Core, offsets: BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<(), Error> {
         if offsets.is_empty() {
             return Ok(());
         }
@@ -98,7 +179,10 @@ impl Group {
         let forms = || vec![Call::up_to(request.clone(), BY_NAME)];
         let response = self.call(core, forms, |response| worst(committed_codes(response)), &what).await?;
         for (tp, code) in committed_codes(&response) {
-            code.check().map_err(|code| Error::broker(code, format_args!("{what}: {tp}")).with_partition(tp))?;
+            code.check().map_err(|code| {
+                let error = Error::broker(code, format_args!("{what}: {tp}"));
+                core.network.security.explain(error.with_partition(tp))
+            })?;
         }
         let answered = committed_codes(&response).count();
         if answered < offsets.len() {
@@ -109,7 +193,7 @@ impl Group {
     }
 
     /// What is committed for each of the partitions; those without a commit are left out.
-    pub async fn committed(
+    async fn committed(
         &self,
         core: &Core,
         tps: Vec<TopicPartition>,
@@ -128,7 +212,8 @@ impl Group {
         for (tp, offset, code) in fetched(&response) {
             code.check().map_err(|code| {
                 let error = Error::broker(code, format_args!("{what}: {tp}"));
-                if tp.topic.is_empty() { error } else { error.with_partition(tp.clone()) }
+                let error = if tp.topic.is_empty() { error } else { error.with_partition(tp.clone()) };
+                core.network.security.explain(error)
             })?;
             // Below zero: nothing is committed.
             if offset.offset >= 0 {
@@ -208,10 +293,10 @@ impl Group {
                 *self.lock() = Some(endpoint.clone());
                 Ok(endpoint)
             }
-            (Action::Fail | Action::Fatal, _) => Err(NotFound::Never(Error::broker(
-                code,
-                format_args!("finding the coordinator of group `{}`", self.id),
-            ))),
+            (Action::Fail | Action::Fatal, _) => {
+                let error = Error::broker(code, format_args!("finding the coordinator of group `{}`", self.id));
+                Err(NotFound::Never(core.network.security.explain(error)))
+            }
             _ => {
                 let message = format!("no broker knows the coordinator of group `{}` yet: {code}", self.id);
                 Err(NotFound::Again(Error::new(ErrorKind::Timeout, message)))

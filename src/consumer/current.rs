@@ -1,115 +1,162 @@
 //! The record set that the caller is reading: decoded batch by batch, record by record, as it asks.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 
-use super::record::{ConsumerRecord, Source};
-use super::shared::Cursor;
-use crate::machine::credit::PartitionId;
+use super::cursor::Cursor;
+use super::record::Source;
+use super::unpack::{Ahead, Charge, Opened, Unpacker};
 use crate::machine::fetch::Fetched;
-use crate::record::{Decompressor, Limits, OwnedRecords, RawBatch, RecordError};
+use crate::record::{OwnedRecords, RawBatch, RecordAt, RecordError};
 
 pub struct Current {
     cursor: Arc<Cursor>,
-    generation: u64,
     /// The next offset that is wanted: what lies below was handed out, or never asked for.
     next: i64,
+    /// Behind all of it.
+    end: i64,
     batches: VecDeque<RawBatch>,
+    /// The first of them, if it is being opened elsewhere.
+    ahead: Option<Ahead>,
     open: Option<Open>,
     bytes: usize,
+    is_done: bool,
 }
 
+/// The batch that is being read.
 struct Open {
-    records: OwnedRecords,
+    reader: Reader,
     source: Arc<Source>,
+    _charge: Charge,
 }
 
-/// What decompresses the batches of a consumer, one after the other.
-pub struct Unpacker {
-    pub decompressor: Decompressor,
-    pub limits: Limits,
+struct Reader {
+    records: OwnedRecords,
+    /// A record that was found, and not handed out.
+    pending: Option<RecordAt>,
+    /// What comes behind the last record that can be read.
+    error: Option<RecordError>,
+    is_over: bool,
 }
 
 pub enum Step {
-    Record(ConsumerRecord),
+    /// There is a record: [`Current::reading`] hands it out.
+    Record,
     /// A batch ended, or was passed over.
     Batch,
     /// A batch that cannot be read. `end` is the offset behind it.
-    Bad {
-        cursor: Arc<Cursor>,
-        offset: i64,
-        end: i64,
-        error: RecordError,
-    },
-    /// All was handed out, or is stale.
+    Bad { offset: i64, end: i64, error: RecordError },
+    /// The next batch is being opened elsewhere: the waker is registered.
+    Waiting,
+    /// All was handed out, or nothing may be for now.
     Done,
 }
 
+/// What hands out the records of the open batch.
+pub struct Reading<'a> {
+    reader: &'a mut Reader,
+    pub source: &'a Arc<Source>,
+    cursor: &'a Cursor,
+    next: &'a mut i64,
+}
+
 impl Current {
-    pub fn new(cursor: Arc<Cursor>, generation: u64, fetched: Fetched) -> Self {
-        let Fetched { batches, from, bytes } = fetched;
+    pub fn new(cursor: Arc<Cursor>, fetched: Fetched, ahead: Option<Ahead>) -> Self {
+        let Fetched { batches, from, next: end, bytes } = fetched;
         // A message set of before Kafka 0.11 may have gone on behind the offset that it was said to end at.
         let next = cursor.position().map_or(from, |position| position.max(from));
-        Self { cursor, generation, next, batches, open: None, bytes }
+        Self { cursor, next, end, batches, ahead, open: None, bytes, is_done: false }
+    }
+
+    pub fn cursor(&self) -> &Arc<Cursor> {
+        &self.cursor
     }
 
     /// What the partition gets back for it.
-    pub fn credit(&self) -> (PartitionId, usize) {
-        (self.cursor.id, self.bytes)
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    pub fn step(&mut self, unpacker: &mut Unpacker) -> Step {
-        if self.cursor.generation() != self.generation {
+    /// Whether there is nothing left in it.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// The open batch.
+    #[inline]
+    pub fn reading(&mut self) -> Option<Reading<'_>> {
+        let Self { open, cursor, next, .. } = self;
+        let Open { reader, source, .. } = open.as_mut()?;
+        Some(Reading { reader, source, cursor, next })
+    }
+
+    /// Goes on to the next record. Nothing is handed out, and the position only passes what nobody will see.
+    pub fn step(&mut self, unpacker: &Arc<Unpacker>, waker: &Waker) -> Step {
+        if !self.cursor.is_live() {
             return Step::Done;
         }
-        let Some(open) = &mut self.open else {
-            return self.open_next(unpacker);
+        let Some(mut reading) = self.reading() else {
+            return self.open_next(unpacker, waker);
         };
-        loop {
-            match open.records.next_at() {
-                // The first batch may begin below the offset that was asked for (rule 36).
-                Some(Ok(at)) if at.offset() < self.next => {}
-                Some(Ok(at)) => {
-                    self.next = at.offset().saturating_add(1);
-                    self.cursor.advance(self.next);
-                    return Step::Record(ConsumerRecord::new(&open.source, at));
-                }
-                Some(Err(error)) => {
-                    let end = open.records.header().next_offset();
-                    return self.bad(end, error);
-                }
-                None => {
-                    // Compaction may have taken the last records: their offsets are passed all the same (rule 35).
-                    let end = open.records.header().next_offset();
-                    return self.pass(end);
-                }
+        if reading.find() {
+            return Step::Record;
+        }
+        let Reader { records, error, is_over, .. } = reading.reader;
+        // Compaction may have taken the last records: their offsets are passed all the same (rule 35).
+        let end = records.header().next_offset();
+        match error.take() {
+            Some(error) => Step::Bad { offset: self.next, end, error },
+            None if *is_over => self.pass(end),
+            // What follows lies behind the end of reading.
+            None => {
+                self.cursor.advance(self.cursor.end());
+                Step::Done
             }
         }
     }
 
-    fn open_next(&mut self, unpacker: &mut Unpacker) -> Step {
-        let Some(batch) = self.batches.pop_front() else { return Step::Done };
+    fn open_next(&mut self, unpacker: &Arc<Unpacker>, waker: &Waker) -> Step {
+        let opened = match &self.ahead {
+            None => None,
+            Some(ahead) => match ahead.poll(waker) {
+                Some(opened) => opened,
+                None => return Step::Waiting,
+            },
+        };
+        self.ahead = None;
+        let Some(batch) = self.batches.pop_front() else {
+            self.is_done = true;
+            self.pass(self.end);
+            return Step::Done;
+        };
         let header = *batch.header();
         // Markers take offsets, and nobody sees them.
         if header.is_control() {
             return self.pass(header.next_offset());
         }
-        let opened = batch.decompress(&mut unpacker.decompressor, unpacker.limits).and_then(|batch| {
+        let opened = opened.unwrap_or_else(|| unpacker.open(batch));
+        // While this one is read, the next one is opened.
+        self.ahead = self.batches.front().and_then(|next| unpacker.ahead(next));
+        let opened = opened.and_then(|Opened { batch, charge }| {
             let source = Source {
-                topic: Arc::clone(&self.cursor.topic_partition.topic),
-                partition: self.cursor.topic_partition.partition,
+                cursor: Arc::clone(&self.cursor),
                 leader_epoch: header.partition_leader_epoch,
                 timestamp_type: header.attributes.timestamp_type(),
                 bytes: batch.bytes().clone(),
             };
-            Ok(Open { records: batch.into_records()?, source: Arc::new(source) })
+            let records = batch.into_records()?;
+            let reader = Reader { records, pending: None, error: None, is_over: false };
+            Ok(Open { reader, source: Arc::new(source), _charge: charge })
         });
         match opened {
             Ok(open) => {
+                self.cursor.enter(header.partition_leader_epoch);
                 self.open = Some(open);
-                self.step(unpacker)
+                self.step(unpacker, waker)
             }
-            Err(error) => self.bad(header.next_offset(), error),
+            Err(error) => Step::Bad { offset: self.next, end: header.next_offset(), error },
         }
     }
 
@@ -117,11 +164,77 @@ impl Current {
         self.open = None;
         self.next = self.next.max(end);
         self.cursor.advance(self.next);
-        Step::Batch
+        if self.cursor.is_at_end() { Step::Done } else { Step::Batch }
+    }
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").field("cursor", &self.cursor).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Reading<'_> {
+    /// The next record, and the position moves behind it. None at the batch's end, at what cannot be read, where reading
+    /// should end, and when the partition is paused or sought: [`Current::step`] knows which.
+    #[inline]
+    pub fn next(&mut self) -> Option<RecordAt> {
+        if !self.cursor.is_live() {
+            return None;
+        }
+        let at = match self.reader.pending.take() {
+            Some(at) => at,
+            None => self.reader.read(*self.next)?,
+        };
+        if at.offset() >= self.cursor.end() {
+            self.reader.pending = Some(at);
+            return None;
+        }
+        *self.next = at.offset().saturating_add(1);
+        self.cursor.advance(*self.next);
+        Some(at)
     }
 
-    fn bad(&mut self, end: i64, error: RecordError) -> Step {
-        Step::Bad { cursor: Arc::clone(&self.cursor), offset: self.next, end, error }
+    /// Whether there is a record to hand out.
+    fn find(&mut self) -> bool {
+        if self.reader.pending.is_none() {
+            self.reader.pending = self.reader.read(*self.next);
+        }
+        self.reader.pending.is_some_and(|at| at.offset() < self.cursor.end())
+    }
+
+    /// Records that are still to come, at most.
+    pub fn left(&self) -> usize {
+        self.reader.records.left() as usize + usize::from(self.reader.pending.is_some())
+    }
+
+    /// At the batch's end the position passes what compaction took there.
+    pub fn finish(&mut self) {
+        if self.reader.is_over && self.cursor.is_live() {
+            *self.next = (*self.next).max(self.reader.records.header().next_offset());
+            self.cursor.advance(*self.next);
+        }
+    }
+}
+
+impl Reader {
+    #[inline]
+    fn read(&mut self, next: i64) -> Option<RecordAt> {
+        loop {
+            match self.records.next_at() {
+                // The first batch may begin below the offset that was asked for (rule 36).
+                Some(Ok(at)) if at.offset() < next => {}
+                Some(Ok(at)) => return Some(at),
+                Some(Err(error)) => {
+                    self.error = Some(error);
+                    return None;
+                }
+                None => {
+                    self.is_over = self.error.is_none();
+                    return None;
+                }
+            }
+        }
     }
 }
 
@@ -130,7 +243,7 @@ mod tests {
     use super::*;
     use crate::error::TopicPartition;
     use crate::record::writer::{BatchWriter, NO_HEADERS};
-    use crate::record::{Batches, Compression, Compressor, Identity};
+    use crate::record::{Batches, Compression, Compressor, Identity, Limits};
 
     const CONTROL: u8 = 0x20;
 
@@ -148,22 +261,27 @@ mod tests {
     }
 
     fn current(cursor: &Arc<Cursor>, from: i64, batches: &[Vec<u8>]) -> Current {
-        let batches = Batches::new(batches.concat().into(), false).collect::<Result<_, _>>().unwrap();
-        Current::new(Arc::clone(cursor), cursor.generation(), Fetched { batches, from, bytes: 0 })
+        let batches: VecDeque<RawBatch> =
+            Batches::new(batches.concat().into(), false).collect::<Result<_, _>>().unwrap();
+        let next = batches.iter().map(|batch| batch.header().next_offset()).max().unwrap_or(from);
+        Current::new(Arc::clone(cursor), Fetched { batches, from, next, bytes: 0 }, None)
     }
 
-    fn unpacker(max_output: usize) -> Unpacker {
-        Unpacker { decompressor: Decompressor::new(), limits: Limits { max_output, ..Limits::default() } }
+    fn unpacker(max_output: usize) -> Arc<Unpacker> {
+        // Its threads are never asked: there is no budget for them.
+        let runtime = crate::net::TestRuntime::new().runtime();
+        Arc::new(Unpacker::new(runtime, Limits { max_output, ..Limits::default() }, 0))
     }
 
     /// The offsets, `|` where a batch ends, and what came last; with the position after each.
     fn steps(current: &mut Current, cursor: &Cursor) -> Vec<(String, i64)> {
         let mut steps = Vec::new();
         loop {
-            let (step, is_last) = match current.step(&mut unpacker(10_000)) {
-                Step::Record(record) => (record.offset().to_string(), false),
+            let (step, is_last) = match current.step(&unpacker(10_000), Waker::noop()) {
+                Step::Record => (current.reading().unwrap().next().unwrap().offset().to_string(), false),
                 Step::Batch => ("|".into(), false),
                 Step::Bad { offset, end, .. } => (format!("bad {offset}..{end}"), true),
+                Step::Waiting => unreachable!("nothing is opened elsewhere"),
                 Step::Done => ("done".into(), true),
             };
             steps.push((step, cursor.position().unwrap_or(-1)));
@@ -271,12 +389,43 @@ mod tests {
 
     #[test]
     fn after_a_seek_nothing_more_comes_of_it() {
-        use super::super::shared::Shared;
-        use crate::machine::credit::Credit;
-        let (cursor, shared) = (cursor(), Shared::new(Credit::new(1, 1)));
+        let cursor = cursor();
         let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0)]);
-        assert!(matches!(current.step(&mut unpacker(0)), Step::Record(_)));
-        shared.seek(&cursor, Some(77));
-        assert_eq!(as_text(steps(&mut current, &cursor)), "done@77 ");
+        assert!(matches!(current.step(&unpacker(0), Waker::noop()), Step::Record));
+        let new = cursor.renew(Some(77));
+        assert!(current.reading().unwrap().next().is_none());
+        assert_eq!(as_text(steps(&mut current, &new)), "done@77 ");
+        assert_eq!(new.position(), Some(77));
+    }
+
+    #[test]
+    fn what_is_held_stays_where_it_is_and_goes_on_from_there() {
+        let cursor = cursor();
+        let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0)]);
+        assert!(matches!(current.step(&unpacker(0), Waker::noop()), Step::Record));
+        cursor.hold(true);
+        assert!(current.reading().unwrap().next().is_none());
+        assert!(matches!(current.step(&unpacker(0), Waker::noop()), Step::Done) && !current.is_done());
+        assert_eq!(cursor.position(), None, "nothing was handed out");
+        cursor.hold(false);
+        assert_eq!(as_text(steps(&mut current, &cursor)), "0@1 1@2 2@3 |@3 done@3 ");
+        assert!(current.is_done());
+    }
+
+    #[test]
+    fn reading_ends_where_it_should() {
+        for (end, expected) in [
+            (2, "0@1 1@2 done@2 "),
+            (3, "0@1 1@2 2@3 done@3 "),
+            // In a hole that compaction left, and at the very end.
+            (5, "0@1 1@2 2@3 |@3 done@5 "),
+            (8, "0@1 1@2 2@3 |@3 7@8 done@8 "),
+            (9, "0@1 1@2 2@3 |@3 7@8 8@9 done@9 "),
+        ] {
+            let cursor = cursor();
+            let mut current = current(&cursor, 0, &[batch(0, 3, 3, 0), batch(7, 2, 9, 0)]);
+            cursor.set_end(Some(end));
+            assert_eq!(as_text(steps(&mut current, &cursor)), expected, "{end}");
+        }
     }
 }

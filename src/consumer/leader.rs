@@ -10,7 +10,7 @@ use super::shared::Shared;
 use crate::error::Error;
 use crate::machine::connection::{Call, CallError, Cause, Token};
 use crate::machine::credit::PartitionId;
-use crate::machine::fetch::{self, Event, Fetch, LaneKind, Plan, Route, Why};
+use crate::machine::fetch::{self, Event, Fetch, LaneKind, Plan, Route, Seen, Why};
 use crate::net::{Address, Core, Lane, LaneEvent, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::frame;
@@ -20,9 +20,9 @@ use crate::wire::leader::fetch::{FetchRequest, FetchResponse};
 #[derive(Debug)]
 pub enum Command {
     Add(Route),
-    Update {
+    Pause {
         id: PartitionId,
-        leader_epoch: i32,
+        is_paused: bool,
     },
     Recall {
         id: PartitionId,
@@ -38,6 +38,7 @@ pub struct Released {
     pub id: PartitionId,
     pub generation: u64,
     pub next: i64,
+    pub seen: Seen,
     pub why: Why,
 }
 
@@ -117,7 +118,7 @@ impl Task {
         loop {
             let plan = {
                 let mut inbox = self.shared.lock();
-                let plan = self.machine.poll_fetch(now, &mut inbox.credit);
+                let plan = self.machine.poll_fetch(now, inbox.credit());
                 if self.machine.is_starved() {
                     inbox.starve(&self.credit);
                 }
@@ -143,7 +144,7 @@ impl Task {
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Add(route) => self.machine.add(route),
-            Command::Update { id, leader_epoch } => self.machine.update(id, leader_epoch),
+            Command::Pause { id, is_paused } => self.machine.pause(id, is_paused),
             Command::Recall { id, generation } => self.machine.recall(id, generation),
             Command::Move(address) => {
                 self.waiting = Lane::new(Arc::clone(&self.core.network), address.clone());
@@ -209,11 +210,11 @@ impl Task {
         let mut is_stale = false;
         while let Some(event) = self.machine.poll_event() {
             match event {
-                Event::Answered { id, generation, reserved, fetched } => {
-                    answered.push((id, generation, reserved, fetched));
+                Event::Answered { id, generation, reserved, fetched, marks } => {
+                    answered.push((id, generation, reserved, fetched, marks));
                 }
-                Event::Released { id, generation, next, why } => {
-                    released.push(Released { id, generation, next, why });
+                Event::Released { id, generation, next, seen, why } => {
+                    released.push(Released { id, generation, next, seen, why });
                 }
                 Event::Stale => is_stale = true,
                 Event::Refused(code) => {
@@ -223,15 +224,15 @@ impl Task {
                     };
                     if !std::mem::replace(&mut failing.is_reported, true) {
                         let error = Error::broker(code, format_args!("fetching from broker {}", self.leader));
-                        self.shared.fail_all(error);
+                        self.shared.fail_all(self.core.network.security.explain(error));
                     }
                 }
             }
         }
         if !answered.is_empty() {
             self.shared.deliver(|inbox| {
-                for (id, generation, reserved, fetched) in answered {
-                    inbox.answer(id, generation, reserved, fetched);
+                for (id, generation, reserved, fetched, marks) in answered {
+                    inbox.answer(id, generation, reserved, fetched, marks);
                 }
             });
         }

@@ -6,19 +6,21 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::commit::Group;
+use super::commit::{Group, OffsetAndMetadata};
 use super::leader::{self, Released};
-use super::problem::describe;
+use super::lookup;
+use super::problem::{data_loss, describe, recreated};
 use super::shared::Shared;
 use crate::error::{Error, TopicPartition};
-use crate::machine::connection::Call;
+use crate::machine::connection::{Call, CallError};
 use crate::machine::credit::PartitionId;
 use crate::machine::fetch;
-use crate::machine::offsets::{self, AskedOffset, Offsets, Output, Start};
-use crate::net::{Address, Class, Core, Picture, Route, Timer, address_of};
+use crate::machine::offsets::{self, AskedEpoch, AskedOffset, At, Offsets, Output, Start};
+use crate::net::{Address, Class, Core, Picture, Route, Timer, address_of, wall_clock_ms};
 use crate::wire::error_code::ErrorCode;
-use crate::wire::leader::list_offsets::{
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+use crate::wire::leader::list_offsets::ListOffsetsResponse;
+use crate::wire::leader::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 
 /// What the handle asks for.
@@ -26,6 +28,7 @@ use crate::wire::leader::list_offsets::{
 pub enum Command {
     Assign { added: Vec<Assigned>, removed: Vec<PartitionId> },
     Seek { id: PartitionId, generation: u64, start: Start },
+    Pause { id: PartitionId, is_paused: bool },
     Close(oneshot::Sender<()>),
 }
 
@@ -44,8 +47,19 @@ struct Leader {
 
 /// What a task that asked on the manager's behalf brings back.
 enum Answer {
-    Committed { asked: Vec<(PartitionId, u64)>, answer: Result<BTreeMap<TopicPartition, i64>, Error> },
-    Offsets { asked: Vec<AskedOffset>, answer: Result<ListOffsetsResponse, Option<Error>> },
+    Committed {
+        asked: Vec<(PartitionId, u64)>,
+        answer: Result<BTreeMap<TopicPartition, (i64, i32)>, Error>,
+    },
+    Offsets {
+        asked: Vec<AskedOffset>,
+        answer: Result<ListOffsetsResponse, Option<Error>>,
+    },
+    /// `None`: the broker does not know the request.
+    Epochs {
+        asked: Vec<AskedEpoch>,
+        answer: Result<Option<OffsetForLeaderEpochResponse>, Option<Error>>,
+    },
 }
 
 pub struct Manager {
@@ -156,14 +170,15 @@ impl Manager {
                 }
             }
             Command::Seek { id, generation, start } => self.machine.seek(id, generation, start),
+            Command::Pause { id, is_paused } => self.machine.pause(id, is_paused),
             Command::Close(_) => {}
         }
     }
 
     fn handle_released(&mut self, partition: Released) {
-        let Released { id, generation, next, why } = partition;
+        let Released { id, generation, next, seen, why } = partition;
         let (now, random) = (self.core.now(), self.core.network.runtime.random());
-        self.machine.handle_released(now, id, generation, next, why, random);
+        self.machine.handle_released(now, id, generation, (next, seen), why, random);
     }
 
     fn handle_picture(&mut self, picture: &mut watch::Receiver<Picture>) {
@@ -205,18 +220,22 @@ impl Manager {
         while let Some(output) = self.machine.poll_output(now) {
             match output {
                 Output::Route { leader, route } => self.route(leader, route),
-                Output::Update { leader, id, leader_epoch } => {
-                    self.tell(leader, leader::Command::Update { id, leader_epoch });
+                Output::Pause { leader, id, is_paused } => {
+                    self.tell(leader, leader::Command::Pause { id, is_paused });
                 }
                 Output::Recall { leader, id, generation } => {
                     self.tell(leader, leader::Command::Recall { id, generation });
                 }
                 Output::AskCommitted(asked) => self.ask_committed(asked),
                 Output::AskOffsets { leader, asked } => self.ask_offsets(leader, asked),
+                Output::AskEpochs { leader, asked } => self.ask_epochs(leader, asked),
+                Output::Diverged { id, generation, end } => self.diverged(id, generation, end),
+                Output::Recreated { id, generation } => self.recreated(id, generation),
                 Output::Position { id, generation, offset } => self.shared.found(id, generation, offset),
                 Output::Report { id, generation, problem } => {
                     if let Some(tp) = self.assigned.get(&id) {
-                        self.shared.fail(id, generation, describe(problem, tp));
+                        let error = self.core.network.security.explain(describe(problem, tp));
+                        self.shared.fail(id, generation, error);
                     }
                 }
                 Output::Stale => self.core.metadata.refresh(),
@@ -238,7 +257,8 @@ impl Manager {
                 // The picture has changed since: the next one is on its way.
                 let (now, random) = (self.core.now(), self.core.network.runtime.random());
                 let why = fetch::Why::Moved(ErrorCode::LEADER_NOT_AVAILABLE);
-                return self.machine.handle_released(now, route.id, route.generation, route.offset, why, random);
+                let (id, generation, seen) = (route.id, route.generation, fetch::Seen::NOTHING);
+                return self.machine.handle_released(now, id, generation, (route.offset, seen), why, random);
             };
             let (commands, inbox) = mpsc::unbounded_channel();
             let (core, shared) = (Arc::clone(&self.core), Arc::clone(&self.shared));
@@ -257,26 +277,21 @@ impl Manager {
                 Some(group) => group.committed(&core, tps).await,
                 None => Ok(BTreeMap::new()),
             };
-            let answer = answer.map(|committed| committed.into_iter().map(|(tp, found)| (tp, found.offset)).collect());
+            let position = |found: OffsetAndMetadata| (found.offset, found.leader_epoch.unwrap_or(-1));
+            let answer = answer.map(|committed| committed.into_iter().map(|(tp, at)| (tp, position(at))).collect());
             let _ = answered.send(Answer::Committed { asked, answer });
         });
     }
 
     fn ask_offsets(&mut self, leader: i32, asked: Vec<AskedOffset>) {
-        let mut topics: BTreeMap<Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
-        for ask in &asked {
-            let Some(tp) = self.assigned.get(&ask.id) else { continue };
-            topics.entry(Arc::clone(&tp.topic)).or_default().push(ListOffsetsPartition {
-                partition_index: tp.partition,
-                current_leader_epoch: ask.leader_epoch,
-                timestamp: ask.timestamp,
-                ..Default::default()
-            });
-        }
-        let topics = topics.into_iter();
-        let topics = topics.map(|(name, partitions)| ListOffsetsTopic { name, partitions, ..Default::default() });
-        let timeout_ms = i32::try_from(self.core.network.request_timeout.as_millis()).unwrap_or(i32::MAX);
-        let request = ListOffsetsRequest { replica_id: -1, topics: topics.collect(), timeout_ms, ..Default::default() };
+        let wanted = asked.iter().filter_map(|ask| {
+            let time = match ask.at {
+                At::Time(time) => time,
+                At::Ago(ms) => wall_clock_ms().saturating_sub(ms).max(0),
+            };
+            Some((self.assigned.get(&ask.id)?.clone(), (time, ask.leader_epoch)))
+        });
+        let request = lookup::request(&self.core, &wanted.collect(), self.fetch.read_committed);
         let (core, answered) = (Arc::clone(&self.core), self.answered.clone());
         self.core.network.runtime.spawn(async move {
             let deadline = core.now() + core.network.request_timeout;
@@ -302,14 +317,8 @@ impl Manager {
             }
             Answer::Offsets { asked, answer } => {
                 self.report_lookup(answer.as_ref().err().and_then(Option::as_ref));
-                let found: BTreeMap<_, _> = answer
-                    .iter()
-                    .flat_map(|response| &response.topics)
-                    .flat_map(|topic| {
-                        let tp = |index| TopicPartition::new(Arc::clone(&topic.name), index);
-                        topic.partitions.iter().map(move |partition| (tp(partition.partition_index), partition))
-                    })
-                    .collect();
+                let response = answer.unwrap_or_default();
+                let found = lookup::answers(&response);
                 for AskedOffset { id, generation, .. } in asked {
                     let offset = match self.assigned.get(&id).and_then(|tp| found.get(tp)) {
                         Some(partition) => partition.error_code.check().map(|()| partition.offset),
@@ -318,7 +327,80 @@ impl Manager {
                     self.machine.handle_offset(now, id, generation, offset, random);
                 }
             }
+            Answer::Epochs { asked, answer } => {
+                self.report_lookup(answer.as_ref().err().and_then(Option::as_ref));
+                let is_known = !matches!(answer, Ok(None));
+                let response = answer.ok().flatten().unwrap_or_default();
+                for AskedEpoch { id, generation, .. } in asked {
+                    let tp = self.assigned.get(&id);
+                    let found = response.topics.iter().find(|topic| tp.is_some_and(|tp| tp.topic == topic.topic));
+                    let mut found = found.iter().flat_map(|topic| &topic.partitions);
+                    let end = match found.find(|end| tp.is_some_and(|tp| tp.partition == end.partition)) {
+                        // Without the request there is no telling, and so no loss (rule 44).
+                        None if !is_known => Ok((-1, -1)),
+                        None => Err(ErrorCode::NONE),
+                        Some(end) => end.error_code.check().map(|()| (end.leader_epoch, end.end_offset)),
+                    };
+                    self.machine.handle_epoch_end(now, id, generation, end, random);
+                }
+            }
         }
+    }
+
+    fn ask_epochs(&mut self, leader: i32, asked: Vec<AskedEpoch>) {
+        let mut topics: BTreeMap<Arc<str>, Vec<OffsetForLeaderPartition>> = BTreeMap::new();
+        for ask in &asked {
+            let Some(tp) = self.assigned.get(&ask.id) else { continue };
+            topics.entry(Arc::clone(&tp.topic)).or_default().push(OffsetForLeaderPartition {
+                partition: tp.partition,
+                current_leader_epoch: ask.leader_epoch,
+                leader_epoch: ask.epoch,
+                ..Default::default()
+            });
+        }
+        let topics = topics.into_iter();
+        let topics = topics.map(|(topic, partitions)| OffsetForLeaderTopic { topic, partitions, ..Default::default() });
+        let request = OffsetForLeaderEpochRequest { replica_id: -1, topics: topics.collect(), ..Default::default() };
+        let (core, answered) = (Arc::clone(&self.core), self.answered.clone());
+        self.core.network.runtime.spawn(async move {
+            let deadline = core.now() + core.network.request_timeout;
+            let answer = core.try_call(Route::Node(leader), Class::General, Call::new(request), deadline).await;
+            let answer = match answer {
+                Ok(response) => Ok(Some(response)),
+                Err(CallError::Unsupported(_)) => Ok(None),
+                Err(error) => Err((!error.is_transient()).then(|| error.into())),
+            };
+            let _ = answered.send(Answer::Epochs { asked, answer });
+        });
+    }
+
+    /// The log was cut: what lies behind that is void, and where the caller is decides whether it has read any of it.
+    fn diverged(&mut self, id: PartitionId, generation: u64, end: i64) {
+        let Some(tp) = self.assigned.get(&id) else { return };
+        let renewed = self.shared.deliver(|inbox| {
+            let cursor = inbox.cursor(tp).filter(|cursor| (cursor.id, cursor.generation) == (id, generation))?;
+            let position = cursor.position().unwrap_or(end);
+            let new = inbox.renew(id, Some(position.min(end)))?;
+            Some((position, new.generation))
+        });
+        // Sought or unassigned meanwhile: a command says so.
+        let Some((position, generation)) = renewed else { return };
+        if position > end {
+            self.shared.fail(id, generation, data_loss(tp, position, end));
+        }
+        self.machine.seek(id, generation, Start::At(position.min(end)));
+    }
+
+    fn recreated(&mut self, id: PartitionId, generation: u64) {
+        let Some(tp) = self.assigned.get(&id) else { return };
+        let renewed = self.shared.deliver(|inbox| {
+            inbox.cursor(tp).filter(|cursor| (cursor.id, cursor.generation) == (id, generation))?;
+            Some(inbox.renew(id, None)?.generation)
+        });
+        let Some(generation) = renewed else { return };
+        let start = if self.machine.may_reset() { Start::Earliest } else { Start::Halted };
+        self.shared.fail(id, generation, recreated(tp, start == Start::Earliest));
+        self.machine.seek(id, generation, start);
     }
 
     fn report_lookup(&mut self, error: Option<&Error>) {

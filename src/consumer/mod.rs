@@ -6,20 +6,30 @@
 //!     │                       └──── released ────────────┤
 //!     └──────── shared (records, errors, credit) ◀───────┘
 //! ```
-//! A record's way: `net` → `leader` → `shared` → `current` → `handle`, one hop per answer and none per record.
+//! A record's way: `net` → `leader` → `shared` → `current` → `consumer`, one hop per answer and none per record. What
+//! steers, `handle`, reaches the manager through `shared` too: so both have one order.
 #![allow(missing_docs, reason = "private parts; what is public is re-exported at the root and documented")]
 
+mod batch;
 mod builder;
 mod commit;
+#[allow(clippy::module_inception, reason = "it is what the folder is about")]
+mod consumer;
 mod current;
+mod cursor;
 mod handle;
 mod leader;
+mod lookup;
 mod manager;
 mod problem;
 mod record;
 mod shared;
+mod unpack;
 
-pub use builder::{ConsumerBuilder, OffsetReset};
+pub use batch::Batch;
+pub use builder::{ConsumerBuilder, IsolationLevel, OffsetReset};
 pub use commit::OffsetAndMetadata;
-pub use handle::{Consumer, Position};
-pub use record::ConsumerRecord;
+pub use consumer::Consumer;
+pub use handle::{ConsumerHandle, Position, Watermarks};
+pub use lookup::OffsetAndTimestamp;
+pub use record::{BorrowedRecord, ConsumerRecord};

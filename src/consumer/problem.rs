@@ -1,6 +1,6 @@
 //! The words for what goes wrong with a partition: what happened, which setting matters, what to do.
 
-use crate::error::{Error, ErrorKind, TopicPartition};
+use crate::error::{DataLoss, Error, ErrorKind, TopicPartition};
 use crate::machine::offsets::Problem;
 use crate::record::RecordError;
 use crate::wire::error_code::ErrorCode;
@@ -48,8 +48,29 @@ pub fn describe(problem: Problem, tp: &TopicPartition) -> Error {
             let message = format!("no position was found for {tp} within default_api_timeout: {why}; tried again");
             Error::new(ErrorKind::Timeout, message)
         }
+        Problem::Lost { expected, next } => data_loss(tp, expected, next),
     };
     error.with_partition(tp.clone())
+}
+
+/// `expected` should have come next, and `next` does.
+pub fn data_loss(tp: &TopicPartition, expected: i64, next: i64) -> Error {
+    let message = if expected < next {
+        format!(
+            "{tp}: offsets {expected} to {} were deleted before they were read; reading goes on at {next}",
+            next - 1
+        )
+    } else {
+        format!("{tp}: the log was cut at {next}, and offset {expected} came next; reading goes on at {next}")
+    };
+    Error::new(ErrorKind::DataLoss, message).with_source(DataLoss::new(expected, next)).with_partition(tp.clone())
+}
+
+/// The topic is another one than the one that was read.
+pub fn recreated(tp: &TopicPartition, goes_on: bool) -> Error {
+    let (topic, then) = (&tp.topic, if goes_on { "reading goes on at its beginning" } else { "seek to read it" });
+    let message = format!("topic `{topic}` was deleted, and another one has its name: {then}");
+    Error::new(ErrorKind::TopicRecreated, message).with_partition(tp.clone())
 }
 
 /// `end`: the offset behind the batch, as far as its header can be believed.

@@ -1,69 +1,44 @@
-//! What the handle, the manager and the leader tasks of one consumer share: fetched data on its way to the caller.
+//! What the handles, the manager and the leader tasks of one consumer share: its assignment, and fetched data on its way
+//! to the caller.
 //!
 //! ```text
-//!   leader tasks ── push ──▶ per partition: [records, records, error] ──▶ take ── handle
+//!   leader tasks ── push ──▶ per partition: [records, records, error] ──▶ take ── caller
 //!                                  '- ready: whose turn it is -'
 //! ```
 //! One short lock per fetched record set, none per record. What was fetched waits per partition, and partitions take
 //! turns, so a full one delays nobody. An error waits behind the records that came before it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
+use super::current::Current;
+use super::cursor::Cursor;
+use super::manager::Command;
+use super::unpack::{Ahead, Unpacker};
 use crate::error::{Error, TopicPartition};
 use crate::machine::credit::{Credit, PartitionId};
-use crate::machine::fetch::Fetched;
-
-/// One assigned partition, as everybody sees it.
-#[derive(Debug)]
-pub struct Cursor {
-    pub id: PartitionId,
-    pub topic_partition: TopicPartition,
-    /// Goes up with every seek, and when the partition is taken away: what was fetched under another is stale.
-    generation: AtomicU64,
-    /// The next offset to hand out; below zero while it is not known.
-    position: AtomicI64,
-}
-
-impl Cursor {
-    pub fn new(id: PartitionId, topic_partition: TopicPartition) -> Self {
-        Self { id, topic_partition, generation: AtomicU64::new(0), position: AtomicI64::new(-1) }
-    }
-
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    pub fn position(&self) -> Option<i64> {
-        Some(self.position.load(Ordering::Acquire)).filter(|position| *position >= 0)
-    }
-
-    /// By the caller, for each record. Seeks cannot come between: they need the lock, or the handle.
-    pub fn advance(&self, next: i64) {
-        self.position.store(next, Ordering::Release);
-    }
-
-    /// Everything before is stale. Returns the new generation.
-    fn renew(&self, position: Option<i64>) -> u64 {
-        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
-        self.position.store(position.unwrap_or(-1), Ordering::Release);
-        generation
-    }
-}
+use crate::machine::fetch::{Fetched, Marks};
 
 #[derive(Debug)]
 struct Buffer {
     cursor: Arc<Cursor>,
     queue: VecDeque<Item>,
+    /// By the caller.
+    is_paused: bool,
+    /// Nothing is handed out or fetched: it is paused, or at its end.
+    is_held: bool,
+    marks: Option<Marks>,
 }
 
 #[derive(Debug)]
 enum Item {
-    Fetched(Fetched),
+    /// With its first batch, if that is being opened already.
+    Fetched(Fetched, Option<Ahead>),
+    /// What the caller was reading when the partition was paused.
+    Current(Box<Current>),
     /// Where it goes on, after a gap.
     Position(i64),
     Error(Error),
@@ -72,16 +47,14 @@ enum Item {
 /// What comes next for the caller.
 #[derive(Debug)]
 pub enum Taken {
-    Fetched {
-        cursor: Arc<Cursor>,
-        generation: u64,
-        fetched: Fetched,
-    },
+    Current(Box<Current>),
     Error(Error),
     /// Nothing yet: the waker is registered.
     Nothing,
     /// Nothing is assigned, so nothing will come.
     Unassigned,
+    /// Everything was read up to where it should.
+    Ended,
     Closed,
 }
 
@@ -90,9 +63,12 @@ pub struct Shared(Mutex<Inbox>);
 
 #[derive(Debug)]
 pub struct Inbox {
-    pub credit: Credit,
+    credit: Credit,
+    unpacker: Arc<Unpacker>,
+    assigned: BTreeMap<TopicPartition, PartitionId>,
     buffers: BTreeMap<PartitionId, Buffer>,
-    /// Partitions with something queued, each once.
+    next_id: PartitionId,
+    /// Partitions with something queued, each once; but for those that are paused.
     ready: VecDeque<PartitionId>,
     /// Errors of no partition.
     errors: VecDeque<Error>,
@@ -100,21 +76,27 @@ pub struct Inbox {
     starved: Vec<Arc<Notify>>,
     waker: Option<Waker>,
     is_closed: bool,
+    /// Until the consumer is dropped. Under the same lock as what it tells of, so that both have one order.
+    commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
 /// Errors that are kept for a caller who does not look: of each partition, and of none.
 const MAX_ERRORS: usize = 16;
 
 impl Shared {
-    pub fn new(credit: Credit) -> Self {
+    pub fn new(credit: Credit, unpacker: Arc<Unpacker>) -> Self {
         Self(Mutex::new(Inbox {
             credit,
+            unpacker,
+            assigned: BTreeMap::new(),
             buffers: BTreeMap::new(),
+            next_id: 0,
             ready: VecDeque::new(),
             errors: VecDeque::new(),
             starved: Vec::new(),
             waker: None,
             is_closed: false,
+            commands: None,
         }))
     }
 
@@ -122,38 +104,12 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Exactly these partitions from now on. What others have queued is dropped, and nothing more comes of them.
-    pub fn assign<'a>(&self, cursors: impl Iterator<Item = &'a Arc<Cursor>>) {
-        let mut inbox = self.lock();
-        let mut old = std::mem::take(&mut inbox.buffers);
-        for cursor in cursors {
-            let kept = old.remove(&cursor.id);
-            let buffer = kept.unwrap_or_else(|| Buffer { cursor: Arc::clone(cursor), queue: VecDeque::new() });
-            inbox.buffers.insert(cursor.id, buffer);
-        }
-        for buffer in old.values() {
-            buffer.cursor.renew(None);
-        }
-        let Inbox { buffers, ready, credit, .. } = &mut *inbox;
-        ready.retain(|id| buffers.contains_key(id));
-        credit.assign(buffers.keys().copied());
-        inbox.feed();
-    }
-
-    /// Drops what is queued of the partition, and returns the generation of what will come.
-    pub fn seek(&self, cursor: &Cursor, position: Option<i64>) -> u64 {
-        let mut inbox = self.lock();
-        let generation = cursor.renew(position);
-        inbox.purge(cursor.id);
-        inbox.feed();
-        generation
-    }
-
     /// The position was found: known at once if there was none, else when what came before is handed out.
     pub fn found(&self, id: PartitionId, generation: u64, position: i64) {
         self.deliver(|inbox| match inbox.buffers.get(&id) {
-            Some(Buffer { cursor, .. }) if cursor.generation() == generation && cursor.position().is_none() => {
+            Some(Buffer { cursor, .. }) if cursor.generation == generation && cursor.position().is_none() => {
                 cursor.advance(position);
+                inbox.hold(id);
             }
             _ => inbox.push(id, generation, Item::Position(position)),
         });
@@ -175,39 +131,166 @@ impl Shared {
 
     /// Nothing comes any more.
     pub fn close(&self) {
-        self.deliver(|inbox| inbox.is_closed = true);
+        self.deliver(|inbox| {
+            inbox.is_closed = true;
+            inbox.commands = None;
+        });
     }
 
     /// Changes the inbox, and wakes the caller, outside of the lock, if there is something for it.
-    pub fn deliver(&self, change: impl FnOnce(&mut Inbox)) {
+    pub fn deliver<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> T {
         let mut inbox = self.lock();
-        change(&mut inbox);
+        let outcome = change(&mut inbox);
         let waker = if inbox.is_silent() { None } else { inbox.waker.take() };
         drop(inbox);
         if let Some(waker) = waker {
             waker.wake();
         }
+        outcome
     }
 
-    /// What is next. `done` is what the caller has finished with, and returns its credit.
-    pub fn take(&self, cx: &Context<'_>, done: Option<(PartitionId, usize)>) -> Taken {
+    /// What is next, after what the caller has done with.
+    pub fn take(&self, cx: &Context<'_>, done: Option<Box<Current>>) -> Taken {
         let mut inbox = self.lock();
-        if let Some((id, bytes)) = done {
-            inbox.credit.give_back(id, bytes);
-            inbox.feed();
+        if let Some(current) = done {
+            inbox.put_back(current);
         }
         inbox.take(cx)
     }
 }
 
+impl Buffer {
+    /// What is next in the queue is opened while the caller is busy with something else.
+    fn look_ahead(&mut self, unpacker: &Arc<Unpacker>) {
+        if let Some(Item::Fetched(fetched, ahead @ None)) = self.queue.front_mut() {
+            *ahead = fetched.batches.front().and_then(|batch| unpacker.ahead(batch));
+        }
+    }
+}
+
 impl Inbox {
+    /// For the manager, if there is one still.
+    pub fn tell(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // The manager goes first only with its runtime, which the caller then hears of.
+            let _ = commands.send(command);
+        }
+    }
+
+    pub fn attend(&mut self, commands: mpsc::UnboundedSender<Command>) {
+        self.commands = Some(commands);
+    }
+
+    /// The consumer is gone: its manager goes when nobody can tell it anything.
+    pub fn leave(&mut self) {
+        self.commands = None;
+        self.is_closed = true;
+        self.buffers.values().for_each(|buffer| buffer.cursor.retire());
+        self.buffers.clear();
+        self.assigned.clear();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.assigned.keys()
+    }
+
+    pub fn cursors(&self) -> impl Iterator<Item = &Arc<Cursor>> {
+        self.buffers.values().map(|buffer| &buffer.cursor)
+    }
+
+    pub fn cursor(&self, tp: &TopicPartition) -> Option<&Arc<Cursor>> {
+        Some(&self.buffers.get(self.assigned.get(tp)?)?.cursor)
+    }
+
+    pub fn marks(&self, tp: &TopicPartition) -> Option<Marks> {
+        self.buffers.get(self.assigned.get(tp)?)?.marks
+    }
+
+    pub fn paused(&self) -> impl Iterator<Item = &TopicPartition> {
+        let paused = self.buffers.values().filter(|buffer| buffer.is_paused);
+        paused.map(|buffer| &buffer.cursor.topic_partition)
+    }
+
+    /// A new partition; it is not assigned yet. [`Self::reassigned`] follows.
+    pub fn add(&mut self, tp: TopicPartition) -> Arc<Cursor> {
+        let cursor = Arc::new(Cursor::new(self.next_id, tp.clone()));
+        self.next_id += 1;
+        self.assigned.insert(tp, cursor.id);
+        let (queue, is_paused, is_held, marks) = (VecDeque::new(), false, false, None);
+        self.buffers.insert(cursor.id, Buffer { cursor: Arc::clone(&cursor), queue, is_paused, is_held, marks });
+        cursor
+    }
+
+    /// Drops what is queued of the partition; nothing more comes of it.
+    pub fn remove(&mut self, tp: &TopicPartition) -> Option<PartitionId> {
+        let id = self.assigned.remove(tp)?;
+        if let Some(buffer) = self.buffers.remove(&id) {
+            buffer.cursor.retire();
+        }
+        Some(id)
+    }
+
+    /// After [`Self::add`] and [`Self::remove`]: shares the credit anew.
+    pub fn reassigned(&mut self) {
+        let Self { buffers, ready, credit, .. } = self;
+        ready.retain(|id| buffers.contains_key(id));
+        credit.assign(buffers.keys().copied());
+        self.feed();
+    }
+
+    /// Drops what is queued of the partition, and returns the cursor of what will come.
+    pub fn renew(&mut self, id: PartitionId, position: Option<i64>) -> Option<Arc<Cursor>> {
+        let buffer = self.buffers.get_mut(&id)?;
+        buffer.cursor = buffer.cursor.renew(position);
+        let cursor = Arc::clone(&buffer.cursor);
+        self.purge(id);
+        self.hold(id);
+        self.feed();
+        Some(cursor)
+    }
+
+    pub fn pause(&mut self, id: PartitionId, is_paused: bool) {
+        if let Some(buffer) = self.buffers.get_mut(&id) {
+            buffer.is_paused = is_paused;
+            self.hold(id);
+        }
+    }
+
+    /// Where reading ends.
+    pub fn set_end(&mut self, id: PartitionId, end: Option<i64>) {
+        if let Some(buffer) = self.buffers.get_mut(&id) {
+            buffer.cursor.set_end(end);
+            self.hold(id);
+        }
+    }
+
     /// A fetch is over: its reservation is free, and what it brought is queued, if it is still wanted.
-    pub fn answer(&mut self, id: PartitionId, generation: u64, reserved: usize, fetched: Option<Fetched>) {
+    pub fn answer(
+        &mut self,
+        id: PartitionId,
+        generation: u64,
+        reserved: usize,
+        fetched: Option<Fetched>,
+        marks: Option<Marks>,
+    ) {
         self.credit.give_back(id, reserved);
+        if let (Some(buffer), Some(marks)) = (self.buffers.get_mut(&id), marks) {
+            buffer.marks = Some(marks);
+        }
         if let Some(fetched) = fetched {
-            self.push(id, generation, Item::Fetched(fetched));
+            self.push(id, generation, Item::Fetched(fetched, None));
         }
         self.feed();
+    }
+
+    /// The credit as it is now: what is decompressed is no longer there for fetching.
+    pub fn credit(&mut self) -> &mut Credit {
+        self.credit.set_aside(self.unpacker.decompressed());
+        &mut self.credit
     }
 
     /// Notified once when credit is returned.
@@ -222,37 +305,86 @@ impl Inbox {
     }
 
     fn is_silent(&self) -> bool {
-        self.ready.is_empty() && self.errors.is_empty() && !self.is_closed
+        self.ready.is_empty() && self.errors.is_empty() && !self.is_closed && !self.has_ended()
+    }
+
+    fn has_ended(&self) -> bool {
+        !self.buffers.is_empty() && self.buffers.values().all(|buffer| buffer.cursor.is_at_end())
+    }
+
+    /// Whether anything of the partition may be handed out and fetched, now that this may have changed.
+    fn hold(&mut self, id: PartitionId) {
+        let Some(buffer) = self.buffers.get_mut(&id) else { return };
+        let is_held = buffer.is_paused || buffer.cursor.is_at_end();
+        if std::mem::replace(&mut buffer.is_held, is_held) == is_held {
+            return;
+        }
+        buffer.cursor.hold(is_held);
+        let is_queued = !buffer.queue.is_empty();
+        self.ready.retain(|ready| *ready != id);
+        if !is_held && is_queued {
+            self.ready.push_back(id);
+        }
+        self.tell(Command::Pause { id, is_paused: is_held });
     }
 
     fn push(&mut self, id: PartitionId, generation: u64, item: Item) {
         let Some(buffer) = self.buffers.get_mut(&id) else { return };
-        if buffer.cursor.generation() != generation {
+        if buffer.cursor.generation != generation {
             return;
         }
         match &item {
-            Item::Fetched(fetched) => self.credit.take(id, fetched.bytes),
+            Item::Fetched(fetched, _) => self.credit.take(id, fetched.bytes),
             Item::Error(_)
                 if buffer.queue.iter().filter(|item| matches!(item, Item::Error(_))).count() >= MAX_ERRORS =>
             {
                 return;
             }
-            Item::Error(_) | Item::Position(_) => {}
+            Item::Error(_) | Item::Position(_) | Item::Current(_) => {}
         }
-        if buffer.queue.is_empty() {
+        if buffer.queue.is_empty() && !buffer.is_held {
             self.ready.push_back(id);
         }
         buffer.queue.push_back(item);
+        buffer.look_ahead(&self.unpacker);
     }
 
     fn purge(&mut self, id: PartitionId) {
         let Some(buffer) = self.buffers.get_mut(&id) else { return };
         for item in buffer.queue.drain(..) {
-            if let Item::Fetched(fetched) = item {
-                self.credit.give_back(id, fetched.bytes);
+            match item {
+                Item::Fetched(fetched, _) => self.credit.give_back(id, fetched.bytes),
+                Item::Current(current) => self.credit.give_back(id, current.bytes()),
+                Item::Position(_) | Item::Error(_) => {}
             }
         }
         self.ready.retain(|ready| *ready != id);
+    }
+
+    /// What the caller is done with, or may not go on with: paused, or at its end.
+    fn put_back(&mut self, current: Box<Current>) {
+        let (id, bytes) = (current.cursor().id, current.bytes());
+        let is_kept = !current.is_done() && !current.cursor().is_stale();
+        match self.buffers.get_mut(&id).filter(|_| is_kept) {
+            Some(buffer) => {
+                let was_queued = !buffer.queue.is_empty();
+                buffer.queue.push_front(Item::Current(current));
+                if !was_queued && !buffer.is_held {
+                    // Paused for a moment, and resumed.
+                    self.ready.push_back(id);
+                }
+                self.hold(id);
+            }
+            None => {
+                let is_at_end = current.cursor().is_at_end();
+                drop(current);
+                self.credit.give_back(id, bytes);
+                if is_at_end {
+                    self.hold(id);
+                }
+                self.feed();
+            }
+        }
     }
 
     fn take(&mut self, cx: &Context<'_>) -> Taken {
@@ -264,13 +396,17 @@ impl Inbox {
             let Some(item) = buffer.queue.pop_front() else { continue };
             if !buffer.queue.is_empty() {
                 self.ready.push_back(id);
+                buffer.look_ahead(&self.unpacker);
             }
             match item {
                 Item::Error(error) => return Taken::Error(error),
-                Item::Position(position) => buffer.cursor.advance(position),
-                Item::Fetched(fetched) => {
-                    let cursor = Arc::clone(&buffer.cursor);
-                    return Taken::Fetched { generation: cursor.generation(), cursor, fetched };
+                Item::Position(position) => {
+                    buffer.cursor.advance(position);
+                    self.hold(id);
+                }
+                Item::Current(current) => return Taken::Current(current),
+                Item::Fetched(fetched, ahead) => {
+                    return Taken::Current(Box::new(Current::new(Arc::clone(&buffer.cursor), fetched, ahead)));
                 }
             }
         }
@@ -279,6 +415,9 @@ impl Inbox {
         }
         if self.buffers.is_empty() {
             return Taken::Unassigned;
+        }
+        if self.has_ended() {
+            return Taken::Ended;
         }
         match &mut self.waker {
             Some(waker) => waker.clone_from(cx.waker()),

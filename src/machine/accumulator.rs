@@ -7,6 +7,12 @@
 //!   poll_take ── the driver takes it ──▶ push ─▶ PartitionQueue ─▶ poll_request ─▶ socket
 //! ```
 //! Partitions that can do something are in lists; nothing here walks over all of them, except when the identity changes.
+//!
+//! **Two connections.** A request that waits for a slow follower holds its connection, and whatever is behind it. A
+//! partition whose head stays unanswered well beyond the leader's usual time, or is refused for now, goes on over the
+//! slow one, alone in its requests, which say that they want to be answered soon; it comes back after a success. The
+//! others are freed by cutting the fast connection: the same bytes under the same sequences go out again. So this is for
+//! idempotent producers with acks=all alone: without the one nothing may be sent twice, without the other nothing waits.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,12 +23,18 @@ use bytes::Bytes;
 use super::connection::{CallError, Token};
 use super::sequence::{Attempt, Batch, Identity, Outcome, PartitionQueue, Placed, Reason, Receipts, Settled};
 use crate::record::SealedBatch;
-use crate::wire::error_code::ErrorCode;
+use crate::wire::api::ApiKey;
+use crate::wire::error_code::{Action, ErrorCode};
 use crate::wire::leader::produce::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceData,
 };
 use crate::wire::message::{Records, Uuid};
+
+mod line;
+
+pub use line::LaneId;
+use line::{GRACE, Line, Step};
 
 /// A partition within one producer: an index into its table.
 pub type PartitionId = u32;
@@ -58,6 +70,15 @@ pub enum Event<R> {
     },
     /// Leaders are not what the picture says.
     Refresh,
+    /// An answer of this leader is overdue: it may hang, so another broker is to say who leads now.
+    Overdue,
+    /// Asks this leader for anything cheap, over a connection of somebody else: [`Accumulator::handle_probe`].
+    Probe {
+        lane: LaneId,
+        token: Token,
+    },
+    /// Nothing on this connection will be waited for: it is to be cut before anything is sent.
+    Cut(LaneId),
     /// The broker says who leads the partition now (KIP-951).
     Hint(Hint),
     /// A partition cannot go on under this epoch.
@@ -91,6 +112,22 @@ struct Slot<R> {
     is_leaving: bool,
     timer: Option<Instant>,
     is_listed: bool,
+    lane: LaneId,
+    /// Where its batches in flight are.
+    flies: LaneId,
+    /// On the slow lane: how long the broker may wait for its followers.
+    patience: Duration,
+    /// How much longer than that its answers may take: twice as long after each that did not come in time, or a leader
+    /// that is slow with everything would never get to answer.
+    allowance: Duration,
+    /// Answers in the usual time, in a row, and how many bring it back to the fast lane: more with each relapse.
+    quick: u32,
+    relapses: u32,
+}
+
+struct Request {
+    lane: LaneId,
+    ids: Vec<PartitionId>,
 }
 
 /// See the module's documentation, and [`crate::machine`] for the contract.
@@ -99,21 +136,30 @@ pub struct Accumulator<R> {
     identity: Option<Identity>,
     is_idempotent: bool,
     slots: BTreeMap<PartitionId, Slot<R>>,
-    /// Partitions that may have something to send, each once, in the order in which they became so.
-    ready: VecDeque<PartitionId>,
+    /// Fast and slow.
+    lines: [Line; 2],
+    /// How long the leader takes to answer on the fast lane.
+    usual: Option<Duration>,
+    /// When it last did.
+    last_fast: Option<Instant>,
     takes: VecDeque<PartitionId>,
     timers: BTreeSet<(Instant, PartitionId)>,
-    requests: BTreeMap<Token, Vec<PartitionId>>,
+    requests: BTreeMap<Token, Request>,
     next_token: Token,
     events: VecDeque<Event<R>>,
 }
 
 /// A request to send, under the token by which its answer is known.
 pub struct Send {
+    pub lane: LaneId,
     pub token: Token,
     pub request: ProduceRequest,
     /// Topic ids are known for all of it, so that versions from 13 on can be used.
     pub has_ids: bool,
+    /// How many of its batches were sent before.
+    pub retries: usize,
+    /// Of the others, the earliest deadline: that of the one that was begun first.
+    pub oldest: Option<Instant>,
 }
 
 impl<R: Receipts> Accumulator<R> {
@@ -123,7 +169,9 @@ impl<R: Receipts> Accumulator<R> {
             identity: None,
             is_idempotent,
             slots: BTreeMap::new(),
-            ready: VecDeque::new(),
+            lines: [Line::new(), Line::new()],
+            usual: None,
+            last_fast: None,
             takes: VecDeque::new(),
             timers: BTreeSet::new(),
             requests: BTreeMap::new(),
@@ -135,7 +183,21 @@ impl<R: Receipts> Accumulator<R> {
     /// Takes charge of a partition.
     pub fn adopt(&mut self, now: Instant, id: PartitionId, partition: Moving<R>, open_since: Option<Instant>) {
         let Moving { name, queue } = partition;
-        let slot = Slot { name, queue, open_since, is_urgent: false, is_leaving: false, timer: None, is_listed: false };
+        let slot = Slot {
+            name,
+            queue,
+            open_since,
+            is_urgent: false,
+            is_leaving: false,
+            timer: None,
+            is_listed: false,
+            lane: LaneId::Fast,
+            flies: LaneId::Fast,
+            patience: Duration::ZERO,
+            allowance: Duration::ZERO,
+            quick: 0,
+            relapses: 0,
+        };
         self.slots.insert(id, slot);
         self.update(now, id);
     }
@@ -217,9 +279,14 @@ impl<R: Receipts> Accumulator<R> {
             .find(|id| self.slots.contains_key(id) || cfg!(milena_bug = "take_what_left"))
     }
 
-    /// The next request: the heads of as many ready partitions as fit, at least one.
+    /// The next request: as many ready partitions as fit, at least one; on the slow lane exactly one.
     pub fn poll_request(&mut self, now: Instant) -> Option<Send> {
-        if self.requests.len() >= self.config.max_in_flight {
+        LaneId::ALL.into_iter().find_map(|lane| self.poll_lane(now, lane))
+    }
+
+    fn poll_lane(&mut self, now: Instant, lane: LaneId) -> Option<Send> {
+        let most = if lane == LaneId::Fast { self.config.max_in_flight } else { 1 };
+        if self.lines[lane as usize].len() >= most {
             return None;
         }
         let token = self.next_token;
@@ -227,23 +294,37 @@ impl<R: Receipts> Accumulator<R> {
         let mut ids = Vec::new();
         let mut topics: Vec<TopicProduceData> = Vec::new();
         let mut has_ids = true;
-        while let Some(id) = self.ready.pop_front() {
+        let (mut retries, mut oldest) = (0, None::<Instant>);
+        let mut timeout = self.config.request_timeout;
+        while let Some(id) = self.lines[lane as usize].ready.pop_front() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
-            slot.is_listed = false;
-            if slot.is_leaving {
+            if slot.lane != lane {
+                // It changed lanes while it was listed.
+                self.lines[slot.lane as usize].ready.push_back(id);
                 continue;
             }
-            let Some(next) = slot.queue.startable(now, self.identity) else { continue };
+            slot.is_listed = false;
+            let Some(next) = slot.startable(now, self.identity) else { continue };
             if size > 0 && size + next > self.config.max_request_size {
                 slot.is_listed = true;
-                self.ready.push_front(id);
+                self.lines[lane as usize].ready.push_front(id);
                 break;
             }
+            let upcoming = slot.queue.upcoming(now, self.identity);
             let Some(bytes) = slot.queue.start(now, token, self.identity) else { continue };
+            match upcoming {
+                Some((false, deadline)) => oldest = Some(oldest.map_or(deadline, |oldest| oldest.min(deadline))),
+                _ => retries += 1,
+            }
+            slot.flies = lane;
             size += next;
             ids.push(id);
             has_ids &= !slot.name.topic_id.is_zero();
             add(&mut topics, &slot.name, bytes);
+            if lane == LaneId::Slow {
+                timeout = timeout.min(slot.patience);
+                break;
+            }
         }
         if ids.is_empty() {
             return None;
@@ -252,17 +333,133 @@ impl<R: Receipts> Accumulator<R> {
             self.update(now, *id);
         }
         self.next_token += 1;
-        self.requests.insert(token, ids);
-        let timeout_ms = i32::try_from(self.config.request_timeout.as_millis()).unwrap_or(i32::MAX);
+        self.requests.insert(token, Request { lane, ids });
+        self.lines[lane as usize].push(now, token);
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let request = ProduceRequest { acks: self.config.acks, timeout_ms, topic_data: topics, ..Default::default() };
-        Some(Send { token, request, has_ids })
+        Some(Send { lane, token, request, has_ids, retries, oldest })
+    }
+
+    /// A request is over: its partitions, and how long the broker had it if all before it were answered.
+    fn take_request(&mut self, now: Instant, token: Token) -> Option<(Request, Option<Duration>)> {
+        let request = self.requests.remove(&token)?;
+        let took = self.lines[request.lane as usize].remove(now, token);
+        Some((request, took))
+    }
+
+    /// The connection of a lane can be written to, or is gone. Until it can, its requests are not the broker's to answer.
+    pub fn handle_up(&mut self, now: Instant, lane: LaneId, is_up: bool) {
+        self.lines[lane as usize].set_up(now, is_up);
+    }
+
+    /// Nothing is sent on this lane until then.
+    pub fn handle_muted(&mut self, now: Instant, lane: LaneId, until: Instant) {
+        self.lines[lane as usize].mute(now, until);
+    }
+
+    /// What came of an [`Event::Probe`].
+    pub fn handle_probe(&mut self, now: Instant, lane: LaneId, token: Token, is_answered: bool) {
+        if !self.has_lanes() {
+            return;
+        }
+        let grace = self.usual.map_or(GRACE, |usual| (usual * 2).clamp(GRACE, LEAST_LIMIT));
+        self.lines[lane as usize].handle_probe(now, token, is_answered, grace);
+    }
+
+    /// Whether overdue partitions are moved at all.
+    fn has_lanes(&self) -> bool {
+        self.is_idempotent && self.config.acks == -1
+    }
+
+    /// How long the head of a lane may be unanswered.
+    fn limit(&self, lane: LaneId) -> Duration {
+        let limit = self.usual.map_or(FIRST_LIMIT, |usual| (usual * 3).max(LEAST_LIMIT));
+        let head = self.lines[lane as usize].head().filter(|_| lane == LaneId::Slow);
+        let slot = head.and_then(|head| self.slots.get(self.requests.get(&head)?.ids.first()?));
+        slot.map_or(limit, |slot| limit + slot.patience + slot.allowance)
+    }
+
+    /// The head of a lane was answered, in so much time.
+    fn learn(&mut self, now: Instant, took: Duration) {
+        self.last_fast = Some(now);
+        self.usual = Some(match self.usual {
+            None => took,
+            // It forgets a slow spell faster than a quick one.
+            Some(usual) if took < usual => (usual + took) / 2,
+            Some(usual) => usual + (took - usual) / 8,
+        });
+    }
+
+    /// Moves a partition to the slow lane.
+    fn slow_down(&mut self, id: PartitionId) {
+        let patience = self.usual.map_or(LEAST_PATIENCE, |usual| (usual * 2).clamp(LEAST_PATIENCE, MOST_PATIENCE));
+        if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.lane == LaneId::Fast) {
+            slot.lane = LaneId::Slow;
+            slot.patience = patience;
+            slot.quick = 0;
+            slot.relapses += 1;
+        }
+    }
+
+    /// A batch was acknowledged on the slow lane: back to the fast one, if that took no longer than usual.
+    fn speed_up(&mut self, now: Instant, id: PartitionId, took: Duration) {
+        let is_alone = self.last_fast.is_none_or(|last| last + took < now);
+        if is_alone {
+            // Nobody was quicker meanwhile: this is how long the leader takes.
+            self.usual = Some(self.usual.unwrap_or_default().max(took.min(MOST_PATIENCE)));
+        }
+        let is_quick = is_alone || took <= self.limit(LaneId::Fast);
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.quick = if is_quick { slot.quick + 1 } else { 0 };
+            slot.allowance = if is_quick { Duration::ZERO } else { slot.allowance };
+            if slot.quick >= 1 << (slot.relapses.clamp(1, 7) - 1) {
+                slot.lane = LaneId::Fast;
+            }
+        }
+    }
+
+    /// The head of a lane is overdue, and its broker answers others.
+    fn cut(&mut self, now: Instant, lane: LaneId) {
+        let tokens = self.lines[lane as usize].take();
+        self.events.push_back(Event::Cut(lane));
+        let mut cut = Vec::new();
+        for (nth, token) in tokens.into_iter().enumerate() {
+            for id in self.requests.remove(&token).map(|request| request.ids).unwrap_or_default() {
+                // Those that left, and maybe came back, have taken it back before.
+                let Some(slot) = self.slots.get_mut(&id) else { continue };
+                if !slot.queue.take_back(token) {
+                    continue;
+                }
+                cut.push(id);
+                if nth > 0 {
+                    continue;
+                }
+                match lane {
+                    LaneId::Fast => self.slow_down(id),
+                    LaneId::Slow => {
+                        slot.patience = (slot.patience * 2).min(MOST_PATIENCE);
+                        slot.allowance =
+                            (slot.allowance * 2).clamp(LEAST_LIMIT, self.config.request_timeout.max(LEAST_LIMIT));
+                        // Whatever spreads it: partitions that were cut together come back one after the other.
+                        slot.queue.back_off(now, token.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                    }
+                }
+            }
+        }
+        for id in cut {
+            self.update(now, id);
+        }
     }
 
     /// The answer to a request. Partitions that it does not mention are tried again; others than those asked about,
     /// and second mentions, are ignored (rule 21).
     pub fn handle_response(&mut self, now: Instant, token: Token, response: &ProduceResponse, random: u64) {
-        let asked = self.requests.remove(&token).unwrap_or_default();
-        let mut answers = Answers::new(asked.iter().filter_map(|id| Some((*id, &self.slots.get(id)?.name))));
+        let Some((Request { lane, ids }, took)) = self.take_request(now, token) else { return };
+        if let Some(took) = took.filter(|_| lane == LaneId::Fast) {
+            self.learn(now, took);
+        }
+        let has_lanes = self.has_lanes();
+        let mut answers = Answers::new(ids.iter().filter_map(|id| Some((*id, &self.slots.get(id)?.name))));
         answers.find(response);
         for (id, answer) in answers.answers {
             let outcome = match &answer {
@@ -281,20 +478,35 @@ impl<R: Receipts> Accumulator<R> {
                     Outcome::Ended(Attempt::Refused { code, message })
                 }
             };
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            let is_its = slot.queue.is_waiting_for(token);
+            match &outcome {
+                _ if !has_lanes || !is_its => {}
+                Outcome::Acknowledged(_) if lane == LaneId::Slow => {
+                    self.speed_up(now, id, took.unwrap_or_default());
+                }
+                Outcome::Ended(Attempt::Refused { code, .. }) if code.action(ApiKey::PRODUCE) == Action::Retry => {
+                    if lane == LaneId::Slow && *code == ErrorCode::REQUEST_TIMED_OUT {
+                        slot.patience = (slot.patience * 2).min(MOST_PATIENCE);
+                    }
+                    self.slow_down(id);
+                }
+                _ => {}
+            }
             self.handle_outcome(now, id, token, outcome, random);
         }
     }
 
     /// A request with acks=0 was written to the socket: all that can be known of it.
     pub fn handle_sent(&mut self, now: Instant, token: Token, random: u64) {
-        for id in self.requests.remove(&token).unwrap_or_default() {
+        for id in self.take_request(now, token).map(|(request, _)| request.ids).unwrap_or_default() {
             let placed = Placed { base_offset: None, log_append_time: None };
             self.handle_outcome(now, id, token, Outcome::Acknowledged(placed), random);
         }
     }
 
     pub fn handle_failed(&mut self, now: Instant, token: Token, error: &CallError, random: u64) {
-        for id in self.requests.remove(&token).unwrap_or_default() {
+        for id in self.take_request(now, token).map(|(request, _)| request.ids).unwrap_or_default() {
             let outcome = Outcome::Ended(Attempt::Failed(error.clone()));
             self.handle_outcome(now, id, token, outcome, random);
         }
@@ -330,10 +542,25 @@ impl<R: Receipts> Accumulator<R> {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        let first = self.timers.first().map(|(at, _)| *at);
+        let lanes = LaneId::ALL.map(|lane| self.lines[lane as usize].poll_timeout(self.limit(lane)));
+        first.into_iter().chain(lanes.into_iter().flatten()).min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
+        for lane in LaneId::ALL {
+            let (limit, has_lanes) = (self.limit(lane), self.has_lanes());
+            match self.lines[lane as usize].step(now, limit) {
+                None => {}
+                Some(Step::Ask(head)) => {
+                    self.events.push_back(Event::Overdue);
+                    if let Some(token) = head.filter(|_| has_lanes) {
+                        self.events.push_back(Event::Probe { lane, token });
+                    }
+                }
+                Some(Step::Cut) => self.cut(now, lane),
+            }
+        }
         while let Some((at, id)) = self.timers.first().copied() {
             if at > now {
                 return;
@@ -379,10 +606,10 @@ impl<R: Receipts> Accumulator<R> {
             self.events.push_back(Event::NeedsNewerThan(spent));
         }
         let mut timer = slot.queue.poll_timeout(now);
-        let is_waiting = slot.is_leaving || slot.open_since.is_some() && cfg!(milena_bug = "forgotten_while_lingering");
-        if slot.queue.startable(now, self.identity).is_some() && !slot.is_listed && !is_waiting {
+        let is_waiting = slot.open_since.is_some() && cfg!(milena_bug = "forgotten_while_lingering");
+        if !slot.is_listed && slot.startable(now, self.identity).is_some() && !is_waiting {
             slot.is_listed = true;
-            self.ready.push_back(id);
+            self.lines[slot.lane as usize].ready.push_back(id);
         }
         // Only when it could be sent at once: until then the open batch keeps growing.
         if let Some(since) = slot.open_since
@@ -408,6 +635,23 @@ impl<R: Receipts> Accumulator<R> {
         }
     }
 }
+
+impl<R: Receipts> Slot<R> {
+    /// The size of what it would send now, if it may: not while it leaves, nor on one lane while it waits on the other.
+    fn startable(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
+        if self.is_leaving || self.flies != self.lane && self.queue.is_in_flight() {
+            return None;
+        }
+        self.queue.startable(now, identity)
+    }
+}
+
+/// Well beyond the usual time begins here at the earliest, and here while no time is usual yet.
+const LEAST_LIMIT: Duration = Duration::from_millis(50);
+const FIRST_LIMIT: Duration = Duration::from_millis(250);
+/// How long a broker may wait for followers before it answers the slow lane: at first, and at most.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+const MOST_PATIENCE: Duration = Duration::from_millis(500);
 
 fn add(topics: &mut Vec<TopicProduceData>, name: &PartitionName, bytes: Bytes) {
     let data = PartitionProduceData { index: name.index, records: Some(Records(bytes)), ..Default::default() };

@@ -6,10 +6,16 @@
 //!       │  ▲ error 35: a lower version       │ deadline, wrong answer, end of stream, close
 //!       └──┘                                 ▼
 //!       └──────────────────────────────────▶ Dead(cause)
+//!
+//!  with SASL:  Negotiating ──▶ LoggingIn ──▶ Ready ──┐ 85 to 95 % of the session are over:
+//!                                  ▲                 │ nothing new is sent, and when all
+//!                                  └─────────────────┘ is answered, it logs in again
 //! ```
 //! Kafka answers a connection's requests in order, so an answer belongs to the head of the queue or the connection is
 //! given up: nothing is matched by search. A connection dies once, for one cause, and every request hears of it with
 //! whether its bytes may have reached the broker.
+
+mod login;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +23,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::sasl::{self, Login};
+use super::trust::TlsFailure;
 use crate::wire::api::{ApiKey, BrokerVersions, UnsupportedApi};
 use crate::wire::cluster::api_versions::ApiVersionsRequest;
 use crate::wire::cursor::{DecodeError, EncodeError, Frame};
@@ -127,6 +135,9 @@ pub enum Cause {
     /// Rule 76: the first read ends at once on ports that expect TLS or SASL.
     #[error("the peer closed the connection before it answered anything: a TLS or SASL listener, or no Kafka broker")]
     EofAtStart,
+    /// The versions are told to everybody, what comes next only to who has authenticated.
+    #[error("the broker closed the connection on its first request: does this listener want SASL?")]
+    EofAtFirstRequest,
     #[error("{api} was not answered within {after:?} (request_timeout)")]
     RequestTimeout { api: ApiKey, after: Duration },
     #[error("an HTTP server answered, not a Kafka broker: is this the right port?")]
@@ -149,6 +160,11 @@ pub enum Cause {
     Decode { api: ApiKey, error: DecodeError },
     #[error("ApiVersions was refused: {0}")]
     Refused(ErrorCode),
+    #[error("{0}")]
+    Login(Arc<sasl::Failure>),
+    /// TLS could not be agreed upon: what is wrong, and the whole message.
+    #[error("{message}")]
+    Untrusted { failure: TlsFailure, message: Arc<str> },
     #[error("unused for longer than connections_max_idle")]
     Idle,
     #[error("closed by the client")]
@@ -159,7 +175,17 @@ impl Cause {
     /// Whether trying again can help: a stranger on the port stays one, and an answer as large as it is, until somebody
     /// changes a setting; and a client whose tasks have ended stays closed.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Http | Self::Tls | Self::FrameSize { .. } | Self::Refused(_) | Self::Closed)
+        match self {
+            Self::Login(failure) => failure.is_transient(),
+            Self::Http | Self::Tls | Self::FrameSize { .. } | Self::Refused(_) | Self::Closed => false,
+            Self::Untrusted { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether one side does not believe the other, which concerns the cluster and not this broker alone.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Login(_) | Self::Untrusted { .. }) && !self.is_transient()
     }
 }
 
@@ -185,6 +211,11 @@ impl CallError {
     /// Whether the broker may have seen the request.
     pub fn maybe_sent(&self) -> bool {
         matches!(self, Self::Lost { sent: true, .. } | Self::NotAwaited { .. })
+    }
+
+    /// See [`Cause::is_denied`].
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Lost { cause, .. } if cause.is_denied())
     }
 
     pub fn is_transient(&self) -> bool {
@@ -245,6 +276,11 @@ enum State {
         /// When a peer that said nothing is asked in another way: see [`PROBE`].
         probe_at: Option<Instant>,
     },
+    /// Nothing else is under way: see [`Login`].
+    LoggingIn {
+        versions: Arc<BrokerVersions>,
+        deadline: Instant,
+    },
     Ready(Arc<BrokerVersions>),
     Dead(Cause),
 }
@@ -284,6 +320,9 @@ pub struct Connection {
     muted_until: Option<Instant>,
     last_used: Instant,
     heard: bool,
+    /// A request of somebody's, at least.
+    answered: bool,
+    login: Option<Login>,
 }
 
 /// What to note when a frame's first byte goes out.
@@ -311,6 +350,8 @@ impl Connection {
             muted_until: None,
             last_used: now,
             heard: false,
+            answered: false,
+            login: None,
         };
         connection.negotiate(FIRST_API_VERSIONS, now + connection.config.setup_timeout);
         connection
@@ -319,6 +360,8 @@ impl Connection {
     /// Sends `request`, now or as soon as the connection is ready.
     pub fn send(&mut self, now: Instant, token: Token, request: Box<dyn Outgoing>, deadline: Instant) {
         self.last_used = now;
+        // After a long sleep the timer may be late; a request behind the session's end costs the connection.
+        self.log_in_again(now);
         match &self.state {
             State::Dead(cause) => {
                 let failed = Event::Failed { token, error: CallError::Lost { cause: cause.clone(), sent: false } };
@@ -326,7 +369,7 @@ impl Connection {
                 let before_dead = self.events.len() - usize::from(matches!(self.events.back(), Some(Event::Dead(_))));
                 self.events.insert(before_dead, failed);
             }
-            State::Ready(versions) if self.muted_until.is_none() && self.waiting.is_empty() => {
+            State::Ready(versions) if self.muted_until.is_none() && self.waiting.is_empty() && !self.is_due(now) => {
                 let versions = Arc::clone(versions);
                 self.transmit(now, &versions, Waiting { token, request, deadline });
             }
@@ -371,7 +414,10 @@ impl Connection {
 
     /// One whole frame, without its size prefix.
     pub fn handle_frame(&mut self, now: Instant, frame: Bytes) {
-        self.last_used = now;
+        // A session that is kept alive for its own sake is idle all the same.
+        if !matches!(self.state, State::LoggingIn { .. }) {
+            self.last_used = now;
+        }
         self.heard = true;
         self.transmits.retain(|(_, written)| !matches!(written, Written::Probe));
         let correlation = match frame::peek_correlation(&frame) {
@@ -386,8 +432,17 @@ impl Connection {
                 }
                 self.handle_versions(now, &frame, version, deadline);
             }
-            State::Ready(_) => self.handle_answer(correlation, frame),
+            State::LoggingIn { .. } => self.handle_login(now, correlation, &frame),
+            State::Ready(_) => {
+                self.handle_answer(correlation, frame);
+                self.log_in_again(now);
+            }
         }
+    }
+
+    /// The stream cannot be trusted, or broke in a way that its driver knows better.
+    pub fn handle_broken(&mut self, cause: Cause) {
+        self.die(cause);
     }
 
     /// The stream ended or broke.
@@ -400,9 +455,15 @@ impl Connection {
         self.die(match error {
             Some(error) if !self.heard && is_end(error) => Cause::EofAtStart,
             Some(error) => Cause::Io { kind: error.kind(), message: error.to_string().into() },
+            None if self.is_fresh() => Cause::EofAtFirstRequest,
             None if self.heard => Cause::Eof,
             None => Cause::EofAtStart,
         });
+    }
+
+    /// Nothing but versions has been answered yet, and something else is asked for.
+    fn is_fresh(&self) -> bool {
+        self.login.is_none() && !self.answered && matches!(self.state, State::Ready(_)) && !self.in_flight.is_empty()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -411,6 +472,7 @@ impl Connection {
             State::Negotiating { deadline, .. } if *deadline <= now => {
                 return self.die(Cause::SetupTimeout { after: self.config.setup_timeout });
             }
+            State::LoggingIn { deadline, .. } if *deadline <= now => return self.login_timed_out(),
             _ => {}
         }
         if let State::Negotiating { probe_at, .. } = &mut self.state
@@ -440,6 +502,7 @@ impl Connection {
             self.muted_until = None;
             self.send_waiting(now);
         }
+        self.log_in_again(now);
         if self.idle_at().is_some_and(|at| at <= now) {
             self.die(Cause::Idle);
         }
@@ -469,7 +532,9 @@ impl Connection {
         let setup = match &self.state {
             State::Dead(_) => return None,
             State::Negotiating { deadline, probe_at, .. } => Some(probe_at.unwrap_or(*deadline)),
-            State::Ready(_) => None,
+            State::LoggingIn { deadline, .. } => Some(*deadline),
+            // Once it is due, what is under way has to end, which is an event of its own.
+            State::Ready(_) => self.login_due().filter(|_| self.is_quiet()),
         };
         let deadlines = self.in_flight.iter().map(|r| r.deadline).chain(self.waiting.iter().map(|w| w.deadline));
         let silent = self.transmits.front().and_then(|(_, written)| match written {
@@ -481,7 +546,7 @@ impl Connection {
 
     pub fn versions(&self) -> Option<&Arc<BrokerVersions>> {
         match &self.state {
-            State::Ready(versions) => Some(versions),
+            State::Ready(versions) | State::LoggingIn { versions, .. } => Some(versions),
             _ => None,
         }
     }
@@ -527,9 +592,17 @@ impl Connection {
         match response.error_code {
             ErrorCode::NONE => {
                 let versions = Arc::new(versions);
-                self.state = State::Ready(Arc::clone(&versions));
-                self.events.push_back(Event::Ready(versions));
-                self.send_waiting(now);
+                match &mut self.login {
+                    Some(login) => {
+                        login.begin(now);
+                        self.state = State::LoggingIn { versions, deadline };
+                    }
+                    None => {
+                        self.state = State::Ready(Arc::clone(&versions));
+                        self.events.push_back(Event::Ready(versions));
+                        self.send_waiting(now);
+                    }
+                }
             }
             // KIP-511: the answer lists what the broker knows of ApiVersions. Strictly lower, so that this ends.
             ErrorCode::UNSUPPORTED_VERSION if version > 0 => {
@@ -553,6 +626,7 @@ impl Connection {
         if head.correlation != correlation {
             return self.die(Cause::WrongCorrelation { expected: head.correlation, got: correlation });
         }
+        self.answered = true;
         let InFlight { token, version, .. } = *head;
         self.in_flight.pop_front();
         self.events.push_back(Event::Answer { token, version, frame });
@@ -560,7 +634,7 @@ impl Connection {
 
     fn send_waiting(&mut self, now: Instant) {
         let State::Ready(versions) = &self.state else { return };
-        if self.muted_until.is_some() {
+        if self.muted_until.is_some() || self.is_due(now) {
             return;
         }
         let versions = Arc::clone(versions);

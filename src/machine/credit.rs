@@ -22,13 +22,15 @@ pub struct Credit {
     share: usize,
     /// What partitions use beyond their shares.
     pool_used: usize,
+    /// Of the pool, and used for something else.
+    aside: usize,
     /// In flight (as asked for) and buffered (as it is).
     used: BTreeMap<PartitionId, usize>,
 }
 
 impl Credit {
     pub fn new(total: usize, per_fetch: usize) -> Self {
-        Self { total, per_fetch, share: 0, pool_used: 0, used: BTreeMap::new() }
+        Self { total, per_fetch, share: 0, pool_used: 0, aside: 0, used: BTreeMap::new() }
     }
 
     /// The partitions from now on. Those that stay keep what they use.
@@ -43,11 +45,19 @@ impl Credit {
     pub fn offer(&self, id: PartitionId, wanted: usize) -> Option<usize> {
         let used = *self.used.get(&id)?;
         let pool = self.total.saturating_sub(self.share.saturating_mul(self.used.len()));
-        let free = pool.saturating_sub(self.pool_used).saturating_add(self.share.saturating_sub(used));
+        let free = pool
+            .saturating_sub(self.aside)
+            .saturating_sub(self.pool_used)
+            .saturating_add(self.share.saturating_sub(used));
         match used {
             0 => Some(wanted.min(free.max(self.share))),
             _ => (free >= wanted).then_some(wanted),
         }
+    }
+
+    /// So many bytes are used for something else than fetching, now.
+    pub fn set_aside(&mut self, bytes: usize) {
+        self.aside = bytes;
     }
 
     /// What a fetch of a partition without news should ask for at most: it keeps nothing from those that have some.
@@ -116,6 +126,19 @@ mod tests {
             .collect();
         assert!(offers[0] == 100_000 && offers[999] == 500, "{offers:?}");
         assert!(credit.used() <= 1_000_000, "{}", credit.used());
+    }
+
+    #[test]
+    fn what_is_set_aside_leaves_the_shares() {
+        let mut credit = Credit::new(10_000, 1_000);
+        credit.assign([1, 2]);
+        credit.set_aside(7_500);
+        credit.take(1, 1_000);
+        assert_eq!((credit.offer(1, 501), credit.offer(1, 500)), (None, Some(500)));
+        credit.set_aside(100_000);
+        assert_eq!((credit.offer(1, 1), credit.offer(2, 1_000)), (None, Some(1_000)));
+        credit.set_aside(0);
+        assert_eq!(credit.offer(1, 1_000), Some(1_000));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::aborted::Aborted;
 use super::backoff::Backoff;
 use super::connection::Token;
 use super::credit::{Credit, PartitionId};
@@ -42,6 +43,10 @@ pub struct Config {
     /// Of one partition in one answer.
     pub partition_max_bytes: usize,
     pub check_crcs: bool,
+    /// Only what was committed, and what was never part of a transaction.
+    pub read_committed: bool,
+    /// Where the client is, so that a replica near to it may be named (KIP-392).
+    pub rack: Arc<str>,
     pub retry_backoff: Duration,
     pub retry_backoff_max: Duration,
 }
@@ -59,6 +64,8 @@ pub struct Route {
     /// Where to go on.
     pub offset: i64,
     pub leader_epoch: i32,
+    /// Stays, and is not asked for.
+    pub is_paused: bool,
 }
 
 /// One of a leader's two connections.
@@ -80,13 +87,36 @@ pub struct Plan {
     pub max_wait: Duration,
 }
 
-/// Whole batches that continue where the partition's last ones ended, their checksums verified.
+/// Whole batches that continue where the partition's last ones ended, their checksums verified; without those of
+/// aborted transactions, if only what was committed is read.
 #[derive(Debug)]
 pub struct Fetched {
     pub batches: VecDeque<RawBatch>,
     /// The first record that was asked for: the first batch may begin below.
     pub from: i64,
+    /// Behind all of it, also behind what is not to be seen at its end.
+    pub next: i64,
     pub bytes: usize,
+}
+
+/// Where the log begins and ends, as the answering broker knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    pub log_start: i64,
+    /// Behind the last record that may be read, at the isolation that was asked for.
+    pub end: i64,
+}
+
+/// What the last batch says that was fetched of a partition; -1 while there is none, or it does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Of the leader that appended it.
+    pub epoch: i32,
+    pub timestamp: i64,
+}
+
+impl Seen {
+    pub const NOTHING: Self = Self { epoch: -1, timestamp: -1 };
 }
 
 /// Why a partition came home.
@@ -97,6 +127,8 @@ pub enum Why {
     /// This broker does not lead it, or does not know it; so metadata is stale.
     Moved(ErrorCode),
     OutOfRange,
+    /// Another replica is nearer (KIP-392).
+    Preferred(i32),
     /// Read twice, and twice no record batch.
     Unreadable {
         /// Behind the batch, if its header can be believed.
@@ -112,9 +144,16 @@ pub enum Why {
 #[derive(Debug)]
 pub enum Event {
     /// A fetch of this partition is over: `reserved` bytes of credit are free, what was fetched takes its own.
-    Answered { id: PartitionId, generation: u64, reserved: usize, fetched: Option<Fetched> },
+    Answered {
+        id: PartitionId,
+        generation: u64,
+        reserved: usize,
+        fetched: Option<Fetched>,
+        /// Unless it says nothing of them.
+        marks: Option<Marks>,
+    },
     /// The partition is no longer here. `next` is where to go on.
-    Released { id: PartitionId, generation: u64, next: i64, why: Why },
+    Released { id: PartitionId, generation: u64, next: i64, seen: Seen, why: Why },
     /// Something suggests that the picture of the cluster is old.
     Stale,
     /// The leader refuses the request as a whole, for a reason that no waiting mends by itself.
@@ -142,6 +181,9 @@ struct Partition {
     needs: usize,
     /// Answers in a row that had bytes and led nowhere.
     stalls: u32,
+    /// The largest batch of the last answer that had any.
+    largest: usize,
+    seen: Seen,
 }
 
 #[derive(Debug)]
@@ -204,7 +246,7 @@ impl Fetch {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             flights: [None, None],
-            sessions: [FetchSession::new(), FetchSession::new()],
+            sessions: Default::default(),
             events: VecDeque::new(),
             next_token: 0,
             next_stamp: 0,
@@ -240,15 +282,18 @@ impl Fetch {
             suspect: None,
             needs: 0,
             stalls: 0,
+            largest: 0,
+            seen: Seen::NOTHING,
             route,
         };
         self.partitions.insert(partition.route.id, partition);
     }
 
-    /// News of a partition that stays: the same leader in a new epoch.
-    pub fn update(&mut self, id: PartitionId, leader_epoch: i32) {
+    /// A paused partition stays, with what is under way for it, and is not asked for any more.
+    pub fn pause(&mut self, id: PartitionId, is_paused: bool) {
         if let Some(partition) = self.partitions.get_mut(&id) {
-            partition.route.leader_epoch = leader_epoch;
+            partition.route.is_paused = is_paused;
+            partition.fresh |= !is_paused;
         }
     }
 
@@ -276,11 +321,12 @@ impl Fetch {
         };
         let mut chosen = Vec::new();
         for (&id, partition) in &mut self.partitions {
-            let is_out = partition.in_flight || partition.not_before.is_some_and(|at| now < at);
+            let is_out =
+                partition.in_flight || partition.route.is_paused || partition.not_before.is_some_and(|at| now < at);
             if is_out || (lane == LaneKind::Immediate && is_late && !partition.fresh) {
                 continue;
             }
-            let mut wanted = self.config.partition_max_bytes.max(partition.needs);
+            let mut wanted = partition.wants(self.config.partition_max_bytes);
             if !partition.fresh {
                 // Always the same, so that a session need not hear of it again.
                 wanted = wanted.min(credit.share());
@@ -320,7 +366,7 @@ impl Fetch {
                 _ => self.events.push_back(Event::Refused(response.error_code)),
             }
             if !may_help {
-                self.pause(now, random);
+                self.back_off(now, random);
             }
             return self.settle(flight);
         }
@@ -337,9 +383,10 @@ impl Fetch {
                 let Some(asked) = flight.asked.get_mut(at).filter(|asked| !asked.answered) else { continue };
                 asked.answered = true;
                 let (generation, stamp, reserved) = (asked.generation, asked.stamp, asked.reserved);
+                let marks = self.marks(&data);
                 let (fetched, why) = self.handle_partition(now, id, stamp, data, random);
-                is_useful |= fetched.is_some();
-                self.events.push_back(Event::Answered { id, generation, reserved, fetched });
+                is_useful |= fetched.is_some() || matches!(why, Some(Why::Preferred(_)));
+                self.events.push_back(Event::Answered { id, generation, reserved, fetched, marks });
                 if let Some(why) = why {
                     self.release(id, why);
                 }
@@ -350,7 +397,7 @@ impl Fetch {
         if is_useful {
             self.backoff.reset();
         } else if !is_patient && now.saturating_duration_since(flight.sent) <= flight.max_wait / 2 {
-            self.pause(now, random);
+            self.back_off(now, random);
         }
         for asked in flight.asked.iter().filter(|asked| !asked.answered) {
             if let Some(partition) = self.partitions.get_mut(&asked.id).filter(|p| p.stamp == asked.stamp) {
@@ -368,7 +415,7 @@ impl Fetch {
     pub fn handle_failed(&mut self, now: Instant, token: Token, random: u64) {
         let Some((lane, flight)) = self.land(token) else { return };
         self.sessions[lane as usize].reset();
-        self.pause(now, random);
+        self.back_off(now, random);
         self.events.push_back(Event::Stale);
         self.settle(flight);
     }
@@ -378,7 +425,7 @@ impl Fetch {
         for flight in std::mem::take(&mut self.flights).into_iter().flatten() {
             self.settle(flight);
         }
-        self.sessions = [FetchSession::new(), FetchSession::new()];
+        self.sessions = Default::default();
         self.not_before = None;
     }
 
@@ -457,6 +504,8 @@ impl Fetch {
         let request = FetchRequest {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.config.min_bytes,
+            isolation_level: i8::from(self.config.read_committed),
+            rack_id: Arc::clone(&self.config.rack),
             max_bytes: clamp(total.min(self.config.max_bytes)),
             session_id,
             session_epoch,
@@ -487,12 +536,12 @@ impl Fetch {
                 partition.in_flight = false;
             }
             if !answered {
-                self.events.push_back(Event::Answered { id, generation, reserved, fetched: None });
+                self.events.push_back(Event::Answered { id, generation, reserved, fetched: None, marks: None });
             }
         }
     }
 
-    fn pause(&mut self, now: Instant, random: u64) {
+    fn back_off(&mut self, now: Instant, random: u64) {
         self.not_before = Some(now + self.backoff.next_delay(random));
     }
 
@@ -504,14 +553,14 @@ impl Fetch {
             let asked = &mut flight.asked[at];
             if !std::mem::replace(&mut asked.answered, true) {
                 let (generation, reserved) = (asked.generation, asked.reserved);
-                self.events.push_back(Event::Answered { id, generation, reserved, fetched: None });
+                self.events.push_back(Event::Answered { id, generation, reserved, fetched: None, marks: None });
             }
         }
     }
 
     fn release(&mut self, id: PartitionId, why: Why) {
         self.disown(id);
-        let Some(Partition { route, .. }) = self.partitions.remove(&id) else { return };
+        let Some(Partition { route, seen, .. }) = self.partitions.remove(&id) else { return };
         if let Some(topic) = self.topics.get_mut(&route.topic) {
             if topic.partitions.get(&route.index) == Some(&id) {
                 topic.partitions.remove(&route.index);
@@ -524,7 +573,13 @@ impl Fetch {
         if matches!(why, Why::Moved(_)) {
             self.events.push_back(Event::Stale);
         }
-        self.events.push_back(Event::Released { id, generation: route.generation, next: route.offset, why });
+        let Route { generation, offset: next, .. } = route;
+        self.events.push_back(Event::Released { id, generation, next, seen, why });
+    }
+
+    fn marks(&self, data: &PartitionData) -> Option<Marks> {
+        let marks = Marks { log_start: data.log_start_offset, end: end_of(data, &self.config) };
+        (data.error_code.is_ok() && marks.end >= 0).then_some(marks)
     }
 
     fn handle_partition(
@@ -541,11 +596,11 @@ impl Fetch {
         };
         let code = data.error_code;
         let why = match code.action(ApiKey::FETCH) {
+            // It has sent nothing, then.
+            Action::Done if data.preferred_read_replica >= 0 => Why::Preferred(data.preferred_read_replica),
             Action::Done => {
                 self.served += 1;
-                let end = data.high_watermark;
-                let records = data.records.unwrap_or_default();
-                return partition.handle_records(now, records, end, self.config.check_crcs, self.served, random);
+                return partition.handle_records(now, data, &self.config, self.served, random);
             }
             Action::ResetOffset => Why::OutOfRange,
             Action::Refresh | Action::ResetSession => Why::Moved(code),
@@ -590,16 +645,28 @@ impl Partition {
         self.backoff.reset();
     }
 
+    /// How much to ask for: as many batches as go into the limit, by the size of the last ones. The broker cuts where the
+    /// limit is, and a batch that it cuts comes twice.
+    fn wants(&self, limit: usize) -> usize {
+        let slack = self.largest / 64;
+        match limit.checked_div(self.largest) {
+            _ if self.needs > 0 => limit.max(self.needs),
+            None | Some(0) => limit,
+            Some(count) => (count * self.largest).saturating_add(slack).min(limit),
+        }
+    }
+
     /// Takes the whole batches, as far as they are sound and lie ahead.
     fn handle_records(
         &mut self,
         now: Instant,
-        Records(records): Records,
-        end: i64,
-        check_crcs: bool,
+        data: PartitionData,
+        config: &Config,
         served: u64,
         random: u64,
     ) -> (Option<Fetched>, Option<Why>) {
+        let end = end_of(&data, config);
+        let Records(records) = data.records.unwrap_or_default();
         if records.is_empty() {
             // A batch larger than what the answer had left for it is not sent at all, unless it is the first.
             let was_left_out = self.left_out;
@@ -610,8 +677,14 @@ impl Partition {
         }
         self.left_out = false;
         let from = self.route.offset;
-        let Walk { fetched, next, fault, needs } = walk(records, from, check_crcs);
+        // Without the isolation the list means nothing, whatever a broker sends (rule 39).
+        let aborted = data.aborted_transactions.filter(|_| config.read_committed).unwrap_or_default();
+        let Walk { fetched, next, fault, needs, largest, seen } =
+            walk(records, from, config.check_crcs, Aborted::new(aborted));
         self.route.offset = next;
+        if next > from {
+            (self.largest, self.seen) = (largest, seen);
+        }
         self.fresh = true;
         if next > from {
             self.served = served;
@@ -640,28 +713,42 @@ impl Partition {
     }
 }
 
+/// Behind the last record that may be read. Before the last stable offset was known to them, brokers sent -1.
+fn end_of(data: &PartitionData, config: &Config) -> i64 {
+    if config.read_committed && data.last_stable_offset >= 0 { data.last_stable_offset } else { data.high_watermark }
+}
+
 struct Walk {
     fetched: Fetched,
     next: i64,
     /// What is no batch, and the offset behind it as far as its header can be believed.
     fault: Option<(RecordError, Option<i64>)>,
     needs: Option<usize>,
+    largest: usize,
+    seen: Seen,
 }
 
 /// The batches from `from` on, until the bytes end or are none.
-fn walk(records: Bytes, from: i64, check_crcs: bool) -> Walk {
-    let mut fetched = Fetched { batches: VecDeque::new(), from, bytes: 0 };
-    let (mut next, mut fault, mut walked) = (from, None, 0);
+fn walk(records: Bytes, from: i64, check_crcs: bool, mut aborted: Aborted) -> Walk {
+    let mut fetched = Fetched { batches: VecDeque::new(), from, next: from, bytes: 0 };
+    let (mut next, mut fault, mut walked, mut largest, mut seen) = (from, None, 0, 0, Seen::NOTHING);
     let mut batches = Batches::new(records.clone(), check_crcs);
     for batch in &mut batches {
         match batch {
             Ok(batch) => {
                 let size = batch.bytes().len();
                 walked += size;
+                largest = largest.max(size);
+                // Whatever lies below was seen before, but a marker there still ends its transaction.
+                let is_hidden = aborted.hides(batch.header());
                 if batch.header().next_offset() > next {
                     next = batch.header().next_offset();
-                    fetched.bytes += size;
-                    fetched.batches.push_back(batch);
+                    let header = batch.header();
+                    seen = Seen { epoch: header.partition_leader_epoch, timestamp: header.max_timestamp };
+                    if !is_hidden {
+                        fetched.bytes += size;
+                        fetched.batches.push_back(batch);
+                    }
                 }
             }
             Err(error) => {
@@ -670,7 +757,8 @@ fn walk(records: Bytes, from: i64, check_crcs: bool) -> Walk {
             }
         }
     }
-    Walk { fetched, next, fault, needs: batches.needs() }
+    fetched.next = next;
+    Walk { fetched, next, fault, needs: batches.needs(), largest, seen }
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ enum State {
     Without { until: Instant },
 }
 
+/// See the module's documentation.
 #[derive(Debug)]
 pub struct FetchSession {
     state: State,
@@ -71,11 +72,13 @@ const NONE: i32 = -1;
 /// A broker that had no room is asked for a session again after so long: the slots of clients that went are free then.
 const WITHOUT: Duration = Duration::from_secs(60);
 
-impl FetchSession {
-    pub fn new() -> Self {
+impl Default for FetchSession {
+    fn default() -> Self {
         Self { state: State::Opening { old: 0 }, known: BTreeMap::new(), requests: 0, by_name: false }
     }
+}
 
+impl FetchSession {
     /// What the next request says, when it wants these partitions. It is answered for by one of the `handle_` below.
     pub fn open(&mut self, now: Instant, by_name: bool, wanted: &[(PartitionId, Wanted)]) -> Opening {
         if by_name != self.by_name || self.is_recreated(wanted) {

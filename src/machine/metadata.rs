@@ -115,6 +115,8 @@ struct Wanted {
     may_create: bool,
     /// Forgotten then, unless it is in use by that time.
     until: Option<Instant>,
+    /// Those who use it until they say otherwise.
+    holders: usize,
 }
 
 /// See the module's documentation, and [`crate::machine`] for the contract.
@@ -128,6 +130,8 @@ pub struct Metadata {
     due: Instant,
     /// A topic became wanted that no open question names.
     is_urgent: bool,
+    /// A broker that is asked last, until an answer comes.
+    avoided: Option<i32>,
     last_asked: Option<Instant>,
     /// The end of the pause after a whole round of failures; nothing is asked before.
     paused_until: Option<Instant>,
@@ -154,6 +158,7 @@ impl Metadata {
             open: Vec::new(),
             due: now,
             is_urgent: false,
+            avoided: None,
             last_asked: None,
             paused_until: None,
             next_id: 0,
@@ -180,6 +185,20 @@ impl Metadata {
         self.want_until(now, topic, auto_create, Some(until));
     }
 
+    /// Keeps `topic` in the picture until it was [released](Self::release) as often as it was held.
+    pub fn hold(&mut self, now: Instant, topic: &Arc<str>, may_create: bool) {
+        self.want_until(now, topic, may_create, Some(now));
+        if let Some(wanted) = self.wanted.get_mut(topic) {
+            wanted.holders += 1;
+        }
+    }
+
+    pub fn release(&mut self, topic: &str) {
+        if let Some(wanted) = self.wanted.get_mut(topic) {
+            wanted.holders = wanted.holders.saturating_sub(1);
+        }
+    }
+
     fn want_until(&mut self, now: Instant, topic: &Arc<str>, may_create: bool, until: Option<Instant>) {
         let is_new = match self.wanted.get_mut(topic) {
             Some(wanted) => {
@@ -188,7 +207,7 @@ impl Metadata {
                 false
             }
             None => {
-                self.wanted.insert(Arc::clone(topic), Wanted { may_create, until });
+                self.wanted.insert(Arc::clone(topic), Wanted { may_create, until, holders: 0 });
                 true
             }
         };
@@ -207,14 +226,25 @@ impl Metadata {
         self.due = self.due.min(self.not_paused(earliest.max(now)));
     }
 
+    /// The same, and at once at another broker than this one: it may hang, and a question that is open there with it.
+    pub fn refresh_elsewhere(&mut self, now: Instant, than: i32) {
+        self.avoided = Some(than);
+        self.refresh(now);
+        if !self.open.is_empty() {
+            let earliest = self.last_asked.map_or(now, |asked| asked + self.config.retry_backoff);
+            self.due = self.not_paused(earliest.max(now));
+            self.is_urgent = true;
+        }
+    }
+
     pub fn handle_answer(&mut self, now: Instant, id: u64, response: &MetadataResponse, random: u64) {
         let open = self.open.iter().position(|open| open.id == id);
         if response.brokers.is_empty() || !response.error_code.is_ok() {
             return self.handle_failure(now, id, random);
         }
-        self.wanted.retain(|_, wanted| wanted.until.is_none_or(|until| until > now));
+        self.wanted.retain(|_, wanted| wanted.holders > 0 || wanted.until.is_none_or(|until| until > now));
         self.merge(response);
-        (self.failures, self.asked, self.paused_until) = (0, 0, None);
+        (self.failures, self.asked, self.paused_until, self.avoided) = (0, 0, None, None);
         self.rotation += 1;
         let Some(open) = open else { return };
         if !self.open[open].is_whole {
@@ -324,6 +354,8 @@ impl Metadata {
         let rotated = |count: usize| (0..count).map(move |at| (self.rotation + at) % count);
         let brokers: Vec<_> = self.cluster.brokers.keys().map(|&id| Target::Broker(id)).collect();
         let mut candidates: Vec<_> = rotated(brokers.len()).map(|at| brokers[at]).collect();
+        // The order of the others stays.
+        candidates.sort_by_key(|target| self.avoided.is_some_and(|avoided| *target == Target::Broker(avoided)));
         if self.failures >= brokers.len() {
             candidates.extend(rotated(self.config.seeds).map(Target::Seed));
         }

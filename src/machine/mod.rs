@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "private layer: documented where a reader needs it, not item by item")]
 #![cfg_attr(not(feature = "__internals"), allow(dead_code, reason = "getters that only tests and simulations read"))]
 
+pub mod aborted;
 pub mod accumulator;
 pub mod backoff;
 pub mod connection;
@@ -15,6 +16,8 @@ pub mod fetch;
 pub mod fetch_session;
 pub mod metadata;
 pub mod offsets;
+pub mod sasl;
 pub mod sequence;
 #[cfg(test)]
 mod simulation;
+pub mod trust;

@@ -1,17 +1,24 @@
 //! Where each partition of a consumer stands: how its position is found, and who fetches from there.
 //!
 //! ```text
-//!             commits asked        log's ends asked         a leader is known
-//!   Committed ────────────▶ Listing ───────────────▶ Home ───────────────────▶ Out(leader)
-//!       │  found                ▲                     ▲ ▲ released, recalled      │
-//!       └───────────────────────┼─────────────────────┘ └─────────────────────────┤
-//!                               └──────── out of range, by policy ◀───────────────┤
-//!                                                                                 ▼
-//!                      a seek leads here from everywhere ◀─────────────────── Halted
+//!             commits asked        log's ends asked          a leader is known
+//!   Committed ────────────▶ Listing ──────────────▶ Home ──────────────────────▶ Out(leader)
+//!       │  found                ▲                   ▲ ▲ │ ▲ released, recalled      │
+//!       └───────────────────────┼───────────────────┘ │ ▼ └─────────────────────────┤
+//!                               │        still there  │ Validating: a new epoch     │
+//!                               │                     '─┤                           │
+//!                               │                       ▼ the log was cut           │
+//!                               ├──────────── out of range ◀────────────────────────┤
+//!                               ▼                                                   ▼
+//!                      a seek leads here from everywhere ◀────────────────────── Halted
 //! ```
-//! A partition is at home here or out with one leader, never both, so what was fetched can be neither lost nor doubled
+//! A partition is at home here or out with one broker, never both, so what was fetched can be neither lost nor doubled
 //! when leaders move. Errors of one partition hold back that one, with a back-off of its own; each is reported once
 //! until things went well again.
+//!
+//! An offset that was read is held against the log whenever a leader's epoch is another one than that of the record
+//! before it (KIP-320, rule 42): if the log was cut below it, [`Output::Diverged`] says so. One that fell out of the log
+//! goes on with the first record that was not seen (rule 45), and that is reported too. The policy is for a beginning.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem::Discriminant;
@@ -20,135 +27,52 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::credit::PartitionId;
-use super::fetch::{Route, Why};
+use super::fetch::{Route, Seen, Why};
 use super::metadata::Cluster;
-use crate::record::RecordError;
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
 use crate::wire::leader::list_offsets::{EARLIEST, LATEST};
 use crate::wire::message::Uuid;
 
-/// Where to begin when there is no position, or none that the log still has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reset {
-    Earliest,
-    Latest,
-    None,
-}
+pub use output::{AskedEpoch, AskedOffset, At, Config, Output, Problem, Reset, Start};
 
-/// How a partition begins: at its assignment, or by a seek.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// What the group committed, else by policy.
-    Committed,
-    /// By policy.
-    Reset,
-    At(i64),
-    Earliest,
-    Latest,
-    /// Nowhere until the next seek: the caller met what it cannot read.
-    Halted,
-}
-
-#[derive(Clone, Debug)]
-pub struct Config {
-    pub reset: Reset,
-    pub retry_backoff: Duration,
-    pub retry_backoff_max: Duration,
-    /// How long a position may be looked for, or a leader missing, before that is reported.
-    pub patience: Duration,
-    /// How long a topic or partition may be unknown before that is reported: brokers learn of new ones one by one.
-    pub unknown_patience: Duration,
-}
-
-/// What the caller should hear of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    UnknownTopic(ErrorCode),
-    UnknownPartition {
-        count: usize,
-    },
-    /// The topic is refused as such: its name, or who asks.
-    Topic(ErrorCode),
-    NoLeader,
-    /// The offset lies outside the log, and the policy is `None`.
-    OutOfRange(i64),
-    /// Nothing was committed, and the policy is `None`.
-    NoPosition,
-    Unreadable {
-        offset: i64,
-        /// Behind the batch, if its header can be believed.
-        end: Option<i64>,
-        error: RecordError,
-    },
-    NoProgress {
-        offset: i64,
-    },
-    Refused {
-        api: ApiKey,
-        code: ErrorCode,
-    },
-    /// The position could not be found in time.
-    Unresolved(ErrorCode),
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Give the partition to this leader.
-    Route {
-        leader: i32,
-        route: Route,
-    },
-    /// The leader stays, its epoch is another.
-    Update {
-        leader: i32,
-        id: PartitionId,
-        leader_epoch: i32,
-    },
-    /// Ask for it back.
-    Recall {
-        leader: i32,
-        id: PartitionId,
-        generation: u64,
-    },
-    /// Ask the group's coordinator.
-    AskCommitted(Vec<(PartitionId, u64)>),
-    /// Ask a leader for an end of the log.
-    AskOffsets {
-        leader: i32,
-        asked: Vec<AskedOffset>,
-    },
-    /// The position is known.
-    Position {
-        id: PartitionId,
-        generation: u64,
-        offset: i64,
-    },
-    Report {
-        id: PartitionId,
-        generation: u64,
-        problem: Problem,
-    },
-    /// The picture of the cluster is old.
-    Stale,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AskedOffset {
-    pub id: PartitionId,
-    pub generation: u64,
-    pub timestamp: i64,
-    pub leader_epoch: i32,
-}
+mod output;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Committed { is_asked: bool },
-    Listing { timestamp: i64, is_asked: bool },
-    Home { offset: i64 },
-    Out { leader: i32, offset: i64, since: Instant },
+    Committed {
+        is_asked: bool,
+    },
+    Listing {
+        at: At,
+        why: Looking,
+        is_asked: bool,
+    },
+    Home {
+        offset: i64,
+    },
+    /// Whether the log still has what was read before `offset`.
+    Validating {
+        offset: i64,
+        is_asked: bool,
+    },
+    Out {
+        leader: i32,
+        offset: i64,
+        since: Instant,
+    },
     Halted,
+}
+
+/// What an offset is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looking {
+    /// To begin there.
+    Start,
+    /// The log does not have this offset, says its leader; the log's start as far as that was asked for.
+    Bounds { expected: i64, start: Option<i64> },
+    /// To go on there, and to say so.
+    Lost { expected: i64 },
 }
 
 #[derive(Debug)]
@@ -162,6 +86,17 @@ struct Partition {
     topic_id: Uuid,
     /// Of the last leader; never goes back while the topic is the same.
     leader_epoch: i32,
+    /// Of the leader in whose log the position was last found to be.
+    valid_epoch: i32,
+    /// Of the record before the position.
+    seen: Seen,
+    /// Something was fetched since it began where it was told to: the policy has no say any more.
+    has_progressed: bool,
+    /// The offset is the group's, not the caller's: if the log has lost it, that is worth saying.
+    was_committed: bool,
+    is_paused: bool,
+    /// The replica that the leader named, until then (KIP-392).
+    preferred: Option<(i32, Instant)>,
     backoff: Backoff,
     not_before: Option<Instant>,
     /// What keeps it from being out with a leader that works, and since when.
@@ -178,6 +113,8 @@ pub struct Offsets {
     partitions: BTreeMap<PartitionId, Partition>,
     /// Those that are neither out nor halted.
     at_home: BTreeSet<PartitionId>,
+    /// Those with a preferred replica.
+    following: BTreeSet<PartitionId>,
     outputs: VecDeque<Output>,
 }
 
@@ -188,6 +125,7 @@ impl Offsets {
             cluster: Arc::default(),
             partitions: BTreeMap::new(),
             at_home: BTreeSet::new(),
+            following: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -201,6 +139,12 @@ impl Offsets {
             is_recalled: false,
             topic_id: Uuid::ZERO,
             leader_epoch: -1,
+            valid_epoch: -1,
+            seen: Seen::NOTHING,
+            has_progressed: false,
+            was_committed: false,
+            is_paused: false,
+            preferred: None,
             backoff: Backoff::new(self.config.retry_backoff, self.config.retry_backoff_max),
             not_before: None,
             trouble: None,
@@ -213,8 +157,20 @@ impl Offsets {
 
     pub fn unassign(&mut self, id: PartitionId) {
         self.at_home.remove(&id);
+        self.following.remove(&id);
         if let Some(Partition { state: State::Out { leader, .. }, generation, .. }) = self.partitions.remove(&id) {
             self.outputs.push_back(Output::Recall { leader, id, generation });
+        }
+    }
+
+    /// A paused partition goes where it belongs, and is not fetched.
+    pub fn pause(&mut self, id: PartitionId, is_paused: bool) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if std::mem::replace(&mut partition.is_paused, is_paused) == is_paused {
+            return;
+        }
+        if let (State::Out { leader, .. }, false) = (partition.state, partition.is_recalled) {
+            self.outputs.push_back(Output::Pause { leader, id, is_paused });
         }
     }
 
@@ -227,11 +183,14 @@ impl Offsets {
         let old = std::mem::replace(&mut partition.generation, generation);
         let was_recalled = std::mem::take(&mut partition.is_recalled);
         partition.not_before = None;
+        // An explicit offset says nothing of epochs, and must not borrow one (rule 44).
+        partition.seen = Seen::NOTHING;
         partition.went_well();
         if let State::Out { leader, since, .. } = partition.state {
             if let (Start::At(offset), false) = (start, was_recalled) {
                 // The leader goes on from there, without a way home and back.
                 partition.state = State::Out { leader, offset, since };
+                (partition.has_progressed, partition.was_committed) = (false, false);
                 let route = partition.route(id, offset);
                 return self.outputs.push_back(Output::Route { leader, route });
             }
@@ -252,23 +211,23 @@ impl Offsets {
             if partition.is_recalled {
                 continue;
             }
-            if broker.id != leader || (!topic.id.is_zero() && topic.id != partition.topic_id) {
+            let at = partition.preferred.map_or(broker.id, |(node, _)| node);
+            let is_other_topic = !topic.id.is_zero() && topic.id != partition.topic_id;
+            // In a new epoch the log may be another one, also under the same leader.
+            if at != leader || is_other_topic || epoch > partition.leader_epoch {
                 partition.is_recalled = true;
                 self.outputs.push_back(Output::Recall { leader, id, generation: partition.generation });
-            } else if epoch > partition.leader_epoch {
-                partition.leader_epoch = epoch;
-                self.outputs.push_back(Output::Update { leader, id, leader_epoch: epoch });
             }
         }
     }
 
-    /// A leader sent the partition home.
+    /// A leader sent the partition home: with where to go on, and what was seen before that.
     pub fn handle_released(
         &mut self,
         now: Instant,
         id: PartitionId,
         generation: u64,
-        next: i64,
+        (next, seen): (i64, Seen),
         why: Why,
         random: u64,
     ) {
@@ -279,6 +238,16 @@ impl Offsets {
         }
         partition.is_recalled = false;
         partition.state = State::Home { offset: next };
+        partition.has_progressed |= next > offset;
+        if next > offset {
+            partition.seen = seen;
+        }
+        let was_following = partition.preferred.is_some();
+        if !matches!(why, Why::Recalled) {
+            // Whatever a follower cannot do, the leader can.
+            partition.preferred = None;
+            self.following.remove(&id);
+        }
         self.at_home.insert(id);
         if next > offset || now.saturating_duration_since(since) > self.config.unknown_patience {
             // It went well for a while.
@@ -291,16 +260,36 @@ impl Offsets {
                 partition.not_before = Some(now + partition.backoff.next_delay(random));
                 return;
             }
+            Why::Preferred(node) if self.cluster.brokers.contains_key(&node) => {
+                partition.preferred = Some((node, now + self.config.follow_for));
+                self.following.insert(id);
+                return;
+            }
+            Why::Preferred(_) => {
+                partition.not_before = Some(now + partition.backoff.next_delay(random));
+                return self.outputs.push_back(Output::Stale);
+            }
             Why::OutOfRange => {
                 // At once the first time: this is how a position is found that the log has lost.
                 if partition.backoff.failures() > 0 {
                     partition.not_before = Some(now + partition.backoff.clone().next_delay(random));
                 }
                 partition.backoff.next_delay(random);
+                if was_following {
+                    // It may be behind, or have less than the leader (rule 46).
+                    return;
+                }
+                let expected = next;
+                if partition.has_progressed {
+                    let why = Looking::Bounds { expected, start: None };
+                    return self.look(id, At::Time(EARLIEST), why);
+                }
+                let why = if partition.was_committed { Looking::Lost { expected } } else { Looking::Start };
                 return match self.config.reset {
                     Reset::None => self.halt(id, Problem::OutOfRange(next)),
-                    Reset::Earliest => self.start(id, Start::Earliest),
-                    Reset::Latest => self.start(id, Start::Latest),
+                    Reset::Earliest => self.look(id, At::Time(EARLIEST), why),
+                    Reset::Latest => self.look(id, At::Time(LATEST), why),
+                    Reset::Ago(ms) => self.look(id, At::Ago(ms), why),
                 };
             }
             Why::Unreadable { end, error } => {
@@ -313,22 +302,24 @@ impl Offsets {
         self.report(id, problem);
     }
 
-    /// What the group's coordinator said: an offset, or that nothing is committed. `Err`: it could not be asked, which
+    /// What the group's coordinator said: an offset and the epoch of the record before it (-1: not known), or that nothing is committed. `Err`: it could not be asked, which
     /// is reported by whoever asked.
     pub fn handle_committed(
         &mut self,
         now: Instant,
         id: PartitionId,
         generation: u64,
-        answer: Result<Option<i64>, ()>,
+        answer: Result<Option<(i64, i32)>, ()>,
         random: u64,
     ) {
         let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.generation == generation) else { return };
         let State::Committed { is_asked } = &mut partition.state else { return };
         *is_asked = false;
         match answer {
-            Ok(Some(offset)) => {
+            Ok(Some((offset, epoch))) => {
                 partition.backoff.reset();
+                partition.seen.epoch = epoch;
+                partition.was_committed = true;
                 self.found(id, offset);
             }
             Ok(None) => {
@@ -349,24 +340,56 @@ impl Offsets {
         random: u64,
     ) {
         let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.generation == generation) else { return };
-        let State::Listing { is_asked, .. } = &mut partition.state else { return };
+        let State::Listing { at, why, is_asked } = &mut partition.state else { return };
         *is_asked = false;
-        match answer {
-            Ok(offset) if offset >= 0 => self.found(id, offset),
-            Ok(_) | Err(_) => {
-                // An end of a log is never negative (rule 47).
-                let code = answer.err().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR);
-                partition.last_code = code;
-                partition.not_before = Some(now + partition.backoff.next_delay(random));
-                match code.action(ApiKey::LIST_OFFSETS) {
-                    Action::Fail | Action::Fatal => {
-                        self.report(id, Problem::Refused { api: ApiKey::LIST_OFFSETS, code });
-                    }
-                    Action::Retry => {}
-                    _ => self.outputs.push_back(Output::Stale),
-                }
+        let (at, why) = (*at, *why);
+        let code = match answer {
+            Ok(offset) if offset >= 0 => return self.listed(now, id, why, offset, random),
+            // Nothing is as young as that: the end (rule 47).
+            Ok(_) if at != At::Time(EARLIEST) && at != At::Time(LATEST) => {
+                return self.look(id, At::Time(LATEST), why);
             }
+            // An end of a log is never negative (rule 47).
+            Ok(_) => ErrorCode::UNKNOWN_SERVER_ERROR,
+            Err(code) => code,
+        };
+        self.refused(now, id, ApiKey::LIST_OFFSETS, code, random);
+    }
+
+    /// What a leader said of an epoch: the last one that it knows up to there, and where that one ended; or -1, if it has
+    /// none. `Err(NONE)`: it did not answer.
+    pub fn handle_epoch_end(
+        &mut self,
+        now: Instant,
+        id: PartitionId,
+        generation: u64,
+        answer: Result<(i32, i64), ErrorCode>,
+        random: u64,
+    ) {
+        let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.generation == generation) else { return };
+        let State::Validating { offset, is_asked } = &mut partition.state else { return };
+        *is_asked = false;
+        let offset = *offset;
+        match answer {
+            // A broker that does not know is no proof of a loss (rule 42).
+            Ok((epoch, end)) if epoch < 0 || end < 0 || (epoch >= partition.seen.epoch && end >= offset) => {
+                partition.valid_epoch = partition.leader_epoch;
+                partition.backoff.reset();
+                partition.state = State::Home { offset };
+            }
+            Ok((_, end)) => {
+                self.at_home.remove(&id);
+                partition.state = State::Halted;
+                let end = end.min(offset);
+                self.outputs.push_back(Output::Diverged { id, generation, end });
+            }
+            Err(code) => self.refused(now, id, ApiKey::OFFSET_FOR_LEADER_EPOCH, code, random),
         }
+    }
+
+    /// Whether the policy says where to go on.
+    pub fn may_reset(&self) -> bool {
+        self.config.reset != Reset::None
     }
 
     /// Whether a partition is out with this leader.
@@ -392,7 +415,11 @@ impl Offsets {
             };
             partition.not_before.into_iter().chain(patience).min()
         });
-        times.min()
+        let followed = self.following.iter().filter_map(|id| {
+            let partition = self.partitions.get(id)?;
+            partition.preferred.filter(|_| !partition.is_recalled).map(|(_, until)| until)
+        });
+        times.chain(followed).min()
     }
 
     /// A spurious one does nothing; what is due is found by `poll_output`.
@@ -402,16 +429,28 @@ impl Offsets {
                 partition.not_before = partition.not_before.filter(|at| now < *at);
             }
         }
+        for &id in &self.following {
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            let is_over = partition.preferred.is_some_and(|(_, until)| until <= now);
+            if let (State::Out { leader, .. }, true, false) = (partition.state, is_over, partition.is_recalled) {
+                partition.is_recalled = true;
+                self.outputs.push_back(Output::Recall { leader, id, generation: partition.generation });
+            }
+        }
     }
 
     fn start(&mut self, id: PartitionId, start: Start) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
-        let listing = |timestamp| State::Listing { timestamp, is_asked: false };
+        let listing = |at| State::Listing { at, why: Looking::Start, is_asked: false };
+        partition.has_progressed = false;
+        partition.was_committed = false;
         partition.state = match (start, self.config.reset) {
             (Start::Committed, _) => State::Committed { is_asked: false },
             (Start::At(offset), _) => State::Home { offset },
-            (Start::Earliest, _) | (Start::Reset, Reset::Earliest) => listing(EARLIEST),
-            (Start::Latest, _) | (Start::Reset, Reset::Latest) => listing(LATEST),
+            (Start::Earliest, _) | (Start::Reset, Reset::Earliest) => listing(At::Time(EARLIEST)),
+            (Start::Latest, _) | (Start::Reset, Reset::Latest) => listing(At::Time(LATEST)),
+            (Start::Time(time), _) => listing(At::Time(time)),
+            (Start::Reset, Reset::Ago(ms)) => listing(At::Ago(ms)),
             (Start::Reset, Reset::None) => return self.halt(id, Problem::NoPosition),
             (Start::Halted, _) => State::Halted,
         };
@@ -419,6 +458,53 @@ impl Offsets {
             State::Halted => self.at_home.remove(&id),
             _ => self.at_home.insert(id),
         };
+    }
+
+    fn look(&mut self, id: PartitionId, at: At, why: Looking) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.state = State::Listing { at, why, is_asked: false };
+            self.at_home.insert(id);
+        }
+    }
+
+    fn listed(&mut self, now: Instant, id: PartitionId, why: Looking, offset: i64, random: u64) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let expected = match why {
+            Looking::Start => return self.found(id, offset),
+            Looking::Bounds { expected, start: None } if offset <= expected => {
+                let why = Looking::Bounds { expected, start: Some(offset) };
+                return self.look(id, At::Time(LATEST), why);
+            }
+            Looking::Bounds { expected, start: Some(_) } if expected <= offset => {
+                // The leader has it after all: it was not one yet, or had not caught up (row 18).
+                partition.state = State::Home { offset: expected };
+                partition.not_before = Some(now + partition.backoff.next_delay(random));
+                return;
+            }
+            Looking::Bounds { expected, .. } | Looking::Lost { expected } => expected,
+        };
+        if self.config.reset == Reset::None {
+            return self.halt(id, Problem::OutOfRange(expected));
+        }
+        if let (Looking::Bounds { start: Some(_), .. }, 0..) = (why, partition.seen.timestamp) {
+            // The log ends below: what is younger than the last record that was read, was not (rule 45).
+            let younger = At::Time(partition.seen.timestamp.saturating_add(1));
+            return self.look(id, younger, Looking::Lost { expected });
+        }
+        partition.seen = Seen::NOTHING;
+        self.report(id, Problem::Lost { expected, next: offset });
+        self.found(id, offset);
+    }
+
+    fn refused(&mut self, now: Instant, id: PartitionId, api: ApiKey, code: ErrorCode, random: u64) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        partition.last_code = code;
+        partition.not_before = Some(now + partition.backoff.next_delay(random));
+        match code.action(api) {
+            Action::Fail | Action::Fatal => self.report(id, Problem::Refused { api, code }),
+            Action::Retry => {}
+            _ => self.outputs.push_back(Output::Stale),
+        }
     }
 
     fn found(&mut self, id: PartitionId, offset: i64) {
@@ -453,6 +539,7 @@ impl Offsets {
     fn advance(&mut self, now: Instant) {
         let mut committed = Vec::new();
         let mut listings: BTreeMap<i32, Vec<AskedOffset>> = BTreeMap::new();
+        let mut validations: BTreeMap<i32, Vec<AskedEpoch>> = BTreeMap::new();
         let mut gone = Vec::new();
         let mut problems = Vec::new();
         for &id in &self.at_home {
@@ -478,24 +565,51 @@ impl Offsets {
                 let topic = self.cluster.topics.get(&partition.topic)?;
                 Some((broker.id, epoch, topic.id))
             });
+            let generation = partition.generation;
             if let Some((_, epoch, topic_id)) = place {
-                let is_same = partition.topic_id == topic_id;
+                let was = std::mem::replace(&mut partition.topic_id, topic_id);
+                let is_same = was == topic_id || was.is_zero() || topic_id.is_zero();
                 partition.leader_epoch = if is_same { partition.leader_epoch.max(epoch) } else { epoch };
-                partition.topic_id = topic_id;
+                if !is_same {
+                    // Nothing that is known of the old one is true of this one (rules 41, 48).
+                    (partition.seen, partition.valid_epoch) = (Seen::NOTHING, -1);
+                    gone.push(id);
+                    partition.state = State::Halted;
+                    self.outputs.push_back(Output::Recreated { id, generation });
+                    continue;
+                }
             }
-            let (generation, leader_epoch) = (partition.generation, partition.leader_epoch);
+            let leader_epoch = partition.leader_epoch;
+            if let State::Home { offset } = partition.state
+                && partition.must_validate()
+            {
+                partition.state = State::Validating { offset, is_asked: false };
+            }
             match (&mut partition.state, place) {
                 (State::Committed { is_asked: is_asked @ false }, _) => {
                     *is_asked = true;
                     committed.push((id, generation));
                 }
-                (State::Listing { timestamp, is_asked: is_asked @ false }, Some((leader, ..))) => {
+                (State::Listing { at, is_asked: is_asked @ false, .. }, Some((leader, ..))) => {
                     *is_asked = true;
-                    let asked = AskedOffset { id, generation, timestamp: *timestamp, leader_epoch };
+                    let asked = AskedOffset { id, generation, at: *at, leader_epoch };
                     listings.entry(leader).or_default().push(asked);
+                }
+                (State::Validating { is_asked: is_asked @ false, .. }, Some((leader, ..))) => {
+                    *is_asked = true;
+                    let asked = AskedEpoch { id, generation, leader_epoch, epoch: partition.seen.epoch };
+                    validations.entry(leader).or_default().push(asked);
                 }
                 (&mut State::Home { offset }, Some((leader, ..))) => {
                     gone.push(id);
+                    if partition
+                        .preferred
+                        .is_some_and(|(node, until)| until <= now || !self.cluster.brokers.contains_key(&node))
+                    {
+                        partition.preferred = None;
+                        self.following.remove(&id);
+                    }
+                    let leader = partition.preferred.map_or(leader, |(node, _)| node);
                     partition.state = State::Out { leader, offset, since: now };
                     let route = partition.route(id, offset);
                     self.outputs.push_back(Output::Route { leader, route });
@@ -511,6 +625,8 @@ impl Offsets {
             self.outputs.push_back(Output::AskCommitted(committed));
         }
         let asks = listings.into_iter().map(|(leader, asked)| Output::AskOffsets { leader, asked });
+        self.outputs.extend(asks);
+        let asks = validations.into_iter().map(|(leader, asked)| Output::AskEpochs { leader, asked });
         self.outputs.extend(asks);
     }
 
@@ -538,7 +654,9 @@ impl Offsets {
             None => Some((Problem::UnknownPartition { count: topic.partitions.len() }, brief)),
             Some(known) if known.leader.is_none() => Some((Problem::NoLeader, patient)),
             // The picture is fine, and its leader says otherwise.
-            Some(_) if matches!(partition.state, State::Listing { .. }) => Some((Problem::Unresolved(code), patient)),
+            Some(_) if matches!(partition.state, State::Listing { .. } | State::Validating { .. }) => {
+                Some((Problem::Unresolved(code), patient))
+            }
             Some(_) if !code.is_ok() => Some((Problem::Refused { api: ApiKey::FETCH, code }, patient)),
             Some(_) => None,
         }
@@ -546,6 +664,11 @@ impl Offsets {
 }
 
 impl Partition {
+    /// Whether its leader is another one, or in another term, than the one that appended what was read last.
+    fn must_validate(&self) -> bool {
+        self.seen.epoch >= 0 && self.leader_epoch > self.seen.epoch.max(self.valid_epoch)
+    }
+
     fn went_well(&mut self) {
         self.trouble = None;
         self.last_code = ErrorCode::NONE;
@@ -562,6 +685,7 @@ impl Partition {
             index: self.index,
             offset,
             leader_epoch: self.leader_epoch,
+            is_paused: self.is_paused,
         }
     }
 }

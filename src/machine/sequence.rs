@@ -144,6 +144,11 @@ impl<R: Receipts> PartitionQueue<R> {
         self.in_flight > 0
     }
 
+    /// Whether this attempt is under way, and was not taken back.
+    pub fn is_waiting_for(&self, token: Token) -> bool {
+        self.batches.iter().any(|batch| matches!(batch.state, State::InFlight(its) if its == token))
+    }
+
     /// It can go to another task: nothing waits for an answer, and nothing is lent.
     pub fn can_leave(&self) -> bool {
         self.in_flight == 0 && !self.batches.iter().any(|batch| matches!(batch.state, State::Lent(_)))
@@ -190,6 +195,12 @@ impl<R: Receipts> PartitionQueue<R> {
     /// The epoch that this partition cannot go on with, while something waits for a newer one.
     pub fn needs_newer_than(&self) -> Option<Identity> {
         self.spent.filter(|_| self.is_broken || self.batches.iter().any(|batch| batch.stamp.is_none()))
+    }
+
+    /// Of the batch that [`Self::start`] would send: whether it was sent before, and its deadline.
+    pub fn upcoming(&self, now: Instant, identity: Option<Identity>) -> Option<(bool, Instant)> {
+        let batch = self.batches.get(self.next(now, identity)?)?;
+        Some((batch.stamp.is_some(), batch.deadline))
     }
 
     /// Sends the next batch. Call it only when [`Self::startable`] says so, with the same arguments.
@@ -252,6 +263,8 @@ impl<R: Receipts> PartitionQueue<R> {
             Attempt::Failed(error @ (CallError::Unsupported(_) | CallError::Encode { .. })) => {
                 (Action::Fail, !error.maybe_sent())
             }
+            // A password that is wrong stays wrong, however often it is tried.
+            Attempt::Failed(error) if error.is_denied() => (Action::Fail, !error.maybe_sent()),
             Attempt::Failed(error) => (Action::Refresh, !error.maybe_sent()),
             Attempt::Unmentioned => (Action::Retry, false),
         };
@@ -368,6 +381,24 @@ impl<R: Receipts> PartitionQueue<R> {
         if self.in_flight == 0 {
             self.retry_at = None;
         }
+    }
+
+    /// The same for one attempt alone, if it is under way: whether it was.
+    pub fn take_back(&mut self, token: Token) -> bool {
+        let is_it = |batch: &&mut Batch<R>| matches!(batch.state, State::InFlight(its) if its == token);
+        let Some(batch) = self.batches.iter_mut().find(is_it).filter(|_| self.is_idempotent) else { return false };
+        batch.maybe_written = true;
+        batch.state = State::Queued;
+        self.in_flight -= 1;
+        self.proven_until = None;
+        self.retry_at = None;
+        self.tidy();
+        true
+    }
+
+    /// Nothing is sent for a while: what is in flight was taken back because nobody answered.
+    pub fn back_off(&mut self, now: Instant, random: u64) {
+        self.retry_at = Some(now + self.backoff.next_delay(random));
     }
 
     /// The next batch that has ended, or whose deadline has passed. In order, with idempotence. What is in flight is

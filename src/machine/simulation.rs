@@ -117,6 +117,8 @@ struct Faults {
     expiries: u64,
     /// A partition has no leader for a while when it moves.
     leaderless: u64,
+    /// A follower stops, so often per second.
+    holds: u64,
     /// A broker that is not the leader says who is.
     hint: u64,
 }
@@ -145,6 +147,7 @@ impl Plan {
             stalls: rate(1, 4),
             expiries: rate(1, 10),
             leaderless: rate(200, 600),
+            holds: rate(1, 4),
             hint: rate(300, 1000),
         };
         let storm = random.chance(250);

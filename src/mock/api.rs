@@ -9,7 +9,8 @@ use kafka_protocol::messages::{
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
     DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
     IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
 
@@ -90,6 +91,8 @@ apis! {
     OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 10];
     /// Names the broker that coordinates a group.
     FindCoordinator = 10, FindCoordinatorRequest, [2, 3, 6, 6, 6];
+    /// Picks how to authenticate.
+    SaslHandshake = 17, SaslHandshakeRequest, [1, 1, 1, 1, 1];
     /// Lists APIs and their versions.
     ApiVersions = 18, ApiVersionsRequest, [2, 3, 4, 4, 4];
     /// Creates topics.
@@ -114,6 +117,8 @@ apis! {
     DescribeConfigs = 32, DescribeConfigsRequest, [2, 4, 4, 4, 4];
     /// Configures topics and brokers anew.
     AlterConfigs = 33, AlterConfigsRequest, [1, 2, 2, 2, 2];
+    /// Authenticates, one token each way.
+    SaslAuthenticate = 36, SaslAuthenticateRequest, [0, 2, 2, 2, 2];
     /// Adds partitions to topics.
     CreatePartitions = 37, CreatePartitionsRequest, [1, 3, 3, 3, 3];
     /// Changes single settings of topics and brokers.

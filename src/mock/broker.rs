@@ -15,7 +15,8 @@ use kafka_protocol::messages::{
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
     DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
     IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use tokio::net::TcpListener;
@@ -28,6 +29,7 @@ use super::frame::{self, Body, Frame, Received};
 use super::history::{History, SeenRequest};
 use super::link::{self, Links};
 use super::runtime::Runtime;
+use super::sasl::{Gate, Users};
 use super::state::State;
 use super::tap::{Place, Tap};
 use super::verify::{Event, Violation, ViolationKind};
@@ -44,6 +46,8 @@ pub(super) struct Shared {
     brokers: RwLock<BTreeMap<i32, Arc<Broker>>>,
     pub(super) faults: Faults,
     pub(super) history: History,
+    /// Who may come in; `None`: everybody.
+    pub(super) users: Option<Users>,
     pub(super) links: Links,
     state: Mutex<State>,
     connections: AtomicU64,
@@ -166,6 +170,7 @@ impl Shared {
         settings: super::cluster::Settings,
         brokers: impl IntoIterator<Item = Broker>,
     ) -> Self {
+        let users = settings.users();
         let super::cluster::Settings { brokers: count, fetch_sessions, seed, .. } = settings;
         Self {
             runtime,
@@ -177,6 +182,7 @@ impl Shared {
             brokers: RwLock::new(brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect()),
             faults: Faults::new(seed.wrapping_add(1)),
             history: History::default(),
+            users,
             links: Links::default(),
             state: Mutex::new(State::new(count, settings.release, fetch_sessions, seed)),
             connections: AtomicU64::new(1),
@@ -265,6 +271,7 @@ impl Shared {
             client: Arc::default(),
             carried: false,
             swallowing: false,
+            gate: Arc::default(),
             too_many_noted: false,
         };
         // A lost connection is the client's to notice: nothing to report.
@@ -288,6 +295,7 @@ struct Connection {
     carried: bool,
     /// A fault has silenced it.
     swallowing: bool,
+    gate: Arc<Gate>,
     /// It was noted that the client has too much in flight: once is enough.
     too_many_noted: bool,
 }
@@ -328,6 +336,8 @@ pub(super) struct Call<'a> {
     pub(super) version: i16,
     pub(super) waker: &'a Arc<Notify>,
     pub(super) effects: Effects,
+    /// Of the connection.
+    pub(super) gate: &'a Gate,
     pub(super) client_id: Option<&'a str>,
     /// For how long a quota throttles the client, in milliseconds.
     quota_ms: AtomicU64,
@@ -484,6 +494,9 @@ impl Connection {
 
     async fn dispatch(&mut self, received: Received, stream: &mut impl Transport) -> Result<After, Refused> {
         let Received { api, version, .. } = received;
+        if let Some(message) = self.gate.refusal(&self.shared, api) {
+            return Err(Refused(ViolationKind::Unauthenticated, message));
+        }
         if !self.shared.versions.contains(api, version) {
             // An ApiVersions that is too new is the one request that is answered all the same.
             return match self.shared.versions.range(api) {
@@ -528,9 +541,12 @@ impl Connection {
             Api::DescribeTopicPartitions => Box::pin(self.run_one::<DescribeTopicPartitionsRequest>(received, stream)),
             Api::ElectLeaders => Box::pin(self.run_one::<ElectLeadersRequest>(received, stream)),
             Api::ListGroups => Box::pin(self.run_one::<ListGroupsRequest>(received, stream)),
+            Api::SaslHandshake => Box::pin(self.run_one::<SaslHandshakeRequest>(received, stream)),
+            Api::SaslAuthenticate => Box::pin(self.run_one::<SaslAuthenticateRequest>(received, stream)),
             Api::DescribeCluster => Box::pin(self.run_one::<DescribeClusterRequest>(received, stream)),
         };
-        answered.await
+        let after = answered.await?;
+        Ok(if self.gate.has_failed() { After::Close } else { after })
     }
 
     /// Decodes a request, handles it and sends the answer, with what faults make of it.
@@ -551,13 +567,14 @@ impl Connection {
             let message = format!("a {api} v{version} request has {} bytes too many", body.len());
             self.violation(ViolationKind::TrailingBytes, message);
         }
-        let (shared, waker) = (self.shared.clone(), self.waker.clone());
+        let (shared, waker, gate) = (self.shared.clone(), self.waker.clone(), self.gate.clone());
         let mut call = Call {
             shared: &shared,
             broker: self.broker,
             version,
             waker: &waker,
             effects: Effects::default(),
+            gate: &gate,
             client_id: client_id.as_deref(),
             quota_ms: AtomicU64::new(0),
         };

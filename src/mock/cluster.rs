@@ -1,6 +1,8 @@
 //! The cluster as a whole: how it is built, started and closed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -8,6 +10,7 @@ use super::api::{Api, KafkaRelease, Versions};
 use super::broker::{Broker, Shared};
 use super::connector::MockConnector;
 use super::runtime::Runtime;
+use super::sasl::Users;
 use crate::Address;
 
 /// An in-process Kafka cluster. See the [module](super) for a guide.
@@ -55,6 +58,15 @@ impl MockCluster {
     /// [`connector`](Self::connector) alone.
     pub fn bootstrap(&self) -> Vec<String> {
         self.shared.brokers().iter().map(|broker| broker.address.to_string()).collect()
+    }
+
+    /// Gives a user a password, from the next authentication on; sessions go on until they end.
+    ///
+    /// # Panics
+    /// If the cluster lets in everybody.
+    pub fn set_password(&self, user: &str, password: &str) {
+        let users = self.shared.users.as_ref();
+        users.expect("a cluster with users: see MockClusterBuilder::user").set_password(user, password);
     }
 
     /// Connects to the brokers in memory. Clusters on TCP have it too.
@@ -165,6 +177,10 @@ pub(super) struct Settings {
     removed: Vec<Api>,
     capped: Vec<(Api, i16)>,
     pub(super) seed: u64,
+    passwords: BTreeMap<String, String>,
+    mechanisms: Vec<String>,
+    session_lifetime: Option<Duration>,
+    scram_iterations: u32,
 }
 
 impl Default for Settings {
@@ -180,11 +196,21 @@ impl Default for Settings {
             removed: Vec::new(),
             capped: Vec::new(),
             seed: 0,
+            passwords: BTreeMap::new(),
+            mechanisms: ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].map(String::from).to_vec(),
+            session_lifetime: None,
+            scram_iterations: 4096,
         }
     }
 }
 
 impl Settings {
+    pub(super) fn users(&self) -> Option<Users> {
+        let Self { passwords, mechanisms, session_lifetime, scram_iterations, .. } = self;
+        let users = || Users::new(passwords.clone(), mechanisms.clone(), *session_lifetime, *scram_iterations);
+        (!passwords.is_empty()).then(users)
+    }
+
     pub(super) fn versions(&self) -> Versions {
         let mut versions = Versions::of(self.release);
         self.removed.iter().for_each(|api| versions.remove(*api));
@@ -295,6 +321,52 @@ impl MockClusterBuilder {
     /// away.
     pub fn max_version(mut self, api: Api, version: i16) -> Self {
         self.settings.capped.push((api, version));
+        self
+    }
+
+    /// Lets in only who authenticates, by SASL PLAIN or SCRAM: this user, and others that are added so. The default is no
+    /// user: everybody is let in, and a client that wants to authenticate is told that it cannot.
+    ///
+    /// ```
+    /// use milena::mock::MockCluster;
+    /// use milena::{Client, Sasl};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), milena::Error> {
+    /// let cluster = MockCluster::builder().user("alice", "alice-secret").start().await;
+    /// let client = Client::builder(cluster.bootstrap()).sasl(Sasl::scram_sha_256("alice", "alice-secret")).connect().await?;
+    /// # drop(client);
+    /// # cluster.close().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.settings.passwords.insert(name.into(), password.into());
+        self
+    }
+
+    /// The mechanisms by which users authenticate (`sasl.enabled.mechanisms`). The default is PLAIN, SCRAM-SHA-256 and
+    /// SCRAM-SHA-512, which is what there is.
+    ///
+    /// # Panics
+    /// On another.
+    pub fn sasl_mechanisms<M: Into<String>>(mut self, mechanisms: impl IntoIterator<Item = M>) -> Self {
+        self.settings.mechanisms = mechanisms.into_iter().map(Into::into).collect();
+        for mechanism in &self.settings.mechanisms {
+            let is_known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].contains(&mechanism.as_str());
+            assert!(is_known, "the mock does not know the SASL mechanism {mechanism}");
+        }
+        self
+    }
+
+    /// When clients have to authenticate again (`connections.max.reauth.ms`, KIP-368). The default is never.
+    pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.settings.session_lifetime = Some(lifetime);
+        self
+    }
+
+    /// The iteration count of SCRAM. The default is 4096, which is Kafka's.
+    pub fn scram_iterations(mut self, iterations: u32) -> Self {
+        self.settings.scram_iterations = iterations;
         self
     }
 

@@ -63,7 +63,7 @@ impl Handle for DescribeTopicPartitionsRequest {
                 let invalid = check_name(&name).is_err();
                 let unknown = ResponseError::UnknownTopicOrPartition;
                 let unknown = if invalid { ResponseError::InvalidTopicException } else { unknown };
-                topics.push(described.with_error_code(error.unwrap_or(unknown.code())));
+                topics.push(described.with_error_code(error.unwrap_or_else(|| unknown.code())));
                 continue;
             };
             let skipped = if name == from { first } else { 0 };

@@ -86,6 +86,8 @@
 //! - A partition has one copy of its records, and for each replica the offset up to which it has them. Followers have
 //!   everything at once, unless they are [held back](MockCluster::hold_follower) or stopped; a new leader that lacks
 //!   records loses them. A broker that hangs still copies as a follower. Records survive when their brokers stop.
+//! - A cluster with [users](MockClusterBuilder::user) wants SASL PLAIN or SCRAM, and what they may do is everything. There is
+//!   no TLS.
 //! - There are no segments: retention deletes batches, and compaction leaves nothing out but what is not stable yet.
 //! - Of broker settings, those can be changed that are the defaults of topics, and on all brokers alike. There are no
 //!   APIs for quotas.
@@ -127,6 +129,8 @@ mod records;
 mod replication;
 mod retention;
 mod runtime;
+mod sasl;
+mod sasl_scram;
 mod session;
 mod state;
 mod tap;

@@ -74,6 +74,11 @@ impl State {
         }
     }
 
+    /// For what only has to differ.
+    pub(super) fn random(&mut self) -> u64 {
+        self.rng.u64(..)
+    }
+
     /// The brokers that run, in order.
     pub(super) fn live(&self) -> impl Iterator<Item = i32> {
         self.brokers.iter().filter(|(_, live)| **live).map(|(broker, _)| *broker)

@@ -45,6 +45,8 @@ pub enum ViolationKind {
     NotOffered,
     /// A client sent bytes too many after a request. It was served, as by a real broker.
     TrailingBytes,
+    /// A request before the client has authenticated, or behind the end of its session.
+    Unauthenticated,
     /// A client had more than five batches of an idempotent producer in flight to a partition: brokers remember five.
     TooManyInFlight,
     /// A client left out sequence numbers of an idempotent producer, or began with another than 0.

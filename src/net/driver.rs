@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io::IoSlice;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -14,8 +15,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::connector::Transport;
+use super::lane::Network;
 use super::runtime::{Runtime, Timer};
+use super::security::perform;
 use crate::machine::connection::{Config, Connection, Event, Outgoing, Token};
+use crate::machine::sasl::{Done, Login};
 
 /// Read ahead by so much while no large frame is under way: one system call takes several small answers.
 const READ_AHEAD: usize = 8 * 1024;
@@ -35,15 +39,25 @@ pub struct Driver {
     /// The size of the frame at the front of the inbox, once its prefix was accepted.
     frame_size: Option<usize>,
     outbox: VecDeque<Bytes>,
+    network: Arc<Network>,
+    /// What the login waits for.
+    work: Option<Pin<Box<dyn Future<Output = Done> + Send>>>,
     runtime: Runtime,
     timer: Timer,
 }
 
 impl Driver {
-    pub fn new(runtime: &Runtime, io: Box<dyn Transport>, config: Config) -> Self {
+    pub fn new(network: &Arc<Network>, io: Box<dyn Transport>, config: Config) -> Self {
+        let runtime = &network.runtime;
+        let mut machine = Connection::new(runtime.now(), config);
+        if let Some(sasl) = &network.security.sasl {
+            machine.require_login(Login::new(sasl.mechanism(), runtime.random()));
+        }
         Self {
             io,
-            machine: Connection::new(runtime.now(), config),
+            machine,
+            network: Arc::clone(network),
+            work: None,
             inbox: BytesMut::new(),
             frame_size: None,
             outbox: VecDeque::new(),
@@ -69,16 +83,17 @@ impl Driver {
             if self.machine.is_dead() {
                 return Poll::Pending;
             }
+            self.poll_work(cx);
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
                 // What the broker said last may explain it, and may be an answer: read on until the stream ends too.
-                self.drain(cx);
-                self.machine.handle_lost(Some(&error));
+                let said = self.drain(cx);
+                self.lost(&said.filter(|said| self.network.security.cause(said).is_some()).unwrap_or(error));
                 continue;
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(0)) => self.machine.handle_lost(None),
                 Poll::Ready(Ok(_)) => self.take_frames(),
-                Poll::Ready(Err(error)) => self.machine.handle_lost(Some(&error)),
+                Poll::Ready(Err(error)) => self.lost(&error),
                 Poll::Pending => {
                     // Sent is an event too.
                     if let Some(event) = self.machine.poll_event() {
@@ -88,6 +103,26 @@ impl Driver {
                     self.machine.handle_timeout(self.runtime.now());
                 }
             }
+        }
+    }
+
+    fn lost(&mut self, error: &std::io::Error) {
+        match self.network.security.cause(error) {
+            Some(cause) => self.machine.handle_broken(cause),
+            None => self.machine.handle_lost(Some(error)),
+        }
+    }
+
+    /// Does what the login asks for, if it asks.
+    fn poll_work(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some(work) = &mut self.work {
+                let Poll::Ready(done) = work.as_mut().poll(cx) else { return };
+                self.work = None;
+                self.machine.handle_work(done);
+            }
+            let (Some(work), Some(sasl)) = (self.machine.poll_work(), &self.network.security.sasl) else { return };
+            self.work = Some(Box::pin(perform(Arc::clone(sasl), self.runtime.clone(), work)));
         }
     }
 
@@ -156,12 +191,13 @@ impl Driver {
         }
     }
 
-    /// Takes what has already arrived, after a write failed.
-    fn drain(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Ok(1..)) = self.poll_read(cx) {
-            self.take_frames();
-            if self.machine.is_dead() {
-                break;
+    /// Takes what has already arrived, after a write failed; and the error behind it.
+    fn drain(&mut self, cx: &mut Context<'_>) -> Option<std::io::Error> {
+        loop {
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(1..)) if !self.machine.is_dead() => self.take_frames(),
+                Poll::Ready(Err(error)) => return Some(error),
+                _ => return None,
             }
         }
     }

@@ -6,8 +6,8 @@
 //!    ▲                         │ failed              │ lost                  │
 //!    └──── Pausing (back-off) ◀┴─────────────────────┴───────────────────────┘
 //! ```
-//! What waits when an attempt fails, fails with it: whoever asked may know another broker. A connection that became
-//! ready resets the back-off, so that a broker which cuts connections that work is not punished as one that is away.
+//! What waits when an attempt fails, fails with it: whoever asked may know another broker. The back-off belongs to the
+//! address: see [`Outages`].
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use super::connector::{Address, Connector, Transport};
 use super::driver::Driver;
+use super::outage::{Outages, Over};
 use super::runtime::{Runtime, Timer};
+use super::security::Security;
 use crate::machine::backoff::Backoff;
 use crate::machine::connection::{self, CallError, Cause, Event, Outgoing, Token};
 
@@ -27,14 +29,14 @@ pub struct Network {
     pub runtime: Runtime,
     pub connector: Box<dyn Connector>,
     pub address_map: Option<Box<AddressMap>>,
+    pub security: Security,
     pub client_id: Arc<str>,
     pub setup_timeout: Duration,
     pub setup_timeout_max: Duration,
-    pub reconnect_backoff: Duration,
-    pub reconnect_backoff_max: Duration,
     pub max_idle: Duration,
     pub max_response_size: usize,
     pub request_timeout: Duration,
+    pub outages: Outages,
 }
 
 /// Where to go instead of what a broker advertises.
@@ -66,7 +68,11 @@ type Attempt = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, Cause>> + 
 
 enum State {
     Idle,
-    Pausing { until: Instant },
+    /// Until then, or until somebody else has reached the broker.
+    Pausing {
+        until: Instant,
+        over: Over,
+    },
     Connecting(Attempt),
     Up(Box<Driver>),
 }
@@ -83,7 +89,8 @@ pub struct Lane {
     state: State,
     queue: VecDeque<Queued>,
     events: VecDeque<LaneEvent>,
-    backoff: Backoff,
+    /// Its attempt is the one that everybody waits for.
+    is_scout: bool,
     /// The next attempt's limit; grows with failures (KIP-601).
     setup: Backoff,
     timer: Timer,
@@ -92,7 +99,7 @@ pub struct Lane {
 impl Lane {
     pub fn new(network: Arc<Network>, address: Address) -> Self {
         Self {
-            backoff: Backoff::new(network.reconnect_backoff, network.reconnect_backoff_max),
+            is_scout: false,
             setup: Backoff::new(network.setup_timeout, network.setup_timeout_max),
             timer: Timer::new(&network.runtime),
             network,
@@ -122,6 +129,16 @@ impl Lane {
         }
     }
 
+    /// Drops the connection, and whatever was sent or waits to be, without a word: its owner has taken it all back.
+    /// The next request makes another connection at once.
+    pub fn cut(&mut self) {
+        if matches!(self.state, State::Up(_)) {
+            self.state = State::Idle;
+        }
+        self.queue.clear();
+        self.events.clear();
+    }
+
     /// The next event. Pending while there is nothing to do; the lane lives as long as it is polled.
     ///
     /// Cancel-safe: everything under way is kept in the lane.
@@ -136,10 +153,19 @@ impl Lane {
             }
             match &mut self.state {
                 State::Idle if self.queue.is_empty() => return Poll::Pending,
-                State::Idle => self.state = State::Connecting(self.attempt()),
-                State::Pausing { until } => {
+                State::Idle => {
+                    let network = &self.network;
+                    self.state = match network.outages.try_connect(&self.address, network.runtime.now()) {
+                        Ok(is_scout) => {
+                            self.is_scout = is_scout;
+                            State::Connecting(self.attempt())
+                        }
+                        Err((until, over)) => State::Pausing { until, over },
+                    };
+                }
+                State::Pausing { until, over } => {
                     let until = *until;
-                    if self.network.runtime.now() >= until {
+                    if self.network.runtime.now() >= until || over.as_mut().poll(cx).is_ready() {
                         self.state = State::Idle;
                         continue;
                     }
@@ -169,7 +195,8 @@ impl Lane {
                     };
                     match event {
                         Event::Ready(_) => {
-                            self.backoff.reset();
+                            self.network.outages.end(&self.address);
+                            self.is_scout = false;
                             self.setup.reset();
                             return Poll::Ready(LaneEvent::Ready);
                         }
@@ -187,17 +214,24 @@ impl Lane {
 
     fn attempt(&mut self) -> Attempt {
         let network = Arc::clone(&self.network);
+        // A certificate is for the name that the broker goes by, whatever way leads to it.
+        let broker = self.address.clone();
         let address = match &network.address_map {
-            Some(map) => map(&self.address),
-            None => self.address.clone(),
+            Some(map) => map(&broker),
+            None => broker.clone(),
         };
         let limit = self.setup.clone().next_delay(network.runtime.random());
         Box::pin(async move {
             let deadline = network.runtime.now() + limit;
-            match network.runtime.until(deadline, network.connector.connect(&address)).await {
+            let opening = async {
+                let stream = network.connector.connect(&address).await;
+                let failed =
+                    |error: std::io::Error| Cause::Connect { kind: error.kind(), message: error.to_string().into() };
+                network.security.secure(&network.runtime, stream.map_err(failed)?, &broker).await
+            };
+            match network.runtime.until(deadline, opening).await {
                 None => Err(Cause::ConnectTimeout { after: limit }),
-                Some(Ok(io)) => Ok(io),
-                Some(Err(error)) => Err(Cause::Connect { kind: error.kind(), message: error.to_string().into() }),
+                Some(outcome) => outcome,
             }
         })
     }
@@ -210,7 +244,7 @@ impl Lane {
             max_idle: network.max_idle,
             max_response_size: network.max_response_size,
         };
-        let mut driver = Box::new(Driver::new(&network.runtime, io, config));
+        let mut driver = Box::new(Driver::new(network, io, config));
         for Queued { token, request, deadline } in self.queue.drain(..) {
             driver.send(token, request, deadline);
         }
@@ -224,13 +258,17 @@ impl Lane {
             self.events.push_back(LaneEvent::Failed { token, error });
         }
         self.events.push_back(LaneEvent::Down);
-        self.state = if is_idle {
-            State::Idle
-        } else {
-            // After a connection that worked, the first wait is the shortest: `backoff` was reset when it became ready.
-            let delay = self.backoff.next_delay(self.network.runtime.random());
-            State::Pausing { until: self.network.runtime.now() + delay }
-        };
+        if !is_idle {
+            let runtime = &self.network.runtime;
+            self.network.outages.fail(
+                &self.address,
+                runtime.now(),
+                std::mem::take(&mut self.is_scout),
+                runtime.random(),
+            );
+        }
+        // The back-off is found there.
+        self.state = State::Idle;
     }
 
     /// Fails what has waited past its deadline for a connection.

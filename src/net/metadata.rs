@@ -19,7 +19,10 @@ use crate::wire::error_code::ErrorCode;
 enum Command {
     Want { topic: Arc<str>, auto_create: bool },
     LookFor { topic: Arc<str>, auto_create: bool, deadline: Option<Instant> },
+    Hold { topic: Arc<str>, auto_create: bool },
+    Release { topic: Arc<str> },
     Refresh,
+    RefreshElsewhere(i32),
     Hint(Hint),
 }
 
@@ -29,7 +32,7 @@ pub struct Picture {
     pub cluster: Arc<Cluster>,
     /// Set once every broker that could be asked has failed, until one answers.
     pub failure: Option<Error>,
-    /// All of them failed for what no waiting mends, as another protocol's server on the port.
+    /// All of them failed for what no waiting mends, as another protocol's server on the port; or one denied us.
     pub is_hopeless: bool,
 }
 
@@ -65,6 +68,11 @@ impl MetadataHandle {
         let _ = self.commands.send(Command::Refresh);
     }
 
+    /// The same at another broker than this one, which does not answer somebody: also if a question is open already.
+    pub fn refresh_elsewhere(&self, than: i32) {
+        let _ = self.commands.send(Command::RefreshElsewhere(than));
+    }
+
     /// A broker that is not a partition's leader said who is (KIP-951).
     pub fn hint(&self, hint: Hint) {
         let _ = self.commands.send(Command::Hint(hint));
@@ -73,6 +81,15 @@ impl MetadataHandle {
     /// Keeps `topic` in the picture from now on.
     pub fn want(&self, topic: &Arc<str>, auto_create: bool) {
         let _ = self.commands.send(Command::Want { topic: Arc::clone(topic), auto_create });
+    }
+
+    /// Keeps `topic` in the picture until it is released as often.
+    pub fn hold(&self, topic: &Arc<str>, auto_create: bool) {
+        let _ = self.commands.send(Command::Hold { topic: Arc::clone(topic), auto_create });
+    }
+
+    pub fn release(&self, topic: &Arc<str>) {
+        let _ = self.commands.send(Command::Release { topic: Arc::clone(topic) });
     }
 
     /// Whether its task has ended under this handle: with its runtime.
@@ -142,7 +159,8 @@ impl MetadataHandle {
             // What no waiting mends.
             let is_final =
                 matches!(topic.error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED);
-            is_final.then(|| Err(Error::broker(topic.error, format_args!("topic `{name}`"))))
+            let refusal = || network.security.explain(Error::broker(topic.error, format_args!("topic `{name}`")));
+            is_final.then(|| Err(refusal()))
         };
         if let Some(known) = found(&picture.borrow_and_update()) {
             return known;
@@ -153,8 +171,12 @@ impl MetadataHandle {
                 if picture.changed().await.is_err() {
                     return Err(Error::closed("client"));
                 }
-                if let Some(known) = found(&picture.borrow_and_update()) {
+                let picture = picture.borrow_and_update();
+                if let Some(known) = found(&picture) {
                     return known;
+                }
+                if let Some(failure) = picture.failure.as_ref().filter(|_| picture.is_hopeless) {
+                    return Err(failure.clone());
                 }
             }
         };
@@ -216,7 +238,10 @@ async fn run(
                         Command::LookFor { topic, auto_create, deadline } => {
                             machine.look_for(runtime.now(), &topic, auto_create, deadline);
                         }
+                        Command::Hold { topic, auto_create } => machine.hold(runtime.now(), &topic, auto_create),
+                        Command::Release { topic } => machine.release(&topic),
                         Command::Refresh => machine.refresh(runtime.now()),
+                        Command::RefreshElsewhere(than) => machine.refresh_elsewhere(runtime.now(), than),
                         Command::Hint(hint) => {
                             if machine.handle_hint(&hint) {
                                 let cluster = Arc::clone(machine.cluster());
@@ -253,7 +278,8 @@ async fn run(
                             let failure = Some(unreachable(&failures));
                             watched.send_modify(|picture| {
                                 picture.failure = failure;
-                                picture.is_hopeless = failures.iter().all(|(_, error)| !error.is_transient());
+                                picture.is_hopeless = failures.iter().all(|(_, error)| !error.is_transient())
+                                    || failures.iter().any(|(_, error)| error.is_denied());
                             });
                         }
                     }
@@ -304,15 +330,13 @@ pub fn address_of(broker: &crate::machine::metadata::Broker) -> Address {
     Address::new(Arc::clone(&broker.host), broker.port)
 }
 
-/// One error from what every address said; its kind is the first one's, and so is its source.
+/// One error from what every address said. It is of the kind of the first, or of the first denial: what no other broker
+/// mends.
 fn unreachable(failures: &[(Address, CallError)]) -> Error {
     let all: Vec<_> = failures.iter().map(|(address, error)| format!("{address}: {error}")).collect();
     let text = format!("no broker could be reached: {}", all.join("; "));
-    match failures.first() {
-        Some((_, first)) => {
-            let first = Error::from(first.clone());
-            Error::new(first.kind(), text).with_source(first)
-        }
+    match failures.iter().find(|(_, error)| error.is_denied()).or_else(|| failures.first()) {
+        Some((_, worst)) => Error::from(worst.clone()).reworded(text),
         None => Error::new(ErrorKind::Connection, text),
     }
 }

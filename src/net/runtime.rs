@@ -34,6 +34,11 @@ impl Runtime {
         drop(self.0.spawn(task));
     }
 
+    /// Runs what takes long, or blocks, beside the tasks. `None` if the runtime has ended.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.0.spawn_blocking(work).await.ok()
+    }
+
     /// Runs what computes for long on a thread where nobody waits for it. Paused clocks stand still meanwhile, so that
     /// it takes no time there.
     pub fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
@@ -73,6 +78,21 @@ impl Runtime {
     #[expect(clippy::disallowed_methods, reason = "the one place that draws randomness")]
     pub fn random(&self) -> u64 {
         fastrand::u64(..)
+    }
+}
+
+/// A runtime for tests of what is above this folder. It ends when it is dropped.
+#[cfg(test)]
+pub struct TestRuntime(tokio::runtime::Runtime);
+
+#[cfg(test)]
+impl TestRuntime {
+    pub fn new() -> Self {
+        Self(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
+    }
+
+    pub fn runtime(&self) -> Runtime {
+        Runtime::from_handle(self.0.handle().clone())
     }
 }
 

@@ -7,6 +7,7 @@ use super::budget::Share;
 use super::delivery::{DeliveryError, RecordMetadata};
 use super::interceptor::Interceptor;
 use super::load::Load;
+use super::metrics::Counts;
 
 /// What all batches of one partition share.
 pub(super) struct Account {
@@ -18,9 +19,11 @@ pub(super) struct Account {
 }
 
 /// What all partitions of one producer share.
-#[derive(Default)]
 pub(super) struct Watch {
+    #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "spans name it"))]
+    pub(super) client_id: Arc<str>,
     pub(super) interceptors: Vec<Box<dyn Interceptor>>,
+    pub(super) counts: Counts,
 }
 
 impl Watch {

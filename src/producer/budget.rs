@@ -30,7 +30,7 @@ impl Budget {
         self.total
     }
 
-    fn free(&self) -> usize {
+    pub(super) fn free(&self) -> usize {
         self.free.available_permits()
     }
 

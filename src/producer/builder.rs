@@ -12,6 +12,7 @@ use super::compression;
 use super::handle::Producer;
 use super::interceptor::Interceptor;
 use super::leader::Names;
+use super::metrics::Counts;
 use super::open_batch::Limits;
 use super::partitioner::Partitioner;
 use super::router::{Router, Settings, Table};
@@ -58,7 +59,7 @@ pub struct ProducerBuilder {
 impl Client {
     /// A producer on this client's cluster.
     pub fn producer(&self) -> ProducerBuilder {
-        ProducerBuilder {
+        self.changes().producer(ProducerBuilder {
             client: self.clone(),
             acks: Acks::All,
             idempotence: None,
@@ -79,7 +80,7 @@ impl Client {
                 preference: Preference { is_adaptive: true, availability_timeout: Duration::ZERO },
             },
             interceptors: Vec::new(),
-        }
+        })
     }
 }
 
@@ -298,6 +299,9 @@ impl ProducerBuilder {
         }
         self.check_compression()?;
         let runtime = &core.network.runtime;
+        let client_id = Arc::clone(&core.network.client_id);
+        let counts = Counts::new(&client_id);
+        let watch = Arc::new(Watch { client_id, interceptors: self.interceptors, counts });
         let limits = Arc::new(Limits {
             // A batch of a single record can be as large as a request.
             batch_size: self.batch_size.min(self.max_request_size),
@@ -306,8 +310,9 @@ impl ProducerBuilder {
             runtime: runtime.clone(),
             budget: Arc::new(Budget::new(self.buffer_memory)),
             pool: Pool::new(),
-            compression: (self.compression != Compression::None)
-                .then(|| compression::Compression::new(self.compression, self.compression_level, runtime.clone())),
+            compression: (self.compression != Compression::None).then(|| {
+                compression::Compression::new(self.compression, self.compression_level, runtime.clone(), &watch)
+            }),
         });
         let settings = Settings {
             is_idempotent,
@@ -329,9 +334,12 @@ impl ProducerBuilder {
                 retry_backoff: core.retry_backoff,
                 retry_backoff_max: core.retry_backoff_max,
             },
-            names: Names { delivery_timeout: self.delivery_timeout, max_request_size: self.max_request_size },
+            names: Names {
+                delivery_timeout: self.delivery_timeout,
+                max_request_size: self.max_request_size,
+                network: Arc::clone(&core.network),
+            },
         };
-        let watch = Arc::new(Watch { interceptors: self.interceptors });
         let table = Arc::new(Table::new(&core.network.runtime, &watch, &limits.budget));
         let router = Router::start(&core, settings, &limits, &table);
         let topics = Topics::new(core.network.runtime.random());

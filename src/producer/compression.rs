@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
+use super::account::Watch;
 use super::leader::Message;
 use crate::machine::accumulator::PartitionId;
 use crate::machine::sequence::Reason;
@@ -26,6 +27,7 @@ pub(super) struct Compression {
     codec: record::Compression,
     level: Option<i32>,
     runtime: Runtime,
+    watch: Arc<Watch>,
     state: Mutex<State>,
 }
 
@@ -38,16 +40,23 @@ struct State {
 }
 
 impl Compression {
-    pub(super) fn new(codec: record::Compression, level: Option<i32>, runtime: Runtime) -> Arc<Self> {
-        Arc::new(Self { codec, level, runtime, state: Mutex::default() })
+    pub(super) fn new(
+        codec: record::Compression,
+        level: Option<i32>,
+        runtime: Runtime,
+        watch: &Arc<Watch>,
+    ) -> Arc<Self> {
+        Arc::new(Self { codec, level, runtime, watch: Arc::clone(watch), state: Mutex::default() })
     }
 
     /// Compresses a batch here and now. One that does not shrink stays as it is.
     pub(super) fn compress(&self, sealed: &mut SealedBatch) -> Result<(), Reason> {
         let idle = self.lock().idle.pop();
         let mut compressor = idle.unwrap_or_default();
+        let input = sealed.size();
         let done = sealed.compress(self.codec, self.level, &mut compressor);
         self.lock().idle.push(compressor);
+        self.watch.counts.compressed(input, sealed.size());
         done.map(drop).map_err(|error| Reason::Compression(error.to_string().into()))
     }
 

@@ -14,6 +14,7 @@ use slab::Slab;
 
 use super::account::{Account, shielded};
 use super::budget::Short;
+use super::trace::BatchSpan;
 use crate::error::{Error, TopicPartition};
 use crate::machine::sequence::{self, Placed};
 
@@ -199,6 +200,7 @@ struct Listeners {
     wakers: Slab<Waker>,
     /// By index, ascending unless several threads registered them.
     callbacks: Vec<(u32, Callback)>,
+    span: BatchSpan,
 }
 
 type Callback = Box<dyn FnOnce(Result<RecordMetadata, DeliveryError>) + Send>;
@@ -229,9 +231,11 @@ impl Receipts {
             return;
         }
         // Whoever comes from here on finds the outcome. What is told runs outside the lock: it may run anything (rule 24).
-        let Listeners { wakers, mut callbacks } = std::mem::take(&mut *self.listeners());
+        let Listeners { wakers, mut callbacks, span } = std::mem::take(&mut *self.listeners());
+        span.end(self.outcome.get().and_then(|outcome| outcome.first()).map(|(_, result)| result));
         if let Some(records) = self.records.get() {
             self.account.load.remove();
+            self.count(*records);
             if !self.account.watch.interceptors.is_empty() {
                 (0..*records)
                     .filter_map(|index| self.result(index))
@@ -247,6 +251,17 @@ impl Receipts {
         for (_, waker) in wakers {
             waker.wake();
         }
+    }
+
+    /// Adds what became of so many records.
+    fn count(&self, records: u32) {
+        let outcome = self.outcome.get().map(Vec::as_slice).unwrap_or_default();
+        let ends = outcome.iter().skip(1).map(|(first, _)| *first).chain([records]);
+        let (mut acknowledged, mut failed) = (0, 0);
+        for ((first, result), end) in outcome.iter().zip(ends) {
+            *if result.is_ok() { &mut acknowledged } else { &mut failed } += u64::from(end.saturating_sub(*first));
+        }
+        self.account.watch.counts.settled(acknowledged, failed);
     }
 
     /// A receipt, of no record in particular when only the batch's end matters.
@@ -318,10 +333,12 @@ impl Settle {
         self.reserved = self.reserved.min(bytes);
     }
 
-    /// The batch takes no more than its `records`, and counts as waiting until it is settled.
-    pub(super) fn seal(&mut self, records: usize) {
+    /// The batch takes no more than its `records`, has so many `bytes`, and counts as waiting until it is settled.
+    pub(super) fn seal(&mut self, records: usize, bytes: usize) {
         if self.receipts.records.set(records as u32).is_ok() {
             self.receipts.account.load.add();
+            self.receipts.account.watch.counts.sealed(records, bytes);
+            self.receipts.listeners().span = BatchSpan::begin(&self.receipts.account, records, bytes);
         }
     }
 

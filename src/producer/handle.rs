@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::append::{Inner, Run};
 use super::delivery::{Delivery, DeliveryError, RecordMetadata};
+use super::metrics::ProducerMetrics;
 use super::record::Record;
 use super::router::Request;
 use super::topic::ProducerTopic;
@@ -109,7 +110,7 @@ impl Producer {
     /// # Cancel safety
     /// Cancel-safe: a future that is dropped before it is ready has not enqueued its record. A loop that only enqueues
     /// still lets other tasks run: once in a while the future yields though it could go on.
-    // Not an `async fn`: that would move the record, which is large, once more.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would move the record, which is large, once more")]
     pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
         async move {
             if is_time_to_yield() {
@@ -172,6 +173,25 @@ impl Producer {
         Ok(topic.partitions.iter().enumerate().map(describe).collect())
     }
 
+    /// What was counted since the producer was built. Costs a few loads.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use milena::{Client, Record};
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = Client::builder(cluster.bootstrap()).connect().await?;
+    /// # let producer = client.producer().build()?;
+    /// producer.send(Record::to("orders").value("created")).await?;
+    /// let metrics = producer.metrics();
+    /// assert_eq!((metrics.records_acknowledged, metrics.requests), (1, 1));
+    /// # Ok(()) }
+    /// ```
+    pub fn metrics(&self) -> ProducerMetrics {
+        let (inner, budget) = (&*self.inner, &self.inner.limits.budget);
+        inner.watch.counts.snapshot(budget.total().saturating_sub(budget.free()), budget.total())
+    }
+
     /// Waits until every record that was enqueued before the call is acknowledged or failed, without lingering.
     ///
     /// Which of them failed, their receipts say.
@@ -186,6 +206,19 @@ impl Producer {
         for receipts in receipts {
             let _ = receipts.receipt(0).await;
         }
+    }
+
+    /// Gives up every record that was enqueued before the call and is not acknowledged: their receipts fail with
+    /// [`ErrorKind::Purged`], their memory is free again, and the producer goes on. What was sent already has the fate
+    /// `Unknown`, the rest `NotWritten`. Records of a partition that is between two leaders at that moment may be spared.
+    /// (librdkafka: `rd_kafka_purge` of queue and in-flight.)
+    ///
+    /// Returns at once; the receipts tell when it is done.
+    pub fn purge(&self) {
+        for partition in self.inner.table.all() {
+            partition.flush(&self.inner.limits);
+        }
+        let _ = self.inner.router.send(Request::Purge);
     }
 
     /// Takes no more records, flushes, and ends the producer's tasks. What is not acknowledged `within` that time fails

@@ -1,24 +1,27 @@
-//! The task of one leader: takes batches, sends them over its own connection, settles them.
+//! The task of one leader: takes batches, sends them over its own two connections, settles them.
 //!
 //! All that decides is in [`Accumulator`] and [`Lane`]; this loop only carries between them.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::account::Watch;
 use super::compression;
 use super::delivery::{DeliveryError, Fate, Settle};
 use super::open_batch::{Limits, Partition};
 use super::router::{Request, Table};
 use crate::error::{Error, ErrorKind, TopicPartition};
-use crate::machine::accumulator::{Accumulator, Event, Moving, PartitionId, Send};
-use crate::machine::connection::{Call, CallError, Cause};
+use crate::machine::accumulator::{Accumulator, Event, LaneId, Moving, PartitionId, Send};
+use crate::machine::connection::{Call, CallError, Cause, Token};
 use crate::machine::sequence::{Attempt, Batch, Identity, Reason, Settled};
-use crate::net::{Address, Lane, LaneEvent, Network, Timer};
+use crate::net::{Address, Brokers, Class, Endpoint, Lane, LaneEvent, Network, Timer};
 use crate::record::SealedBatch;
+use crate::wire::cluster::api_versions::ApiVersionsRequest;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::frame;
 use crate::wire::leader::produce::ProduceRequest;
@@ -38,8 +41,12 @@ pub(super) enum Message {
     Renamed { id: PartitionId, topic_id: Uuid },
     /// No open batch lingers any more: somebody waits for memory.
     Hurry,
+    /// The leader was asked for something cheap.
+    Probed { lane: LaneId, token: Token, is_answered: bool },
     /// A batch has been compressed.
     Packed { id: PartitionId, number: u64, sealed: Result<SealedBatch, Reason> },
+    /// Give up every batch that is sealed.
+    Purge,
     /// The broker has moved.
     Moved(Address),
     /// Give up everything, and end.
@@ -47,9 +54,10 @@ pub(super) enum Message {
 }
 
 /// What producers and their tasks share for errors' sake.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Names {
     pub(super) delivery_timeout: Duration,
+    pub(super) network: Arc<Network>,
     pub(super) max_request_size: usize,
 }
 
@@ -63,8 +71,12 @@ pub(super) enum IdentityState {
 }
 
 pub(super) struct Leader {
+    pub(super) node: i32,
     pub(super) network: Arc<Network>,
-    pub(super) lane: Lane,
+    /// Where a leader that seems to hang is asked whether it does.
+    pub(super) brokers: Arc<Brokers>,
+    /// By [`LaneId`].
+    pub(super) lanes: [Lane; 2],
     pub(super) limits: Arc<Limits>,
     pub(super) table: Arc<Table>,
     pub(super) accumulator: Accumulator<Settle>,
@@ -76,6 +88,9 @@ pub(super) struct Leader {
     /// Why no batch can be sent at all.
     pub(super) failed: Option<Reason>,
     pub(super) names: Names,
+    pub(super) watch: Arc<Watch>,
+    /// Requests without an answer, and when they were sent.
+    pub(super) asked: VecDeque<(LaneId, Token, Instant)>,
     pub(super) is_answered: bool,
     /// The number of the batch that was last lent to be compressed.
     pub(super) lent: u64,
@@ -99,8 +114,8 @@ impl Leader {
             let timeout = self.accumulator.poll_timeout();
             tokio::select! {
                 biased;
-                event = self.lane.next() => {
-                    self.handle_lane(event);
+                (lane, event) = poll_fn(|cx| poll_lanes(&mut self.lanes, cx)) => {
+                    self.handle_lane(lane, event);
                     self.handle_more().await;
                 }
                 received = self.inbox.recv_many(&mut messages, MESSAGES) => {
@@ -144,21 +159,54 @@ impl Leader {
         if let Some(reason) = &self.failed {
             self.accumulator.fail_all(now, reason);
         }
-        while let Some(Send { token, request, has_ids }) = self.accumulator.poll_request(now) {
+        // Behind what is to be cut.
+        self.drain_events(now);
+        while let Some(Send { lane, token, request, has_ids, retries, oldest }) = self.accumulator.poll_request(now) {
+            // A deadline is so long after the first record of its batch.
+            let waited = oldest.map(|at| (now + self.names.delivery_timeout).saturating_duration_since(at));
+            self.watch.counts.request(retries, waited);
+            self.asked.push_back((lane, token, now));
             // v13 has ids instead of names.
             let mut call = if has_ids { Call::new(request) } else { Call::up_to(request, 12) };
             call.is_answered = self.is_answered;
-            self.lane.send(token, Box::new(call), now + self.network.request_timeout);
+            self.lanes[lane as usize].send(token, Box::new(call), now + self.network.request_timeout);
         }
+        self.drain_events(now);
+    }
+
+    fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.accumulator.poll_event() {
             match event {
                 Event::Settled { id, settled } => self.settle(id, settled),
                 Event::Refresh => drop(self.router.send(Request::Refresh)),
                 Event::Hint(hint) => drop(self.router.send(Request::Hint(hint))),
+                Event::Overdue => drop(self.router.send(Request::Overdue(self.node))),
+                Event::Probe { lane, token } => self.probe(now, lane, token),
+                Event::Cut(lane) => self.cut(lane),
                 Event::NeedsNewerThan(identity) => drop(self.router.send(Request::NewEpoch(identity))),
                 Event::Left { id, partition } => self.leave(id, partition),
             }
         }
+    }
+
+    fn cut(&mut self, lane: LaneId) {
+        self.lanes[lane as usize].cut();
+        let before = self.asked.len();
+        self.asked.retain(|(asked, ..)| *asked != lane);
+        (self.asked.len()..before).for_each(|_| self.watch.counts.unanswered());
+    }
+
+    /// Asks the leader for something cheap over the connection that everybody shares.
+    fn probe(&self, now: Instant, lane: LaneId, token: Token) {
+        let to = Endpoint { node: Some(self.node), address: self.lanes[lane as usize].address().clone() };
+        let (brokers, home) = (Arc::clone(&self.brokers), self.address.clone());
+        let deadline = now + self.network.request_timeout;
+        self.network.runtime.spawn(async move {
+            let answer = brokers.call(&to, Class::General, Call::new(ApiVersionsRequest::default()), deadline).await;
+            if let Some(home) = home.upgrade() {
+                let _ = home.send(Message::Probed { lane, token, is_answered: answer.is_ok() });
+            }
+        });
     }
 
     fn handle(&mut self, message: Message) {
@@ -180,9 +228,19 @@ impl Leader {
             Message::Release { id } => self.accumulator.release(now, id),
             Message::Renamed { id, topic_id } => self.accumulator.rename(id, topic_id),
             Message::Hurry => self.accumulator.hurry(now),
+            Message::Probed { lane, token, is_answered } => {
+                self.accumulator.handle_probe(now, lane, token, is_answered);
+            }
+            Message::Purge => {
+                for id in self.accumulator.partitions().collect::<Vec<_>>() {
+                    self.fetch_sealed(now, id);
+                }
+                self.accumulator.fail_all(now, &Reason::Purged);
+            }
             Message::Packed { id, number, sealed } => self.accumulator.give_back(now, id, number, sealed),
             Message::Moved(address) => {
-                self.lane = Lane::new(Arc::clone(&self.network), address);
+                self.lanes = lanes(&self.network, &address);
+                self.asked.drain(..).for_each(|_| self.watch.counts.unanswered());
                 let error = CallError::Lost { cause: Cause::Closed, sent: true };
                 self.accumulator.handle_all_failed(now, &error, self.network.runtime.random());
             }
@@ -194,14 +252,25 @@ impl Leader {
     /// several requests with it.
     async fn handle_more(&mut self) {
         for _ in 1..EVENTS {
-            let Poll::Ready(event) = poll_fn(|cx| Poll::Ready(self.lane.poll_next(cx))).await else { return };
-            self.handle_lane(event);
+            let more = poll_fn(|cx| Poll::Ready(poll_lanes(&mut self.lanes, cx))).await;
+            let Poll::Ready((lane, event)) = more else { return };
+            self.handle_lane(lane, event);
         }
     }
 
-    fn handle_lane(&mut self, event: LaneEvent) {
+    fn handle_lane(&mut self, lane: LaneId, event: LaneEvent) {
         let now = self.network.runtime.now();
         let random = self.network.runtime.random();
+        if let LaneEvent::Answer { token, .. } | LaneEvent::Sent { token } | LaneEvent::Failed { token, .. } = &event
+            && let Some(at) = self.asked.iter().position(|(_, asked, _)| asked == token)
+            && let Some((_, _, since)) = self.asked.remove(at)
+        {
+            match &event {
+                LaneEvent::Answer { .. } => self.watch.counts.answered(now.saturating_duration_since(since)),
+                LaneEvent::Failed { .. } => self.watch.counts.unanswered(),
+                _ => {}
+            }
+        }
         match event {
             LaneEvent::Answer { token, version, frame } => {
                 match frame::decode_response::<ProduceRequest>(&frame, version) {
@@ -210,7 +279,9 @@ impl Leader {
                         if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms)
                             && version >= 6
                         {
-                            self.lane.mute(now + Duration::from_millis(throttle));
+                            let until = now + Duration::from_millis(throttle);
+                            self.lanes[lane as usize].mute(until);
+                            self.accumulator.handle_muted(now, lane, until);
                         }
                         self.accumulator.handle_response(now, token, &response, random);
                     }
@@ -223,7 +294,8 @@ impl Leader {
             }
             LaneEvent::Sent { token } => self.accumulator.handle_sent(now, token, random),
             LaneEvent::Failed { token, error } => self.accumulator.handle_failed(now, token, &error, random),
-            LaneEvent::Ready | LaneEvent::Down => {}
+            LaneEvent::Ready => self.accumulator.handle_up(now, lane, true),
+            LaneEvent::Down => self.accumulator.handle_up(now, lane, false),
         }
     }
 
@@ -303,10 +375,29 @@ impl Leader {
                 Event::Settled { id, settled } => self.settle(id, settled),
                 // The router waits for this task's end, and settles what came back.
                 Event::Left { id, partition } => self.leave(id, partition),
-                Event::Refresh | Event::Hint(_) | Event::NeedsNewerThan(_) => {}
+                Event::Refresh
+                | Event::Overdue
+                | Event::Probe { .. }
+                | Event::Cut(_)
+                | Event::Hint(_)
+                | Event::NeedsNewerThan(_) => {}
             }
         }
     }
+}
+
+/// Two connections to one leader.
+pub(super) fn lanes(network: &Arc<Network>, address: &Address) -> [Lane; 2] {
+    LaneId::ALL.map(|_| Lane::new(Arc::clone(network), address.clone()))
+}
+
+fn poll_lanes(lanes: &mut [Lane; 2], cx: &mut Context<'_>) -> Poll<(LaneId, LaneEvent)> {
+    for lane in LaneId::ALL {
+        if let Poll::Ready(event) = lanes[lane as usize].poll_next(cx) {
+            return Poll::Ready((lane, event));
+        }
+    }
+    Poll::Pending
 }
 
 /// Tells a batch's receipts what became of it.
@@ -362,9 +453,10 @@ fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
         ),
         Reason::NoIdentity(error) => error.into(),
         Reason::IdentityRefused(code) => Error::broker(code, "a producer id, which idempotence needs"),
+        Reason::Purged => Error::new(ErrorKind::Purged, format!("{topic_partition}: given up by purge")),
         Reason::Closed => Error::closed("producer"),
     };
-    error.with_partition(topic_partition)
+    names.network.security.explain(error.with_partition(topic_partition))
 }
 
 fn attempt_error(attempt: Attempt, topic_partition: &TopicPartition) -> Error {

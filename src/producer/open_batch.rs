@@ -238,7 +238,7 @@ fn close(state: &mut State, limits: &Limits) -> Option<Batch<Settle>> {
     let Open { writer, mut settle, since } = state.open.take()?;
     state.usual_size = writer.size();
     settle.shrink_reserved(writer.size());
-    settle.seal(writer.len());
+    settle.seal(writer.len(), writer.size());
     Some(Batch::new(writer.finish(), settle, since + limits.delivery_timeout))
 }
 

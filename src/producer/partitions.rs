@@ -11,8 +11,10 @@ use super::open_batch::Partition;
 /// ```
 #[derive(Default)]
 pub(super) struct Partitions {
-    segments: [OnceLock<Box<[OnceLock<Arc<Partition>>]>>; 32],
+    segments: [OnceLock<Segment>; 32],
 }
+
+type Segment = Box<[OnceLock<Arc<Partition>>]>;
 
 impl Partitions {
     #[inline]

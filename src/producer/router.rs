@@ -3,7 +3,7 @@
 //! Nothing passes through here on a good day: callers and leaders' tasks talk directly. A partition comes by when its
 //! leader moves, and stays here while it has none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,7 +23,7 @@ use crate::machine::accumulator::{self, Accumulator, Hint, Moving, PartitionId, 
 use crate::machine::connection::{Call, CallError};
 use crate::machine::metadata::Cluster;
 use crate::machine::sequence::{self, Failure, Identity, PartitionQueue, Reason};
-use crate::net::{Address, Class, Core, HEDGE_AFTER, Lane, Route, Runtime, Timer};
+use crate::net::{Address, Class, Core, HEDGE_AFTER, Route, Runtime, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::init_producer_id::InitProducerIdRequest;
 use crate::wire::error_code::Action;
@@ -37,12 +37,16 @@ pub(super) enum Request {
     Left { id: PartitionId, partition: Box<Moving<Settle>> },
     /// Leaders are not what the picture says.
     Refresh,
+    /// This leader does not answer in time: somebody else is to say what it leads.
+    Overdue(i32),
     /// A broker said who leads a partition now.
     Hint(Hint),
     /// The producer's epoch that must not be used any more.
     NewEpoch(Identity),
     /// Somebody waits for memory.
     Hurry,
+    /// Give up every batch that is sealed.
+    Purge,
     /// The last handle is gone: send what is left, then end.
     Drain,
     /// Give up what is left, tell, and end.
@@ -241,12 +245,19 @@ impl Router {
                 self.place(&cluster, id);
             }
             Request::Refresh => self.core.metadata.refresh(),
+            Request::Overdue(node) => self.core.metadata.refresh_elsewhere(node),
             Request::Hint(hint) => self.core.metadata.hint(hint),
             Request::NewEpoch(spent) => self.new_epoch(spent),
             Request::Hurry => {
                 for leader in self.leaders.values() {
                     let _ = leader.messages.send(Message::Hurry);
                 }
+            }
+            Request::Purge => {
+                for leader in self.leaders.values() {
+                    let _ = leader.messages.send(Message::Purge);
+                }
+                self.sweep_for(Some(Reason::Purged));
             }
             Request::Drain | Request::Stop(_) => {}
         }
@@ -345,8 +356,10 @@ impl Router {
         let address = crate::net::address_of(cluster.brokers.get(&node)?);
         let (messages, inbox) = mpsc::unbounded_channel();
         let leader = Leader {
+            node,
             network: Arc::clone(&self.core.network),
-            lane: Lane::new(Arc::clone(&self.core.network), address.clone()),
+            brokers: Arc::clone(&self.core.brokers),
+            lanes: leader::lanes(&self.core.network, &address),
             limits: Arc::clone(&self.limits),
             table: Arc::clone(&self.table),
             accumulator: Accumulator::new(self.settings.accumulator.clone(), self.settings.is_idempotent),
@@ -356,6 +369,8 @@ impl Router {
             identity: self.identity.subscribe(),
             failed: None,
             names: self.settings.names.clone(),
+            watch: Arc::clone(&self.table.watch),
+            asked: VecDeque::new(),
             is_answered: self.settings.accumulator.acks != 0,
             lent: 0,
             has_opened: false,
@@ -382,11 +397,16 @@ impl Router {
 
     /// Partitions without a leader: what callers sealed comes here, and expires here.
     fn sweep(&mut self) {
-        let now = self.core.now();
         let failed = match &*self.identity.borrow() {
             IdentityState::Failed(reason) => Some(reason.clone()),
             _ => None,
         };
+        self.sweep_for(failed);
+    }
+
+    /// Gives up all that is here, if there is a reason.
+    fn sweep_for(&mut self, failed: Option<Reason>) {
+        let now = self.core.now();
         for id in &self.homeless {
             let (Some(place), Some(partition)) = (self.places.get_mut(id), self.table.get(*id)) else { continue };
             let Home::Router(moving) = &mut place.home else { continue };
@@ -487,6 +507,8 @@ async fn init_producer_id(core: Arc<Core>) -> Result<Identity, Reason> {
                 Action::Retry | Action::Refresh | Action::FindCoordinator => {}
                 _ => return Err(Reason::IdentityRefused(response.error_code)),
             },
+            // But who we are is the same to all.
+            Err(error) if error.is_denied() => return Err(Reason::NoIdentity(error)),
             // One broker that cannot be talked to says nothing of the others.
             Err(CallError::Lost { .. } | CallError::NotSentInTime { .. } | CallError::NotAwaited { .. }) => {}
             Err(error @ (CallError::Unsupported(_) | CallError::Encode { .. })) => {

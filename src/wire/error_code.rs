@@ -232,6 +232,18 @@ impl ErrorCode {
         if self.is_ok() { Ok(()) } else { Err(self) }
     }
 
+    /// Whether the broker knows who asks, and that they may not.
+    pub const fn is_authorization(self) -> bool {
+        matches!(
+            self,
+            Self::TOPIC_AUTHORIZATION_FAILED
+                | Self::GROUP_AUTHORIZATION_FAILED
+                | Self::CLUSTER_AUTHORIZATION_FAILED
+                | Self::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                | Self::DELEGATION_TOKEN_AUTHORIZATION_FAILED
+        )
+    }
+
     /// Whether a broker that answered a produce request with this code certainly did not append the batch.
     ///
     /// A positive list: everything else, unknown codes included, leaves the outcome open (P5).

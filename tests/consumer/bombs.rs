@@ -156,7 +156,7 @@ async fn the_limit_is_exact() {
             let cluster = &cluster;
             async move {
                 let builder = client(cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest);
-                let mut consumer = builder.max_decompressed_batch(limit).build().unwrap();
+                let consumer = builder.max_decompressed_batch(limit).build().unwrap();
                 consumer.assign([tp(0)]).unwrap();
                 consumer
             }

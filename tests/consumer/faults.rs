@@ -213,7 +213,9 @@ async fn a_deleted_topic_is_reported_and_read_again_when_it_comes_back() {
     assert_eq!(error(20 * SECOND, &mut consumer).await.kind(), ErrorKind::UnknownTopic);
     cluster.create_topic("t", 1);
     fill(&cluster, 5).await;
-    // Offset 10 is beyond the new log: by policy.
+    // Another topic: said, and read from its beginning.
+    let again = error(20 * SECOND, &mut consumer).await;
+    assert_eq!(again.kind(), ErrorKind::TopicRecreated, "{again}");
     Checker::default().read(&mut consumer, 5).await;
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use milena::mock::MockCluster;
 use milena::{Client, OffsetReset, Record};
 
+use crate::harness::{Batch, Peer};
 use crate::rig::*;
 
 /// Records of 1 KiB, so many KiB in each partition.
@@ -93,4 +94,32 @@ async fn a_batch_beyond_every_limit_still_arrives() {
         count += within(10 * SECOND, consumer.recv()).await.unwrap().value().unwrap().len();
     }
     assert_eq!(count, 2_800_000);
+}
+
+/// What is fetched is handed out: the broker cuts its answer at the limit, and what it cuts would come twice.
+#[tokio::test(start_paused = true)]
+async fn hardly_a_byte_is_fetched_twice() {
+    for (kib, count) in [(16, 300), (128, 48), (900, 12)] {
+        let cluster = cluster(1).await;
+        cluster.create_topic("t", 2);
+        cluster.set_topic_config("t", "max.message.bytes", "2000000");
+        let mut peer = Peer::connect(&cluster, 1).await;
+        let value = "x".repeat(kib << 10);
+        for n in 0..count {
+            assert_eq!(peer.produce("t", n % 2, Batch::of(&[&value])).await.error_code, 0);
+        }
+        for max in [1, usize::MAX] {
+            let wire = Wire::new(&cluster, 0);
+            let client = Client::builder(cluster.bootstrap()).connector(wire.clone()).connect().await.unwrap();
+            let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+            consumer.assign(all(2)).unwrap();
+            let mut read = 0;
+            while read < count {
+                read += within(SECOND, consumer.poll_max(max)).await.unwrap().unwrap().count() as i32;
+            }
+            let batches: usize = (0..2).flat_map(|p| cluster.batches("t", p)).map(|batch| batch.size).sum();
+            let ratio = wire.read.load(Ordering::SeqCst) as f64 / batches as f64;
+            assert!((1.0..=1.05).contains(&ratio), "{ratio:.3} with batches of {kib} KiB");
+        }
+    }
 }

@@ -219,3 +219,35 @@ async fn settings_that_cannot_work_are_named() {
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains(setting), "{error}");
     }
 }
+
+/// Rule 55: of two commits the older one never lands last, also when nobody waits for it any more.
+#[tokio::test(start_paused = true)]
+async fn commits_are_made_in_the_order_of_the_calls() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    fill(&cluster, 100).await;
+    let builder = client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = builder.build().unwrap();
+    consumer.assign(all(1)).unwrap();
+    // The first one is refused for a while, and its caller is gone.
+    let refused = cluster.inject(When::api(Api::OffsetCommit).times(3), Fault::error(14));
+    let handle = consumer.handle();
+    let first = handle.commit_offsets([(tp(0), 5)]);
+    assert!(tokio::time::timeout(SECOND / 100, first).await.is_err());
+    for _ in 0..10 {
+        consumer.recv().await.unwrap();
+    }
+    consumer.commit_async().unwrap();
+    consumer.commit_offsets([(tp(0), OffsetAndMetadata::new(11).metadata("eleven"))]).await.unwrap();
+    assert_eq!((refused.struck(), cluster.committed("g", "t", 0)), (3, Some(11)));
+    let committed = &consumer.committed([tp(0)]).await.unwrap()[&tp(0)];
+    assert_eq!((committed.offset, &*committed.metadata), (11, "eleven"));
+    let commits = cluster.requests().iter().filter(|request| request.api == Api::OffsetCommit).count();
+    assert_eq!(commits, 3 + 3);
+    // What failed in the background comes with the records.
+    cluster.inject(When::api(Api::OffsetCommit).times(1), Fault::error(30));
+    consumer.commit_async().unwrap();
+    consumer.seek(&tp(0), 100).unwrap();
+    let error = error(SECOND, &mut consumer).await;
+    assert!(error.kind() == ErrorKind::Broker && error.to_string().contains("GROUP_AUTHORIZATION_FAILED"), "{error}");
+}

@@ -26,7 +26,7 @@ pub async fn client(cluster: &MockCluster) -> Client {
 pub async fn reader(cluster: &MockCluster) -> Consumer {
     let partitions = cluster.partitions("t").unwrap() as i32;
     let builder = client(cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest);
-    let mut consumer = builder.build().unwrap();
+    let consumer = builder.build().unwrap();
     consumer.assign(all(partitions)).unwrap();
     consumer
 }

@@ -113,7 +113,7 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
 
 /// A consumer of these partitions, from their beginning.
 pub fn from_the_beginning(client: &Client, topic: &str, partitions: impl IntoIterator<Item = i32>) -> Consumer {
-    let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+    let consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
     consumer.assign(partitions.into_iter().map(|partition| TopicPartition::new(topic, partition))).unwrap();
     consumer
 }

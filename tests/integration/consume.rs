@@ -56,6 +56,112 @@ pub async fn seek_and_position(cluster: Cluster) {
     consumer.close().await.unwrap();
 }
 
+/// Everything that is there is lent, up to the end as it was when it was asked for.
+pub async fn batches_are_lent_up_to_the_end(cluster: Cluster) {
+    let client = cluster.client().await;
+    let topic = cluster.topic(&client, 3).await;
+    let producer = client.producer().build().unwrap();
+    let write = async |from: usize, to: usize| {
+        for n in from..to {
+            producer.enqueue(Record::to(&topic).partition(n as i32 % 3).value(n.to_string())).await.unwrap();
+        }
+        producer.flush().await;
+    };
+    write(0, 3_000).await;
+    let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+    consumer.assign(consumer.partitions_for(&topic).await.unwrap()).unwrap();
+    consumer.stop_at_end().await.unwrap();
+    write(3_000, 3_300).await;
+    let handle = consumer.handle();
+    let mut next = [0; 3];
+    while let Some(batch) = consumer.poll_max(100).await.unwrap() {
+        let mut count = 0;
+        for record in batch {
+            let next = &mut next[record.partition() as usize];
+            assert_eq!(record.offset(), *next);
+            assert_eq!(text(record.value()), Some(&*(*next * 3 + i64::from(record.partition())).to_string()));
+            *next += 1;
+            count += 1;
+        }
+        assert!((1..=100).contains(&count), "{count}");
+    }
+    assert_eq!(next, [1_000; 3]);
+    for tp in handle.assignment() {
+        assert_eq!(handle.position(&tp), Some(1_000));
+        let ends = handle.watermarks(&tp).await.unwrap();
+        assert_eq!((ends.low, ends.high), (0, 1_100));
+    }
+    consumer.keep_reading();
+    for _ in 0..300 {
+        consumer.recv().await.unwrap();
+    }
+    consumer.close().await.unwrap();
+}
+
+/// Idle partitions in a session, one that gets a record, a pause, a seek by time.
+pub async fn partitions_are_added_paused_and_sought_by_time(cluster: Cluster) {
+    let client = cluster.client().await;
+    let topic = cluster.topic(&client, 50).await;
+    let tp = |partition| TopicPartition::new(topic.as_str(), partition);
+    let producer = client.producer().build().unwrap();
+    let mut consumer = client.consumer().build().unwrap();
+    consumer.incremental_assign((0..50).map(|partition| (tp(partition), Position::Beginning))).unwrap();
+    for partition in [7, 8, 7] {
+        let record = Record::to(&topic).partition(partition).timestamp(1_000).value(partition.to_string());
+        producer.send(record).await.unwrap();
+        assert_eq!(next(&mut consumer).await, partition.to_string());
+    }
+    consumer.pause([tp(7)]);
+    producer.send(Record::to(&topic).partition(7).timestamp(2_000).value("later")).await.unwrap();
+    producer.send(Record::to(&topic).partition(9).value("other")).await.unwrap();
+    assert_eq!(next(&mut consumer).await, "other");
+    assert_eq!(consumer.position(&tp(7)), Some(2));
+    consumer.resume([tp(7)]);
+    assert_eq!(next(&mut consumer).await, "later");
+    assert_eq!(consumer.lag(&tp(7)), Some(0));
+    consumer.seek_to_time([tp(7)], 1_500).unwrap();
+    assert_eq!(next(&mut consumer).await, "later");
+    let found = consumer.offsets_for_times([(tp(7), 2_000), (tp(8), 2_000)]).await.unwrap();
+    assert_eq!((found[&tp(7)].map(|found| found.offset), found[&tp(8)]), (Some(2), None));
+    consumer.incremental_unassign((0..49).map(tp));
+    assert_eq!(consumer.assignment(), [tp(49)]);
+    consumer.close().await.unwrap();
+}
+
+/// A topic that is deleted and made again under a consumer.
+pub async fn a_topic_made_again_is_reported(cluster: Cluster) {
+    let client = cluster.client().await;
+    let (topic, partition) = filled(&cluster, &client, 100).await;
+    let mut consumer = from_the_beginning(&client, &topic, [0]);
+    for expected in 0..100 {
+        assert_eq!(next(&mut consumer).await, expected.to_string());
+    }
+    let admin = client.admin();
+    admin.delete_topics([topic.as_str()]).await.unwrap();
+    // Deletion takes its time.
+    crate::cluster::eventually("the topic is made again", async || {
+        let new = milena::NewTopic::new(topic.as_str(), 1, cluster.replicas());
+        admin.create_topics([new]).await.ok()
+    })
+    .await;
+    let producer = client.producer().build().unwrap();
+    producer.send(Record::to(&topic).value("new")).await.unwrap();
+    let mut is_reported = false;
+    loop {
+        match consumer.recv().await {
+            Ok(record) => {
+                assert_eq!((record.offset(), text(record.value())), (0, Some("new")));
+                break;
+            }
+            Err(error) => {
+                assert_eq!(error.topic_partition(), Some(&partition), "{error}");
+                is_reported |= error.kind() == ErrorKind::TopicRecreated;
+            }
+        }
+    }
+    assert!(is_reported);
+}
+
 pub async fn reset_policies(cluster: Cluster) {
     let client = cluster.client().await;
     let (topic, partition) = filled(&cluster, &client, 10).await;

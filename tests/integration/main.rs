@@ -15,6 +15,10 @@ mod failover;
 mod million;
 mod old_formats;
 mod produce;
+#[cfg(feature = "tls")]
+mod security;
+#[cfg(feature = "tls")]
+mod tls_cost;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -76,6 +80,9 @@ fn main() -> ExitCode {
         produce::every_codec_of_ours
         produce::batches_too_large_for_the_topic_are_split
         consume::seek_and_position
+        consume::batches_are_lent_up_to_the_end
+        consume::partitions_are_added_paused_and_sought_by_time
+        consume::a_topic_made_again_is_reported
         consume::reset_policies
         consume::offsets_are_committed_and_found_again
         consume::a_stream_waits_for_what_comes
@@ -98,6 +105,29 @@ fn main() -> ExitCode {
         console::a_batch_beyond_the_limit_is_skipped
         failover::a_killed_broker_loses_and_doubles_nothing
         failover::a_stopped_broker_delays_nobody_else
+    }
+    // On clusters of `scripts/kafka run --secure`.
+    #[cfg(feature = "tls")]
+    {
+        let is_secure = std::env::var_os("KAFKA_SECRETS").is_some();
+        macro_rules! secure {
+            ($($module:ident::$test:ident)*) => {
+                $(trials.push(
+                    trial(concat!("secure::", stringify!($test)), $module::$test).with_ignored_flag(!is_secure),
+                );)*
+            };
+        }
+        secure! {
+            security::the_matrix_of_tls_and_sasl
+            security::sasl_without_tls
+            security::wrong_passwords
+            security::certificates_that_are_refused
+            security::protocols_that_do_not_match
+            security::a_missing_acl
+            security::sessions_are_renewed_under_load
+            security::certificates_are_reloaded
+            tls_cost::produce_over_tls_costs_at_most_half_more
+        }
     }
     before_3! {
         old_formats::every_format_and_codec

@@ -52,6 +52,21 @@ pub async fn a_million_records(cluster: Cluster) {
     }
     report("consumed by recv, each compared", start, cpu);
     assert_eq!(offsets.iter().sum::<i64>(), RECORDS as i64);
+
+    let mut consumer = from_the_beginning(&client, &topic, 0..PARTITIONS as i32);
+    let (start, cpu) = (Instant::now(), ProcessTime::now());
+    let mut next: [usize; PARTITIONS] = std::array::from_fn(|partition| partition * 1_000);
+    let mut count = 0;
+    while count < RECORDS {
+        for record in consumer.poll().await.unwrap().unwrap() {
+            let n = &mut next[record.partition() as usize];
+            fill(&mut value, *n);
+            assert_eq!(record.value(), Some(&value[..]), "record {n}");
+            *n += if *n % 1_000 == 999 { (PARTITIONS - 1) * 1_000 + 1 } else { 1 };
+            count += 1;
+        }
+    }
+    report("consumed by poll, each compared", start, cpu);
 }
 
 /// Bytes that tell one record from every other.

@@ -38,6 +38,9 @@ enum Seen {
     Failed(PartitionId, u32, bool),
     Refresh,
     Hint(Hint),
+    Overdue,
+    Probe(LaneId, Token),
+    Cut(LaneId),
     NeedsNewerThan(Identity),
     Left(PartitionId),
 }
@@ -152,6 +155,9 @@ fn seen(event: Event<u32>) -> Seen {
             Failed(id, receipts, failure.maybe_written)
         }
         Event::Hint(hint) => Seen::Hint(hint),
+        Event::Overdue => Seen::Overdue,
+        Event::Probe { lane, token } => Seen::Probe(lane, token),
+        Event::Cut(lane) => Seen::Cut(lane),
         Event::Refresh => Seen::Refresh,
         Event::NeedsNewerThan(identity) => Seen::NeedsNewerThan(identity),
         Event::Left { id, .. } => Left(id),
@@ -270,7 +276,7 @@ fn ids_are_used_once_all_are_known_and_answers_are_found_by_them() {
     let mut rig = Rig::new(1);
     rig.accumulator.rename(0, Uuid([7; 16]));
     rig.push(0, 1);
-    let Send { token, request, has_ids } = rig.accumulator.poll_request(rig.now).unwrap();
+    let Send { token, request, has_ids, .. } = rig.accumulator.poll_request(rig.now).unwrap();
     assert!(has_ids && request.topic_data[0].topic_id == Uuid([7; 16]));
     let topic = |id, offset| TopicProduceResponse {
         topic_id: Uuid([id; 16]),
@@ -507,7 +513,6 @@ fn a_released_partition_leaves_with_what_it_has() {
     let (moving, before) = old.left();
     assert_eq!(before, []);
     assert_eq!(old.accumulator.partitions().collect::<Vec<_>>(), [1]);
-    assert_eq!(old.accumulator.poll_timeout(), None);
     new.accumulator.adopt(new.now, 0, moving, None);
     let (token, stamps) = new.request().unwrap();
     assert_eq!(stamps, [(0, 0, 0)]);
@@ -549,7 +554,7 @@ fn a_released_partition_without_idempotence_waits_for_its_answer() {
         let token = rig.token();
         rig.accumulator.release(rig.now, 0);
         rig.pass(ms(500));
-        assert_eq!((rig.request(), rig.events()), (None, vec![]));
+        assert_eq!((rig.request(), rig.events()), (None, vec![Seen::Overdue]), "nothing is sent twice");
         match is_lost {
             false => rig.respond(token, vec![ok(0, 3)]),
             true => rig.fail(token, true),
@@ -623,4 +628,107 @@ fn what_has_left_is_not_taken() {
     assert!(!rig.accumulator.has(0) && rig.accumulator.has(1));
     assert_eq!(rig.takes(), [1]);
     assert_eq!(rig.events(), [Left(0)]);
+}
+
+/// Rows 6 and 12 of the fault table for one connection: the head is overdue, the broker answers others, so it goes on
+/// alone, and what was caught behind it goes out again at once.
+#[test]
+fn an_overdue_head_moves_and_frees_what_is_behind_it() {
+    let mut rig = Rig::new(3);
+    rig.accumulator.handle_up(rig.now, LaneId::Fast, true);
+    for id in 0..3 {
+        rig.push(id, 0);
+        let token = rig.token();
+        rig.pass(ms(10));
+        rig.respond(token, vec![ok(id, 0)]);
+    }
+    rig.events();
+    rig.push(0, 1);
+    let stuck = rig.token();
+    rig.push(1, 2);
+    rig.token();
+    rig.pass(ms(49));
+    assert_eq!(rig.events(), []);
+    rig.pass(ms(1));
+    assert_eq!(rig.events(), [Seen::Overdue, Seen::Probe(LaneId::Fast, stuck)]);
+    // Others are asked again and again; nothing is cut before the broker has answered anything.
+    rig.pass(ms(250));
+    assert_eq!(rig.events(), [Seen::Overdue]);
+    rig.accumulator.handle_probe(rig.now, LaneId::Fast, stuck + 1, true);
+    rig.pass(ms(20));
+    assert_eq!((rig.events(), rig.request()), (vec![], None));
+    rig.accumulator.handle_probe(rig.now, LaneId::Fast, stuck, true);
+    rig.pass(ms(19));
+    assert_eq!(rig.events(), []);
+    rig.pass(ms(1));
+    assert_eq!(rig.events(), [Seen::Cut(LaneId::Fast)]);
+    // Same bytes, same sequences: the neighbour at once, the culprit alone, and answered soon.
+    let Send { lane, token, request, .. } = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!((lane, request.timeout_ms, request.topic_data[0].partition_data[0].index), (LaneId::Fast, 2000, 1));
+    rig.respond(token, vec![ok(1, 1)]);
+    let Send { lane, token, request, .. } = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!((lane, request.timeout_ms, request.topic_data[0].partition_data[0].index), (LaneId::Slow, 20, 0));
+    assert_eq!(rig.events(), [Acknowledged(1, 2, Some(1))]);
+    // Again not in time: it waits, and asks for more patience.
+    rig.respond(token, vec![refused(0, ErrorCode::REQUEST_TIMED_OUT)]);
+    rig.pass(BACKOFF);
+    let Send { lane, token, request, .. } = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!((lane, request.timeout_ms), (LaneId::Slow, 40));
+    rig.push(2, 3);
+    let neighbour = rig.token();
+    rig.pass(ms(2));
+    rig.respond(neighbour, vec![ok(2, 1)]);
+    rig.respond(token, vec![ok(0, 1)]);
+    rig.push(0, 4);
+    assert_eq!(rig.accumulator.poll_request(rig.now).unwrap().lane, LaneId::Fast, "back after a success");
+}
+
+/// Nobody may be sent a second time without idempotence, and nothing waits for followers without acks=all.
+#[test]
+fn only_idempotent_producers_with_all_acks_have_two_lanes() {
+    for (acks, is_idempotent) in [(-1, false), (1, false), (1, true)] {
+        let mut rig = Rig::with(Config { acks, ..config() }, is_idempotent);
+        rig.adopt(0);
+        rig.accumulator.handle_up(rig.now, LaneId::Fast, true);
+        rig.push(0, 1);
+        let token = rig.token();
+        rig.pass(ms(250));
+        assert_eq!(rig.events(), [Seen::Overdue]);
+        rig.accumulator.handle_probe(rig.now, LaneId::Fast, token, true);
+        rig.pass(ms(1000));
+        assert!(!rig.events().contains(&Seen::Cut(LaneId::Fast)));
+        rig.respond(token, vec![ok(0, 0)]);
+        assert_eq!(rig.events(), [Acknowledged(0, 1, Some(0))]);
+    }
+}
+
+/// KIP-219: silence that the broker asked for is not its delay, nor is the time that a connection takes.
+#[test]
+fn an_answer_is_overdue_only_while_the_broker_has_the_request() {
+    let mut rig = Rig::new(1);
+    rig.push(0, 1);
+    let token = rig.token();
+    // No connection yet: others are asked who leads, and nothing is held against this one.
+    rig.pass(ms(250));
+    assert_eq!(rig.events(), [Seen::Overdue]);
+    rig.accumulator.handle_up(rig.now, LaneId::Fast, true);
+    rig.accumulator.handle_muted(rig.now, LaneId::Fast, rig.now + ms(5000));
+    rig.pass(ms(5249));
+    assert_eq!(rig.events(), []);
+    rig.pass(ms(1));
+    assert_eq!(rig.events(), [Seen::Overdue, Seen::Probe(LaneId::Fast, token)]);
+}
+
+/// What is refused for now goes on alone at once: it may hold the next request as long as the last.
+#[test]
+fn a_refusal_for_now_moves_a_partition_to_the_slow_lane() {
+    let mut rig = Rig::new(2);
+    rig.push(0, 1);
+    rig.push(1, 2);
+    let token = rig.token();
+    rig.respond(token, vec![refused(0, ErrorCode::NOT_ENOUGH_REPLICAS), ok(1, 0)]);
+    rig.pass(BACKOFF);
+    rig.push(1, 3);
+    let lanes: Vec<_> = (0..2).map(|_| rig.accumulator.poll_request(rig.now).unwrap().lane).collect();
+    assert_eq!(lanes, [LaneId::Fast, LaneId::Slow]);
 }

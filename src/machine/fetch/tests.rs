@@ -4,7 +4,7 @@
 use super::*;
 use crate::record::Identity;
 use crate::record::writer::{BatchWriter, NO_HEADERS};
-use crate::wire::leader::fetch::FetchableTopicResponse;
+use crate::wire::leader::fetch::{AbortedTransaction, FetchableTopicResponse};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -50,6 +50,8 @@ impl Rig {
             max_bytes: 50 << 20,
             partition_max_bytes: per_fetch,
             check_crcs: true,
+            read_committed: false,
+            rack: "".into(),
             retry_backoff: ms(100),
             retry_backoff_max: ms(1000),
         };
@@ -117,7 +119,16 @@ impl Rig {
 }
 
 fn route(id: PartitionId, generation: u64, offset: i64) -> Route {
-    Route { id, generation, topic: "t".into(), topic_id: Uuid([7; 16]), index: id as i32, offset, leader_epoch: 3 }
+    Route {
+        id,
+        generation,
+        topic: "t".into(),
+        topic_id: Uuid([7; 16]),
+        index: id as i32,
+        offset,
+        leader_epoch: 3,
+        is_paused: false,
+    }
 }
 
 fn named(plan: &Plan) -> Vec<i32> {
@@ -667,6 +678,78 @@ fn a_dead_entry_is_evicted_from_the_session() {
     assert_eq!(rig.events(), ["1: 2..3"]);
 }
 
+/// Rule 35, 39: markers and what was aborted are passed, and take no credit.
+#[test]
+fn who_reads_what_was_committed_sees_no_aborted_transaction() {
+    let transactional = |base: i64, attributes: u8| {
+        let mut bytes = batch(base, 2);
+        bytes[22] |= attributes;
+        bytes[43..51].copy_from_slice(&7i64.to_be_bytes());
+        bytes
+    };
+    let log = [transactional(0, 0x10), transactional(2, 0x30), transactional(4, 0x10), transactional(6, 0x30)].concat();
+    for (read_committed, expected) in [(true, (4, 8, 1)), (false, (0, 8, 4))] {
+        let mut rig = Rig::new(1);
+        rig.machine.config.read_committed = read_committed;
+        rig.machine.config.check_crcs = false;
+        let plan = rig.ask(LaneKind::Waiting, &[0]);
+        assert_eq!(plan.request.isolation_level, i8::from(read_committed));
+        let aborted = vec![AbortedTransaction { producer_id: 7, first_offset: 0, ..Default::default() }];
+        let answer = PartitionData { aborted_transactions: Some(aborted), ..data(0, log.clone()) };
+        rig.answer(&plan, [answer]);
+        let Some(Event::Answered { fetched: Some(fetched), .. }) = rig.machine.poll_event() else { panic!() };
+        let seen: Vec<_> = fetched.batches.iter().filter(|batch| !batch.header().is_control()).collect();
+        let first = seen.first().unwrap().header().base_offset;
+        let shown = if read_committed { fetched.batches.len() } else { 4 };
+        assert_eq!((first, fetched.next, shown), expected);
+        assert_eq!(fetched.bytes, fetched.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>());
+    }
+}
+
+/// The broker cuts at the limit, and what it cuts is sent again: so the limit is a whole number of batches.
+#[test]
+fn the_limit_follows_the_size_of_the_batches() {
+    for (size, expected) in [(900 << 10, (900 << 10) + (900 << 10) / 64), (128 << 10, 1 << 20), (2 << 20, 1 << 20)] {
+        let mut rig = Rig::new(1);
+        rig.machine.config.check_crcs = false;
+        let plan = rig.ask(LaneKind::Waiting, &[0]);
+        let mut large = batch(0, 1);
+        large.resize(size, 0);
+        large[8..12].copy_from_slice(&(size as i32 - 12).to_be_bytes());
+        rig.answer(&plan, [data(0, large)]);
+        assert_eq!(rig.events(), ["0: 0..1"]);
+        let asked = &rig.ask(LaneKind::Waiting, &[0]).request.topics[0].partitions[0];
+        assert_eq!(asked.partition_max_bytes as usize, expected, "{size}");
+    }
+}
+
+/// KIP-392: the leader says where to fetch, and sends nothing.
+#[test]
+fn a_preferred_replica_takes_the_partition() {
+    let mut rig = Rig::new(2);
+    let plan = rig.ask(LaneKind::Waiting, &[0, 1]);
+    let preferred = PartitionData { preferred_read_replica: 4, ..empty(0) };
+    rig.answer(&plan, [preferred, data(1, batch(0, 1))]);
+    assert_eq!(rig.events(), ["0 released at 0: Preferred(4)", "1: 0..1"]);
+}
+
+/// Rule 52.
+#[test]
+fn a_paused_partition_is_not_asked_for_and_what_is_under_way_is_kept() {
+    let mut rig = Rig::new(2);
+    let plan = rig.ask(LaneKind::Waiting, &[0, 1]);
+    rig.machine.pause(0, true);
+    rig.answer(&plan, [data(0, batch(0, 3)), empty(1)]);
+    assert_eq!(rig.events(), ["0: 0..3"]);
+    rig.wait(MAX_WAIT);
+    let waiting = rig.ask(LaneKind::Waiting, &[1]);
+    rig.silent();
+    rig.machine.pause(0, false);
+    let plan = rig.ask(LaneKind::Immediate, &[0]);
+    assert_eq!((plan.max_wait, plan.request.topics[0].partitions[0].fetch_offset), (Duration::ZERO, 3));
+    rig.answer(&waiting, []);
+}
+
 /// A partition whose first batch found no room in the answer is asked for again at once, and once.
 #[test]
 fn what_was_left_out_for_lack_of_room_is_not_taken_for_idle() {
@@ -721,7 +804,7 @@ fn history(seed: u64) {
             }
             3 | 4 if !flights.is_empty() => {
                 let mut plan = flights.swap_remove(random(flights.len() as u64) as usize);
-                if seed % 2 == 0 {
+                if seed.is_multiple_of(2) {
                     (plan.request.session_id, plan.request.session_epoch) = (0, -1);
                 }
                 if random(30) == 0 {
@@ -780,7 +863,7 @@ fn history(seed: u64) {
         }
         while let Some(event) = rig.machine.poll_event() {
             match event {
-                Event::Answered { id, generation, reserved, fetched } => {
+                Event::Answered { id, generation, reserved, fetched, .. } => {
                     rig.credit.give_back(id, reserved);
                     let Some(fetched) = fetched else { continue };
                     let (next, current) = &mut expected[id as usize];

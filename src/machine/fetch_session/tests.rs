@@ -15,7 +15,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self { now: Instant::now(), session: FetchSession::new() }
+        Self { now: Instant::now(), session: FetchSession::default() }
     }
 
     /// `id/epoch: named - forgotten`, of a request for partitions of `t` as (our id, offset), the index being the id.

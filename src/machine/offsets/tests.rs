@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::machine::metadata;
+use crate::record::RecordError;
 use crate::wire::cluster::metadata::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -63,6 +64,7 @@ impl Rig {
             retry_backoff_max: ms(1000),
             patience: PATIENCE,
             unknown_patience: UNKNOWN_PATIENCE,
+            follow_for: ms(300_000),
         };
         Self { now: Instant::now(), machine: Offsets::new(config) }
     }
@@ -91,7 +93,15 @@ impl Rig {
     }
 
     fn released(&mut self, generation: u64, next: i64, why: Why) {
-        self.machine.handle_released(self.now, 0, generation, next, why, MIDDLE);
+        self.released_after(generation, next, Seen::NOTHING, why);
+    }
+
+    fn released_after(&mut self, generation: u64, next: i64, seen: Seen, why: Why) {
+        self.machine.handle_released(self.now, 0, generation, (next, seen), why, MIDDLE);
+    }
+
+    fn epoch_ended(&mut self, generation: u64, answer: Result<(i32, i64), ErrorCode>) {
+        self.machine.handle_epoch_end(self.now, 0, generation, answer, MIDDLE);
     }
 
     fn listed(&mut self, generation: u64, answer: Result<i64, ErrorCode>) {
@@ -99,6 +109,7 @@ impl Rig {
     }
 
     fn committed(&mut self, generation: u64, answer: Result<Option<i64>, ()>) {
+        let answer = answer.map(|offset| offset.map(|offset| (offset, -1)));
         self.machine.handle_committed(self.now, 0, generation, answer, MIDDLE);
     }
 
@@ -110,11 +121,22 @@ impl Rig {
                     let Route { id, generation, offset, leader_epoch, .. } = route;
                     format!("route {id}.{generation} to {leader} at {offset} in epoch {leader_epoch}")
                 }
-                Output::Update { leader, id, leader_epoch } => format!("tell {leader} epoch {leader_epoch} of {id}"),
+                Output::Pause { leader, id, is_paused } => format!("tell {leader} that {id} pauses: {is_paused}"),
+                Output::Diverged { id, generation, end } => format!("{id}.{generation} was cut at {end}"),
+                Output::Recreated { id, generation } => format!("{id}.{generation} is another topic"),
+                Output::AskEpochs { leader, asked } => {
+                    let asked: Vec<_> =
+                        asked.iter().map(|ask| (ask.id, ask.generation, ask.leader_epoch, ask.epoch)).collect();
+                    format!("epochs of {asked:?} from {leader}")
+                }
                 Output::Recall { leader, id, generation } => format!("recall {id}.{generation} from {leader}"),
                 Output::AskCommitted(asked) => format!("commits of {asked:?}"),
                 Output::AskOffsets { leader, asked } => {
-                    let asked: Vec<_> = asked.iter().map(|ask| (ask.id, ask.generation, ask.timestamp)).collect();
+                    let time = |at| match at {
+                        At::Time(time) => time,
+                        At::Ago(ms) => -1_000 - ms,
+                    };
+                    let asked: Vec<_> = asked.iter().map(|ask| (ask.id, ask.generation, time(ask.at))).collect();
                     format!("ends of {asked:?} from {leader}")
                 }
                 Output::Position { id, generation, offset } => format!("{id}.{generation} is at {offset}"),
@@ -243,10 +265,12 @@ fn a_leader_move_brings_the_partition_home_and_on() {
 }
 
 #[test]
-fn an_epoch_alone_is_told_and_none_goes_back() {
+fn an_epoch_alone_brings_it_home_and_none_goes_back() {
     let mut rig = Rig::fetching(Reset::Latest);
     rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(1, 4), (1, 3)]));
-    assert_eq!(rig.outputs(), ["tell 1 epoch 4 of 0"]);
+    assert_eq!(rig.outputs(), ["recall 0.0 from 1"]);
+    rig.released(0, 10, Why::Recalled);
+    assert_eq!(rig.outputs(), ["route 0.0 to 1 at 10 in epoch 4"], "nothing was read: there is nothing to validate");
     rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(1, 2), (1, 3)]));
     rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(-1, 4), (1, 3)]));
     assert!(rig.outputs().is_empty(), "without a leader it stays where it is");
@@ -254,11 +278,218 @@ fn an_epoch_alone_is_told_and_none_goes_back() {
     assert_eq!(rig.outputs(), ["recall 0.0 from 1"]);
     rig.released(0, 10, Why::Recalled);
     assert_eq!(rig.outputs(), ["route 0.0 to 2 at 10 in epoch 4"]);
-    // A topic of another id is another topic.
+}
+
+/// Rules 41 and 48: nothing that is known of the old topic is applied to the new one.
+#[test]
+fn a_topic_of_another_id_is_another_topic() {
+    let mut rig = Rig::fetching(Reset::Latest);
     rig.machine.handle_cluster(of_incarnation(8, ErrorCode::NONE, &[(2, 0)]));
+    assert_eq!(rig.outputs(), ["recall 0.0 from 1"]);
+    rig.released_after(0, 20, SEEN, Why::Recalled);
+    assert_eq!(rig.outputs(), ["0.0 is another topic"]);
+    assert_eq!(rig.wait(PATIENCE), PATIENCE, "it waits for a seek");
+    rig.seek(1, Start::Earliest);
+    assert_eq!(rig.outputs(), ["ends of [(0, 1, -2)] from 2"]);
+    rig.listed(1, Ok(0));
+    assert_eq!(rig.outputs(), ["0.1 is at 0", "route 0.1 to 2 at 0 in epoch 0"]);
+}
+
+/// The record before the position is of epoch 3, and of second 5.
+const SEEN: Seen = Seen { epoch: 3, timestamp: 5_000 };
+
+/// Rule 42: what was read is held against the log of each new leader, and of each new term.
+#[test]
+fn a_new_epoch_is_validated_before_it_is_fetched_from() {
+    for picture in [[(2, 4), (1, 3)], [(1, 4), (1, 3)]] {
+        let leader = picture[0].0;
+        let mut rig = Rig::fetching(Reset::Latest);
+        rig.machine.handle_cluster(cluster(ErrorCode::NONE, &picture));
+        rig.outputs();
+        rig.released_after(0, 25, SEEN, Why::Recalled);
+        let ask = [format!("epochs of [(0, 0, 4, 3)] from {leader}")];
+        assert_eq!(rig.outputs(), ask);
+        // A leader that does not know its term yet, and one that does not answer.
+        for code in [ErrorCode::UNKNOWN_LEADER_EPOCH, ErrorCode::NONE, ErrorCode::FENCED_LEADER_EPOCH] {
+            rig.epoch_ended(0, Err(code));
+            assert!(rig.outputs().iter().all(|output| output == "stale"));
+            rig.wait(ms(1000));
+            assert_eq!(rig.outputs(), ask, "{code}");
+        }
+        rig.epoch_ended(0, Ok((3, 25)));
+        assert_eq!(rig.outputs(), [format!("route 0.0 to {leader} at 25 in epoch 4")]);
+        // What is read in the new term needs no proof, and neither does a position that was proven.
+        rig.released(0, 25, Why::Moved(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+        rig.wait(ms(1000));
+        assert_eq!(rig.outputs(), [format!("route 0.0 to {leader} at 25 in epoch 4")]);
+    }
+}
+
+/// Rule 42, row 17.
+#[test]
+fn a_log_that_was_cut_is_told_with_the_place() {
+    for (answer, expected) in [
+        (Ok((3, 20)), vec!["0.0 was cut at 20"]),
+        // The epoch is not in that log at all.
+        (Ok((2, 7)), vec!["0.0 was cut at 7"]),
+        (Ok((2, 90)), vec!["0.0 was cut at 25"]),
+        // Not known, and so no loss (the sentinel).
+        (Ok((-1, -1)), vec!["route 0.0 to 2 at 25 in epoch 4"]),
+        (Ok((3, 26)), vec!["route 0.0 to 2 at 25 in epoch 4"]),
+    ] {
+        let mut rig = Rig::fetching(Reset::Latest);
+        rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(2, 4), (1, 3)]));
+        rig.outputs();
+        rig.released_after(0, 25, SEEN, Why::Recalled);
+        rig.outputs();
+        rig.epoch_ended(0, answer);
+        assert_eq!(rig.outputs(), expected);
+        if expected[0].starts_with("route") {
+            continue;
+        }
+        assert_eq!(rig.wait(PATIENCE), PATIENCE, "it waits for a seek");
+        rig.seek(1, Start::At(7));
+        assert_eq!(rig.outputs(), ["route 0.1 to 2 at 7 in epoch 4"]);
+    }
+}
+
+/// Rule 44: an explicit offset borrows no epoch, a committed one brings its own.
+#[test]
+fn only_what_was_read_is_validated() {
+    let mut rig = Rig::knowing(Reset::Latest);
+    rig.assign(0, Start::Committed);
+    rig.outputs();
+    rig.machine.handle_committed(rig.now, 0, 0, Ok(Some((42, 2))), MIDDLE);
+    assert_eq!(rig.outputs(), ["0.0 is at 42", "epochs of [(0, 0, 3, 2)] from 1"]);
+    rig.seek(1, Start::At(50));
+    assert_eq!(rig.outputs(), ["route 0.1 to 1 at 50 in epoch 3"]);
+    rig.epoch_ended(0, Ok((2, 10)));
+    assert!(rig.outputs().is_empty(), "of a past life");
+    rig.released_after(1, 60, SEEN, Why::Recalled);
+    rig.seek(2, Start::At(55));
+    rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(2, 4), (1, 3)]));
+    assert_eq!(rig.outputs(), ["route 0.2 to 2 at 55 in epoch 4"]);
+}
+
+/// Rule 45, row 18: what was being read goes on with the first record that was not seen, whatever the policy.
+#[test]
+fn a_position_that_fell_out_of_the_log_goes_on_behind_the_gap() {
+    for reset in [Reset::Earliest, Reset::Latest, Reset::Ago(1), Reset::None] {
+        let is_none = reset == Reset::None;
+        let begin = || {
+            let mut rig = Rig::fetching(reset);
+            rig.released_after(0, 25, SEEN, Why::OutOfRange);
+            assert_eq!(rig.outputs(), ["ends of [(0, 0, -2)] from 1"], "at once");
+            rig
+        };
+        // Deleted below: retention.
+        let mut rig = begin();
+        rig.listed(0, Ok(30));
+        let expected =
+            ["report 0.0: Lost { expected: 25, next: 30 }", "0.0 is at 30", "route 0.0 to 1 at 30 in epoch 3"];
+        assert_eq!(rig.outputs(), if is_none { vec!["report 0.0: OutOfRange(25)"] } else { expected.to_vec() });
+        // Not out of it after all: a broker that lagged.
+        let mut rig = begin();
+        rig.listed(0, Ok(10));
+        assert_eq!(rig.outputs(), ["ends of [(0, 0, -1)] from 1"]);
+        rig.listed(0, Ok(25));
+        assert!(rig.outputs().is_empty());
+        rig.wait(ms(1000));
+        assert_eq!(rig.outputs(), ["route 0.0 to 1 at 25 in epoch 3"]);
+        // It ends below: by the time of the last record.
+        let mut rig = begin();
+        rig.listed(0, Ok(10));
+        rig.outputs();
+        rig.listed(0, Ok(20));
+        if is_none {
+            assert_eq!(rig.outputs(), ["report 0.0: OutOfRange(25)"]);
+            continue;
+        }
+        assert_eq!(rig.outputs(), ["ends of [(0, 0, 5001)] from 1"]);
+        rig.listed(0, Ok(-1));
+        assert_eq!(rig.outputs(), ["ends of [(0, 0, -1)] from 1"], "nothing is younger: the end (rule 47)");
+        rig.listed(0, Ok(20));
+        let expected =
+            ["report 0.0: Lost { expected: 25, next: 20 }", "0.0 is at 20", "route 0.0 to 1 at 20 in epoch 3"];
+        assert_eq!(rig.outputs(), expected);
+    }
+}
+
+#[test]
+fn a_committed_offset_that_the_log_has_lost_goes_by_the_policy_and_is_reported() {
+    let mut rig = Rig::knowing(Reset::Earliest);
+    rig.assign(0, Start::Committed);
+    rig.outputs();
+    rig.committed(0, Ok(Some(42)));
+    rig.outputs();
+    rig.released(0, 42, Why::OutOfRange);
+    assert_eq!(rig.outputs(), ["ends of [(0, 0, -2)] from 1"]);
+    rig.listed(0, Ok(100));
+    let expected =
+        ["report 0.0: Lost { expected: 42, next: 100 }", "0.0 is at 100", "route 0.0 to 1 at 100 in epoch 3"];
+    assert_eq!(rig.outputs(), expected);
+}
+
+/// Rule 47, KIP-1106.
+#[test]
+fn times_are_looked_up_and_what_is_younger_than_all_is_the_end() {
+    let mut rig = Rig::knowing(Reset::Ago(60_000));
+    rig.assign(0, Start::Reset);
+    assert_eq!(rig.outputs(), ["ends of [(0, 0, -61000)] from 1"]);
+    rig.listed(0, Ok(-1));
+    assert_eq!(rig.outputs(), ["ends of [(0, 0, -1)] from 1"]);
+    rig.seek(1, Start::Time(77));
+    assert_eq!(rig.outputs(), ["ends of [(0, 1, 77)] from 1"]);
+    rig.listed(1, Ok(5));
+    assert_eq!(rig.outputs(), ["0.1 is at 5", "route 0.1 to 1 at 5 in epoch 3"]);
+}
+
+/// Rule 46.
+#[test]
+fn a_nearer_replica_is_fetched_from_until_it_fails_or_the_time_is_over() {
+    let follow = |rig: &mut Rig| {
+        rig.released(0, 10, Why::Preferred(2));
+        assert_eq!(rig.outputs(), ["route 0.0 to 2 at 10 in epoch 3"]);
+        assert!(rig.machine.is_used(2));
+    };
+    let mut rig = Rig::fetching(Reset::Earliest);
+    follow(&mut rig);
+    // The leader is still another one.
+    rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(1, 3), (1, 3)]));
+    assert!(rig.outputs().is_empty());
+    assert_eq!(rig.wait(ms(1_000_000)), ms(300_000));
     assert_eq!(rig.outputs(), ["recall 0.0 from 2"]);
-    rig.released(0, 10, Why::Recalled);
-    assert_eq!(rig.outputs(), ["route 0.0 to 2 at 10 in epoch 0"]);
+    rig.released(0, 15, Why::Recalled);
+    assert_eq!(rig.outputs(), ["route 0.0 to 1 at 15 in epoch 3"]);
+    // Below what the follower has, or above: the leader knows.
+    for why in [Why::OutOfRange, Why::Moved(ErrorCode::NOT_LEADER_OR_FOLLOWER)] {
+        let mut rig = Rig::fetching(Reset::Earliest);
+        follow(&mut rig);
+        rig.released(0, 10, why);
+        rig.wait(ms(1000));
+        assert_eq!(rig.outputs(), ["route 0.0 to 1 at 10 in epoch 3"]);
+    }
+    // A broker that nobody knows.
+    let mut rig = Rig::fetching(Reset::Earliest);
+    rig.released(0, 10, Why::Preferred(9));
+    assert_eq!(rig.outputs(), ["stale"]);
+    rig.wait(ms(1000));
+    assert_eq!(rig.outputs(), ["route 0.0 to 1 at 10 in epoch 3"]);
+}
+
+#[test]
+fn a_paused_partition_is_told_where_it_is_and_wherever_it_goes() {
+    let mut rig = Rig::fetching(Reset::Earliest);
+    rig.machine.pause(0, true);
+    rig.machine.pause(0, true);
+    assert_eq!(rig.outputs(), ["tell 1 that 0 pauses: true"]);
+    rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(2, 4), (1, 3)]));
+    rig.outputs();
+    rig.machine.handle_released(rig.now, 0, 0, (10, Seen::NOTHING), Why::Recalled, MIDDLE);
+    let Some(Output::Route { leader: 2, route }) = rig.machine.poll_output(rig.now) else { panic!("it goes on") };
+    assert!(route.is_paused);
+    rig.machine.pause(0, false);
+    assert_eq!(rig.outputs(), ["tell 2 that 0 pauses: false"]);
 }
 
 #[test]
@@ -403,7 +634,7 @@ fn what_is_unassigned_is_asked_back_and_forgotten() {
     rig.machine.unassign(77);
     assert_eq!(rig.outputs(), ["recall 0.0 from 1"]);
     rig.released(0, 10, Why::Recalled);
-    rig.machine.handle_committed(rig.now, 1, 0, Ok(Some(1)), MIDDLE);
+    rig.machine.handle_committed(rig.now, 1, 0, Ok(Some((1, -1))), MIDDLE);
     rig.seek(9, Start::At(1));
     assert_eq!((rig.outputs().len(), rig.machine.poll_timeout()), (0, None));
 }

@@ -170,6 +170,8 @@ pub enum Reason {
     /// No producer id could be had.
     NoIdentity(CallError),
     IdentityRefused(ErrorCode),
+    /// The user gave up what waited.
+    Purged,
     Closed,
 }
 

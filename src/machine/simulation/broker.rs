@@ -10,6 +10,8 @@ const REMEMBERED: usize = 5;
 pub(super) struct Partition {
     pub(super) leader: Option<usize>,
     pub(super) leader_epoch: u32,
+    /// A follower that is in sync copies nothing until then.
+    pub(super) held_until: super::Micros,
     /// Records, by the number that each one is.
     pub(super) log: Vec<u32>,
     producers: BTreeMap<i64, Producer>,
@@ -45,7 +47,14 @@ pub(super) enum Verdict {
 
 impl Partition {
     pub(super) fn new(leader: usize, is_old: bool) -> Self {
-        Self { leader: Some(leader), leader_epoch: 0, log: Vec::new(), producers: BTreeMap::new(), is_old }
+        Self {
+            leader: Some(leader),
+            leader_epoch: 0,
+            held_until: 0,
+            log: Vec::new(),
+            producers: BTreeMap::new(),
+            is_old,
+        }
     }
 
     pub(super) fn append(&mut self, stamp: Stamp, records: &[u32]) -> Verdict {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::broker::{Stamp, Verdict};
 use super::world::{What, World};
 use super::{MS, Micros};
+use crate::machine::accumulator::LaneId;
 use crate::machine::connection::{CallError, Cause, Token};
 use crate::record::{Batches, RawBatch};
 use crate::wire::api::ApiKey;
@@ -36,26 +37,26 @@ const LOST_TRACK: &[ErrorCode] =
 pub(super) enum Wire {
     /// A connection can be written to.
     Connected {
-        node: usize,
+        line: usize,
     },
     /// A request reaches its broker, or what is left of the connection that it was written to.
     Arrive {
         key: u64,
     },
     Answer {
-        node: usize,
+        line: usize,
         generation: u64,
         token: Token,
         response: ProduceResponse,
     },
     /// The client sees the end of a connection.
     End {
-        node: usize,
+        line: usize,
         generation: u64,
     },
     /// A request has waited as long as it may.
     Deadline {
-        node: usize,
+        line: usize,
         token: Token,
     },
 }
@@ -79,11 +80,15 @@ struct Connection {
     last_answer: Micros,
     /// The broker has closed this one.
     closed: Option<u64>,
+    /// It serves a connection one request at a time.
+    busy_until: Micros,
 }
 
 struct Open {
     token: Token,
     is_written: bool,
+    /// How long the broker may wait for followers.
+    timeout: Micros,
     batches: Vec<Batch>,
 }
 
@@ -97,13 +102,18 @@ struct Batch {
 
 /// On its way to a broker.
 struct Copy {
-    node: usize,
+    line: usize,
     generation: u64,
     token: Token,
+    timeout: Micros,
     batches: Vec<Batch>,
 }
 
+/// Two connections to each node, fast and slow.
+const LANES: usize = 2;
+
 pub(super) struct Network {
+    /// By line: node and lane.
     connections: Vec<Connection>,
     copies: BTreeMap<u64, Copy>,
     next_copy: u64,
@@ -112,7 +122,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(nodes: usize) -> Self {
-        let connections = (0..nodes).map(|_| Connection::default()).collect();
+        let connections = (0..nodes * LANES).map(|_| Connection::default()).collect();
         Self { connections, copies: BTreeMap::new(), next_copy: 0, hung_until: vec![0; nodes] }
     }
 
@@ -122,13 +132,21 @@ impl Network {
 
     /// What of a partition waits for an answer from this node.
     pub(super) fn open_requests(&self, node: usize, partition: usize) -> Vec<Vec<u32>> {
-        let batches = self.connections[node].open.iter().flat_map(|open| &open.batches);
+        let batches = self.lines(node).flat_map(|open| &open.batches);
         batches.filter(|batch| batch.partition == partition).map(|batch| batch.records.clone()).collect()
     }
 
     pub(super) fn open_everything(&self, node: usize) -> Vec<Vec<u32>> {
-        let batches = self.connections[node].open.iter().flat_map(|open| &open.batches);
-        batches.map(|batch| batch.records.clone()).collect()
+        self.lines(node).flat_map(|open| &open.batches).map(|batch| batch.records.clone()).collect()
+    }
+
+    fn lines(&self, node: usize) -> impl Iterator<Item = &Open> {
+        self.connections[node * LANES..][..LANES].iter().flat_map(|connection| &connection.open)
+    }
+
+    /// When a node would answer something cheap on another connection.
+    pub(super) fn awake_at(&self, node: usize, now: Micros) -> Micros {
+        self.hung_until[node].max(now)
     }
 
     pub(super) fn is_under_way(&self, partition: usize) -> bool {
@@ -144,7 +162,8 @@ impl World {
     }
 
     /// A task sends a request. Its batches are read from the real bytes, as a broker would read them.
-    pub(super) fn send(&mut self, node: usize, token: Token, request: &ProduceRequest) {
+    pub(super) fn send(&mut self, node: usize, lane: LaneId, token: Token, request: &ProduceRequest) {
+        let line = node * LANES + lane as usize;
         self.ledger.summary.requests += 1;
         let mut batches = Vec::new();
         for data in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
@@ -158,43 +177,48 @@ impl World {
             let header = batch.header();
             let stamp = Stamp { id: header.producer_id, epoch: header.producer_epoch, sequence: header.base_sequence };
             let records = records_of(&batch);
-            self.ledger.send((node, token), partition, stamp, &records, bytes);
+            self.ledger.send((line, token), partition, stamp, &records, bytes);
             batches.push(Batch { partition, stamp, records });
         }
-        let connection = &mut self.network.connections[node];
-        connection.open.push_back(Open { token, is_written: false, batches });
+        if lane == LaneId::Slow && (batches.len() > 1 || !self.network.connections[line].open.is_empty()) {
+            self.ledger.problems.push("a slow partition is not alone".into());
+        }
+        let timeout = request.timeout_ms as Micros * MS;
+        let connection = &mut self.network.connections[line];
+        connection.open.push_back(Open { token, is_written: false, timeout, batches });
         if connection.open.len() > self.plan.max_in_flight {
             self.ledger.problems.push("P11: more requests in flight than allowed".into());
         }
-        self.after(self.plan.request_timeout, What::Wire(Wire::Deadline { node, token }));
-        self.write(node);
+        self.after(self.plan.request_timeout, What::Wire(Wire::Deadline { line, token }));
+        self.write(line);
     }
 
     pub(super) fn wire(&mut self, wire: Wire) {
         match wire {
-            Wire::Connected { node } => {
-                let connection = &mut self.network.connections[node];
+            Wire::Connected { line } => {
+                let connection = &mut self.network.connections[line];
                 (connection.is_up, connection.is_connecting) = (true, false);
-                self.write(node);
+                self.tell_up(line, true);
+                self.write(line);
             }
             Wire::Arrive { key } => self.arrive(key),
-            Wire::Answer { node, generation, token, response } => self.answer(node, generation, token, &response),
-            Wire::End { node, generation } => {
-                if self.network.connections[node].generation == generation {
-                    self.lose(node, &Cause::Eof);
+            Wire::Answer { line, generation, token, response } => self.answer(line, generation, token, &response),
+            Wire::End { line, generation } => {
+                if self.network.connections[line].generation == generation {
+                    self.lose(line, &Cause::Eof);
                 }
             }
-            Wire::Deadline { node, token } => self.deadline(node, token),
+            Wire::Deadline { line, token } => self.deadline(line, token),
         }
     }
 
     /// Writes what waits, or connects first.
-    fn write(&mut self, node: usize) {
-        let connection = &mut self.network.connections[node];
+    fn write(&mut self, line: usize) {
+        let connection = &mut self.network.connections[line];
         if !connection.is_up {
             if !connection.open.is_empty() && !std::mem::replace(&mut connection.is_connecting, true) {
                 let delay = self.random.between(MS / 10, self.plan.reconnect);
-                self.after(delay, What::Wire(Wire::Connected { node }));
+                self.after(delay, What::Wire(Wire::Connected { line }));
             }
             return;
         }
@@ -203,12 +227,12 @@ impl World {
         let written: Vec<_> = waiting
             .map(|open| {
                 open.is_written = true;
-                Copy { node, generation, token: open.token, batches: open.batches.clone() }
+                Copy { line, generation, token: open.token, timeout: open.timeout, batches: open.batches.clone() }
             })
             .collect();
         for copy in written {
             let delay = self.delay();
-            let connection = &mut self.network.connections[node];
+            let connection = &mut self.network.connections[line];
             connection.last_arrival = connection.last_arrival.max(self.now + delay);
             let (at, key) = (connection.last_arrival, self.network.next_copy);
             self.network.next_copy += 1;
@@ -218,14 +242,19 @@ impl World {
     }
 
     fn arrive(&mut self, key: u64) {
-        let Some(Copy { node, generation, token, .. }) = self.network.copies.get(&key) else { return };
-        let (node, generation, token) = (*node, *generation, *token);
+        let Some(Copy { line, generation, token, timeout, .. }) = self.network.copies.get(&key) else { return };
+        let (line, generation, token, timeout) = (*line, *generation, *token, *timeout);
+        let node = line / LANES;
         if self.network.hung_until[node] > self.now {
             return self.at(self.network.hung_until[node], What::Wire(Wire::Arrive { key }));
         }
         let faults = self.plan.faults.clone();
-        let connection = &mut self.network.connections[node];
+        let connection = &mut self.network.connections[line];
         let is_dead = connection.generation != generation || connection.closed == Some(generation);
+        let busy_until = connection.busy_until;
+        if busy_until > self.now && !is_dead {
+            return self.at(busy_until, What::Wire(Wire::Arrive { key }));
+        }
         if is_dead {
             let roll = self.random.below(1000);
             if roll < faults.late_copy / 2 && !self.is_healed {
@@ -247,17 +276,28 @@ impl World {
         let delay = self.delay();
         let Some(copy) = self.network.copies.remove(&key) else { return };
         if self.random.chance(faults.cut_before) {
-            self.network.connections[node].closed = Some(generation);
-            return self.after(delay, What::Wire(Wire::End { node, generation }));
+            self.network.connections[line].closed = Some(generation);
+            return self.after(delay, What::Wire(Wire::End { line, generation }));
         }
         let mut answers: Vec<_> = copy.batches.iter().filter_map(|batch| self.process(node, batch)).collect();
         if self.random.chance(faults.cut_after) {
-            self.network.connections[node].closed = Some(generation);
-            return self.after(delay, What::Wire(Wire::End { node, generation }));
+            self.network.connections[line].closed = Some(generation);
+            return self.after(delay, What::Wire(Wire::End { line, generation }));
         }
         if self.random.chance(faults.silent) {
             return;
         }
+        // acks=all: a batch is answered once its followers have it, and holds the connection until then.
+        let mut hold = 0;
+        for answer in answers.iter_mut().filter(|answer| answer.error_code.is_ok()) {
+            let held = self.logs[answer.index as usize].held_until.saturating_sub(self.now);
+            hold = hold.max(held.min(timeout));
+            if held > timeout {
+                (answer.error_code, answer.base_offset) = (ErrorCode::REQUEST_TIMED_OUT, -1);
+            }
+        }
+        self.network.connections[line].busy_until = self.now + hold;
+        let delay = delay + hold;
         if self.random.chance(faults.hostile_answer) {
             answers.push(PartitionProduceResponse { index: 77, base_offset: 5, ..Default::default() });
             answers.extend(answers.first().cloned().map(|twin| PartitionProduceResponse { base_offset: 1, ..twin }));
@@ -265,10 +305,10 @@ impl World {
         let topic =
             TopicProduceResponse { name: "t".into(), partition_responses: answers.into(), ..Default::default() };
         let response = ProduceResponse { responses: vec![topic].into(), ..Default::default() };
-        let connection = &mut self.network.connections[node];
+        let connection = &mut self.network.connections[line];
         connection.last_answer = connection.last_answer.max(self.now + delay);
         let at = connection.last_answer;
-        self.at(at, What::Wire(Wire::Answer { node, generation, token, response }));
+        self.at(at, What::Wire(Wire::Answer { line, generation, token, response }));
     }
 
     /// What a broker does with one batch, and what it says; `None`: nothing.
@@ -314,8 +354,8 @@ impl World {
         Some(PartitionProduceResponse { index: batch.partition as i32, base_offset, ..Default::default() })
     }
 
-    fn answer(&mut self, node: usize, generation: u64, token: Token, response: &ProduceResponse) {
-        let connection = &mut self.network.connections[node];
+    fn answer(&mut self, line: usize, generation: u64, token: Token, response: &ProduceResponse) {
+        let connection = &mut self.network.connections[line];
         if connection.generation != generation {
             return;
         }
@@ -336,56 +376,78 @@ impl World {
                     }
                     let is_well = |code: ErrorCode| code.is_ok() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER;
                     let is_acknowledged = own.is_some_and(|own| is_well(own.error_code));
-                    self.ledger.end_attempt((node, token), batch.partition, is_acknowledged);
+                    self.ledger.end_attempt((line, token), batch.partition, is_acknowledged);
                 }
-                self.with_task(node, |task, now, random| task.handle_response(now, token, response, random));
+                self.with_task(line / LANES, |task, now, random| task.handle_response(now, token, response, random));
             }
             // An earlier one was never answered: the connection is given up.
             open => {
                 connection.open.extend(open);
                 let expected = 0;
-                self.lose(node, &Cause::WrongCorrelation { expected, got: expected + 1 });
+                self.lose(line, &Cause::WrongCorrelation { expected, got: expected + 1 });
             }
         }
     }
 
-    fn deadline(&mut self, node: usize, token: Token) {
-        let connection = &mut self.network.connections[node];
+    fn deadline(&mut self, line: usize, token: Token) {
+        let connection = &mut self.network.connections[line];
         let Some(place) = connection.open.iter().position(|open| open.token == token) else { return };
         if connection.open[place].is_written {
             let after = std::time::Duration::from_micros(self.plan.request_timeout);
-            return self.lose(node, &Cause::RequestTimeout { api: ApiKey::PRODUCE, after });
+            return self.lose(line, &Cause::RequestTimeout { api: ApiKey::PRODUCE, after });
         }
         let open = connection.open.remove(place);
         for batch in open.iter().flat_map(|open| &open.batches) {
-            self.ledger.end_attempt((node, token), batch.partition, false);
+            self.ledger.end_attempt((line, token), batch.partition, false);
         }
         let error = CallError::NotSentInTime { api: ApiKey::PRODUCE };
-        self.with_task(node, |task, now, random| task.handle_failed(now, token, &error, random));
+        self.with_task(line / LANES, |task, now, random| task.handle_failed(now, token, &error, random));
+    }
+
+    fn tell_up(&mut self, line: usize, is_up: bool) {
+        self.with_task(line / LANES, |task, now, _| task.handle_up(now, LaneId::ALL[line % LANES], is_up));
+    }
+
+    /// The client cuts a connection: everything on it was taken back.
+    pub(super) fn cut(&mut self, node: usize, lane: LaneId) {
+        let line = node * LANES + lane as usize;
+        let connection = &mut self.network.connections[line];
+        connection.generation += 1;
+        connection.is_up = false;
+        connection.busy_until = 0;
+        for open in std::mem::take(&mut connection.open) {
+            for batch in &open.batches {
+                // Whether or not it was written, the queue knows no better than that it may have been.
+                self.ledger.leave_open(&batch.records);
+                self.ledger.end_attempt((line, open.token), batch.partition, false);
+            }
+        }
     }
 
     /// The client's end of a connection: what was written is lost, what was not waits for the next one.
-    fn lose(&mut self, node: usize, cause: &Cause) {
-        let connection = &mut self.network.connections[node];
+    fn lose(&mut self, line: usize, cause: &Cause) {
+        let connection = &mut self.network.connections[line];
         connection.generation += 1;
         connection.is_up = false;
+        connection.busy_until = 0;
         let (lost, waiting): (Vec<_>, Vec<_>) = connection.open.drain(..).partition(|open| open.is_written);
         connection.open.extend(waiting);
         for open in &lost {
             for batch in &open.batches {
                 self.ledger.leave_open(&batch.records);
-                self.ledger.end_attempt((node, open.token), batch.partition, false);
+                self.ledger.end_attempt((line, open.token), batch.partition, false);
             }
         }
         // As the driver does: all of them, before anything is sent again.
         let random = self.random.next();
-        self.with_task(node, |task, now, _| {
+        self.with_task(line / LANES, |task, now, _| {
+            task.handle_up(now, LaneId::ALL[line % LANES], false);
             for open in lost {
                 let error = CallError::Lost { cause: cause.clone(), sent: true };
                 task.handle_failed(now, open.token, &error, random);
             }
         });
-        self.write(node);
+        self.write(line);
     }
 }
 

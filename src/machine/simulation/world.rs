@@ -12,7 +12,8 @@ use super::broker;
 use super::check::{Ledger, Outcome};
 use super::network::{Network, Wire};
 use super::{MS, Micros, Plan, Random, Summary};
-use crate::machine::accumulator::{Accumulator, Config, Event, Hint, Moving, PartitionId, PartitionName, Send};
+use crate::machine::accumulator::{Accumulator, Config, Event, Hint, LaneId, Moving, PartitionId, PartitionName, Send};
+use crate::machine::connection::Token;
 use crate::machine::sequence::{self, Batch, Identity, PartitionQueue, Reason, Settled};
 use crate::record::{BatchWriter, NO_HEADERS};
 use crate::wire::message::Uuid;
@@ -55,6 +56,10 @@ pub(super) enum What {
     NewLeader(usize, usize),
     Stall,
     Expire,
+    /// A follower of some partition stops for a while.
+    Hold,
+    /// A leader's task hears from a broker that it asked for something cheap.
+    Probed(usize, LaneId, Token),
     Heal,
     /// Records that must arrive, since nothing goes wrong any more.
     Last,
@@ -193,6 +198,7 @@ impl World {
             (faults.moves, (|| What::Move) as fn() -> What),
             (faults.stalls, || What::Stall),
             (faults.expiries, || What::Expire),
+            (faults.holds, || What::Hold),
         ] {
             for _ in 0..rate * heals_at.div_ceil(1000 * MS) {
                 let at = self.random.below(heals_at);
@@ -282,6 +288,14 @@ impl World {
                 }
             }
             What::Expire => self.expire_producers(),
+            What::Hold if self.is_healed => {}
+            What::Hold => {
+                let partition = self.random.index(self.plan.partitions);
+                self.logs[partition].held_until = self.now + self.random.between(10 * MS, 3000 * MS);
+            }
+            What::Probed(node, lane, token) => {
+                self.with_task(node, |task, now, _| task.handle_probe(now, lane, token, true));
+            }
             What::Heal => self.heal(),
             What::Last => {
                 self.is_last = true;
@@ -415,20 +429,14 @@ impl World {
             }
             self.tasks[node].accumulator.handle_taken(now, id);
         }
+        // Behind what is to be cut.
+        self.drain_events(node);
         let accumulator = &mut self.tasks[node].accumulator;
         let requests: Vec<_> = std::iter::from_fn(|| accumulator.poll_request(now)).collect();
-        while let Some(event) = self.tasks[node].accumulator.poll_event() {
-            match event {
-                Event::Settled { settled, .. } => self.settle(settled),
-                Event::Refresh => self.ask(Request::Refresh),
-                Event::Hint(hint) => self.ask(Request::Hint(hint)),
-                Event::NeedsNewerThan(spent) => self.ask(Request::NewEpoch(spent)),
-                Event::Left { id, partition } => self.leave(node, id, Box::new(partition)),
-            }
-        }
-        // Behind the events, so that the ledger knows by now what ended before.
-        for Send { token, request, .. } in requests {
-            self.send(node, token, &request);
+        // Before what is sent, so that the ledger knows by now what ended before.
+        self.drain_events(node);
+        for Send { lane, token, request, .. } in requests {
+            self.send(node, lane, token, &request);
         }
         let timeout = self.tasks[node].accumulator.poll_timeout();
         if timeout != self.tasks[node].armed {
@@ -436,6 +444,23 @@ impl World {
             if let Some(timeout) = timeout {
                 let at = self.micros(timeout);
                 self.at(at.max(self.now), What::Timer(node));
+            }
+        }
+    }
+
+    fn drain_events(&mut self, node: usize) {
+        while let Some(event) = self.tasks[node].accumulator.poll_event() {
+            match event {
+                Event::Settled { settled, .. } => self.settle(settled),
+                Event::Refresh | Event::Overdue => self.ask(Request::Refresh),
+                Event::Cut(lane) => self.cut(node, lane),
+                Event::Probe { lane, token } => {
+                    let delay = self.random.between(self.plan.delay / 2, 2 * self.plan.delay);
+                    self.at(self.network.awake_at(node, self.now) + delay, What::Probed(node, lane, token));
+                }
+                Event::Hint(hint) => self.ask(Request::Hint(hint)),
+                Event::NeedsNewerThan(spent) => self.ask(Request::NewEpoch(spent)),
+                Event::Left { id, partition } => self.leave(node, id, Box::new(partition)),
             }
         }
     }
@@ -503,6 +528,7 @@ impl World {
         self.is_healed = true;
         self.plan.faults = Default::default();
         self.network.heal();
+        self.logs.iter_mut().for_each(|log| log.held_until = 0);
         self.is_refreshing = false;
         self.refresh();
         // Leaders that are missing come back within this time, and every request that is under way ends.
@@ -550,7 +576,7 @@ impl What {
     /// It happens at brokers or between them, whatever the client does.
     fn is_elsewhere(&self) -> bool {
         match self {
-            Self::Move | Self::NewLeader(..) | Self::Stall | Self::Expire | Self::Heal => true,
+            Self::Move | Self::NewLeader(..) | Self::Stall | Self::Expire | Self::Hold | Self::Heal => true,
             Self::Wire(wire) => wire.is_elsewhere(),
             _ => false,
         }

@@ -45,8 +45,8 @@ fn a_retry_of_several_keeps_their_order() {
     assert_eq!(rig.refuse(sent[2].0, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER), None);
     assert_eq!(rig.lose(sent[3].0, true), None);
     assert_eq!(rig.acknowledge(head, 2), Some((1, Ok(Some(2)))));
-    for index in 1..4 {
-        assert_eq!(rig.send().1, sent[index].1);
+    for (_, bytes) in &sent[1..4] {
+        assert_eq!(rig.send().1, *bytes);
     }
     assert_eq!(rig.queue.needs_newer_than(), None);
 }

@@ -1,0 +1,378 @@
+//! The consumer as a user holds it: what hands out records.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use tokio::sync::oneshot;
+
+use super::batch::Batch;
+use super::current::{Current, Step};
+use super::handle::ConsumerHandle;
+use super::manager::Command;
+use super::problem::unreadable;
+use super::record::ConsumerRecord;
+use super::shared::Taken;
+use super::unpack::Unpacker;
+use crate::error::{Error, ErrorKind};
+use crate::machine::offsets::Start;
+use crate::net::Timer;
+
+/// Reads partitions of topics, record by record.
+///
+/// Made by [`Client::consumer`](crate::Client::consumer). Fetches run in the background, one connection per leader
+/// (a second one when it is needed), and go on while the caller works, up to the
+/// [`fetch_buffer`](super::ConsumerBuilder::fetch_buffer); what is fetched is decoded when it is asked for. Records of
+/// a partition come in order, each once; partitions take turns.
+///
+/// Assigning, seeking, pausing and committing are the methods of [`ConsumerHandle`], to which a consumer derefs; a
+/// [`handle`](Self::handle) of its own works while a batch is lent.
+///
+/// Errors come through [`recv`](Self::recv) and its kin, and do not end the consumer: what is retriable is retried in the
+/// background and only reported if it lasts, and what concerns one partition leaves the others alone. Each error is
+/// reported once, not again and again while it lasts.
+///
+/// Works from any runtime or executor; its tasks live on the client's. Dropping it ends its tasks and closes its
+/// connections.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+/// # let cluster = milena::mock::MockCluster::start().await;
+/// # cluster.create_topic("orders", 2);
+/// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+/// # let producer = client.producer().build()?;
+/// # for n in 0..10 { producer.send(milena::Record::to("orders").partition(n % 2).value("x")).await?; }
+/// use milena::OffsetReset;
+///
+/// let mut consumer = client.consumer().group("billing").auto_offset_reset(OffsetReset::Earliest).build()?;
+/// consumer.assign([("orders", 0), ("orders", 1)])?;
+/// for _ in 0..10 {
+///     let record = consumer.recv().await?;
+///     println!("{}@{}: {:?}", record.topic_partition(), record.offset(), record.value());
+/// }
+/// // What was read has been dealt with: the next one begins behind it.
+/// let positions = consumer.assignment().into_iter().filter_map(|tp| {
+///     let position = consumer.position(&tp)?;
+///     Some((tp, position))
+/// });
+/// consumer.commit_offsets(positions).await?;
+/// consumer.close().await?;
+/// # Ok(()) }
+/// ```
+pub struct Consumer {
+    handle: ConsumerHandle,
+    current: Option<Box<Current>>,
+    unpacker: Arc<Unpacker>,
+    /// Records handed out since the last time the runtime got its turn.
+    streak: u32,
+    timeout: Option<Duration>,
+    /// Since when the caller has waited in vain.
+    waiting: Option<Instant>,
+    timer: Timer,
+}
+
+/// So many records, and the runtime gets its turn: a future that is always ready would starve its neighbours.
+const MAX_STREAK: u32 = 128;
+/// A finished batch is a good moment, unless batches are tiny.
+const MIN_STREAK: u32 = 32;
+/// What a lent batch counts for.
+const BATCH_STREAK: u32 = 8;
+
+/// What a caller who asked gets.
+enum Found {
+    /// The current batch has a record.
+    Record,
+    /// Nothing comes: all was read up to where it should, or for too long there was nothing.
+    Nothing(&'static str),
+}
+
+impl Consumer {
+    pub(super) fn new(handle: ConsumerHandle, unpacker: Arc<Unpacker>, timeout: Option<Duration>) -> Self {
+        let timer = Timer::new(&handle.core.network.runtime);
+        Self { handle, current: None, unpacker, streak: 0, timeout, waiting: None, timer }
+    }
+
+    /// What steers this consumer from elsewhere, also while a batch of it is lent.
+    pub fn handle(&self) -> ConsumerHandle {
+        self.handle.clone()
+    }
+
+    /// The next record.
+    ///
+    /// Waits until there is one. Records that were fetched are handed out at once, except that every 128 records, or
+    /// after a batch, the runtime gets its turn first.
+    ///
+    /// # Errors
+    /// They do not end the consumer; call again to go on. Each names what it is about, and the remedy:
+    /// * [`UnknownTopic`](crate::ErrorKind::UnknownTopic), [`UnknownPartition`](crate::ErrorKind::UnknownPartition):
+    ///   not there for 5 s. It is read as soon as it is.
+    /// * [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): no offset to start from, or one that the log has
+    ///   not, and `auto_offset_reset` is `None`. The partition waits for a seek.
+    /// * [`Corrupt`](crate::ErrorKind::Corrupt), [`Unsupported`](crate::ErrorKind::Unsupported): a batch that cannot
+    ///   be read, after a second attempt to fetch it. The partition waits for a seek past it.
+    /// * [`BatchTooLarge`](crate::ErrorKind::BatchTooLarge): a compressed batch that becomes larger than
+    ///   [`max_decompressed_batch`](super::ConsumerBuilder::max_decompressed_batch). The same.
+    /// * [`Broker`](crate::ErrorKind::Broker): the broker refuses, as with a missing authorization. Retried.
+    /// * [`Connection`](crate::ErrorKind::Connection), [`Timeout`](crate::ErrorKind::Timeout) and the like: no broker
+    ///   was ever reached, or one has not been for `default_api_timeout`. Retried.
+    /// * [`Config`](crate::ErrorKind::Config): nothing is assigned.
+    /// * [`DataLoss`](crate::ErrorKind::DataLoss): what should have come next is not in the log any more, and reading goes
+    ///   on behind the gap, or where the log was cut: [`Error::data_loss`] says from where to where.
+    /// * [`TopicRecreated`](crate::ErrorKind::TopicRecreated): the topic was deleted and made again; reading goes on at
+    ///   the beginning of the new one.
+    /// * [`NoMoreRecords`](crate::ErrorKind::NoMoreRecords): all was read up to where it should
+    ///   ([`stop_at_end`](ConsumerHandle::stop_at_end)), or nothing came for the
+    ///   [`consumer_timeout`](super::ConsumerBuilder::consumer_timeout). [`try_next`](Self::try_next) returns none then.
+    /// * [`Closed`](crate::ErrorKind::Closed): the client's runtime is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no record and aborts no fetch: it may stand in a `select!`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).build()?;
+    /// # let mut consumer = client.consumer().build()?;
+    /// use milena::Position;
+    /// use std::time::Duration;
+    ///
+    /// consumer.assign([("orders", 0)])?;
+    /// consumer.seek(&("orders", 0).into(), Position::Beginning)?;
+    /// tokio::select! {
+    ///     record = consumer.recv() => println!("{:?}", record?),
+    ///     () = tokio::time::sleep(Duration::from_millis(50)) => println!("nothing yet"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn recv(&mut self) -> Result<ConsumerRecord, Error> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The next record, or none when nothing comes any more: [`recv`](Self::recv) for a loop that ends.
+    ///
+    /// None comes when all was read up to where it should ([`stop_at_end`](ConsumerHandle::stop_at_end)), and when
+    /// nothing came for the [`consumer_timeout`](super::ConsumerBuilder::consumer_timeout), if there is one. Without
+    /// either it never does.
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no record and aborts no fetch.
+    pub async fn try_next(&mut self) -> Result<Option<ConsumerRecord>, Error> {
+        match self.recv().await {
+            Err(error) if error.kind() == ErrorKind::NoMoreRecords => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// Lends the next records of one partition: as many as its next fetched batch has. See [`poll_max`](Self::poll_max).
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no record and aborts no fetch.
+    pub async fn poll(&mut self) -> Result<Option<Batch<'_>>, Error> {
+        self.poll_max(usize::MAX).await
+    }
+
+    /// Lends up to `max` of the next records of one partition; waits until there is one. Partitions take turns.
+    ///
+    /// The fastest way to read: no record costs an allocation or a reference count. A record counts as handed out when the
+    /// batch yields it: whatever is not yielded comes first with the next poll. None comes where
+    /// [`try_next`](Self::try_next) returns none.
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    /// Dropping the future, or the batch, loses no record and aborts no fetch.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+    /// # let producer = client.producer().build()?;
+    /// # for n in 0..10 { producer.enqueue(milena::Record::to("orders").value(n.to_string())).await?; }
+    /// # producer.flush().await;
+    /// # let mut consumer = client.consumer().auto_offset_reset(milena::OffsetReset::Earliest).build()?;
+    /// # consumer.assign([("orders", 0)])?;
+    /// let mut bytes = 0;
+    /// let mut next = 0;
+    /// while next < 10 {
+    ///     let Some(batch) = consumer.poll_max(3).await? else { break };
+    ///     for record in batch {
+    ///         assert_eq!(record.offset(), next);
+    ///         next += 1;
+    ///         bytes += record.value().map_or(0, <[u8]>::len);
+    ///     }
+    /// }
+    /// assert_eq!(bytes, 10);
+    /// # Ok(()) }
+    /// ```
+    pub async fn poll_max(&mut self, max: usize) -> Result<Option<Batch<'_>>, Error> {
+        match poll_fn(|cx| self.poll_found(cx)).await? {
+            Found::Nothing(_) => Ok(None),
+            Found::Record => {
+                self.streak += BATCH_STREAK;
+                // There is one: `poll_found` says so.
+                Ok(self.current.as_mut().and_then(|current| current.reading()).map(|reading| Batch::new(reading, max)))
+            }
+        }
+    }
+
+    /// Ends the consumer's tasks and waits until they are gone. What was not handed out is dropped; nothing is
+    /// committed. Dropping the consumer does the same without waiting.
+    ///
+    /// # Errors
+    /// None so far.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes without waiting.
+    pub async fn close(self) -> Result<(), Error> {
+        let (done, closed) = oneshot::channel();
+        self.shared.lock().tell(Command::Close(done));
+        // The manager drops its end if it is gone already.
+        let _ = closed.await;
+        Ok(())
+    }
+
+    #[inline]
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<ConsumerRecord, Error>> {
+        loop {
+            if self.streak < MAX_STREAK
+                && let Some(mut reading) = self.current.as_mut().and_then(|current| current.reading())
+                && let Some(at) = reading.next()
+            {
+                let record = ConsumerRecord::new(reading.source, at);
+                self.streak += 1;
+                return Poll::Ready(Ok(record));
+            }
+            match self.poll_found(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(Found::Nothing(why))) => {
+                    return Poll::Ready(Err(Error::new(ErrorKind::NoMoreRecords, why)));
+                }
+                Poll::Ready(Ok(Found::Record)) => {}
+            }
+        }
+    }
+
+    fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, Error>> {
+        let mut limit = MAX_STREAK;
+        loop {
+            if self.streak >= limit {
+                self.streak = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(current) = &mut self.current {
+                match current.step(&self.unpacker, cx.waker()) {
+                    Step::Record => {
+                        self.waiting = None;
+                        return Poll::Ready(Ok(Found::Record));
+                    }
+                    Step::Batch => {
+                        self.streak += 1;
+                        limit = MIN_STREAK;
+                        continue;
+                    }
+                    Step::Bad { offset, end, error } => {
+                        let cursor = Arc::clone(current.cursor());
+                        self.handle.shared.deliver(|inbox| {
+                            if let Some(new) = inbox.renew(cursor.id, Some(offset)) {
+                                let (id, generation) = (new.id, new.generation);
+                                inbox.tell(Command::Seek { id, generation, start: Start::Halted });
+                            }
+                        });
+                        return Poll::Ready(Err(unreadable(&cursor.topic_partition, offset, Some(end), error)));
+                    }
+                    Step::Waiting => {
+                        self.streak = 0;
+                        return Poll::Pending;
+                    }
+                    Step::Done => {}
+                }
+            }
+            match self.handle.shared.take(cx, self.current.take()) {
+                Taken::Current(current) => self.current = Some(current),
+                Taken::Error(error) => return Poll::Ready(Err(error)),
+                Taken::Nothing => {
+                    self.streak = 0;
+                    return self.poll_timeout(cx);
+                }
+                // Ready at once, every time: a loop that goes on after these must not starve its neighbours.
+                Taken::Unassigned | Taken::Ended if self.streak == 0 => {
+                    self.streak = 1;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Taken::Unassigned => {
+                    self.streak = 0;
+                    return Poll::Ready(Err(Error::config("nothing is assigned: name partitions with `assign` first")));
+                }
+                Taken::Ended => {
+                    self.streak = 0;
+                    return Poll::Ready(Ok(Found::Nothing("everything was read up to the end that was asked for")));
+                }
+                Taken::Closed => return Poll::Ready(Err(Error::closed("consumer"))),
+            }
+        }
+    }
+
+    /// Nothing is there: for how long that may be.
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, Error>> {
+        let Some(timeout) = self.timeout else { return Poll::Pending };
+        let now = self.handle.core.now();
+        let since = *self.waiting.get_or_insert(now);
+        if self.timer.poll(cx, Some(since + timeout)).is_pending() {
+            return Poll::Pending;
+        }
+        self.waiting = None;
+        Poll::Ready(Ok(Found::Nothing("no record came for consumer_timeout")))
+    }
+}
+
+impl Deref for Consumer {
+    type Target = ConsumerHandle;
+
+    fn deref(&self) -> &ConsumerHandle {
+        &self.handle
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let topics: Vec<_> = self.assignment();
+        topics.iter().for_each(|tp| self.core.metadata.release(&tp.topic));
+        self.shared.lock().leave();
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<ConsumerRecord, Error>;
+
+    /// As [`Consumer::recv`]. Yields errors and goes on; ends where [`Consumer::try_next`] returns none, and when the
+    /// client's runtime has ended, since nothing can come any more.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_recv(cx).map(|next| match next {
+            Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::NoMoreRecords) => None,
+            next => Some(next),
+        })
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("assigned", &self.assignment()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,258 @@
+//! Decompresses batches: large ones ahead of the caller, on threads where nobody waits.
+//!
+//! ```text
+//!   leader task ── queued first ──▶ Ahead ─┐              one ahead for each partition, while the budget lasts
+//!   caller ─────── opens a batch ─▶ Ahead ─┴─▶ a thread: decompresses, wakes whoever waits for it
+//! ```
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::net::Runtime;
+use crate::record::{Compression, Decompressor, Limits, RawBatch, RecordError, Unpacked};
+
+pub struct Unpacker {
+    runtime: Runtime,
+    limits: Limits,
+    /// How many decompressed bytes there may be before nothing more is decompressed ahead.
+    budget: usize,
+    decompressed: Arc<AtomicUsize>,
+    /// Their tables and buffers are worth keeping.
+    idle: Mutex<Vec<Decompressor>>,
+}
+
+/// A batch whose records can be read, and what it takes of the budget for as long as it lives.
+#[derive(Debug)]
+pub struct Opened {
+    pub batch: Unpacked,
+    pub charge: Charge,
+}
+
+/// Decompressed bytes, while they are there.
+#[derive(Debug)]
+pub struct Charge {
+    decompressed: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+/// A batch that is being decompressed elsewhere.
+#[derive(Debug)]
+pub struct Ahead(Arc<Mutex<Job>>);
+
+#[derive(Debug)]
+enum Job {
+    Running(Option<Waker>),
+    Done(Result<Opened, RecordError>),
+    /// Its thread never came to it: the runtime has ended.
+    Abandoned,
+    Taken,
+}
+
+/// Smaller batches take less time than to hand them over.
+const LARGE: usize = 64 << 10;
+/// Each keeps a few MiB.
+const MAX_IDLE: usize = 4;
+
+impl Unpacker {
+    pub fn new(runtime: Runtime, limits: Limits, budget: usize) -> Self {
+        Self { runtime, limits, budget, decompressed: Arc::default(), idle: Mutex::default() }
+    }
+
+    /// Decompressed bytes that are there now, read or not yet.
+    pub fn decompressed(&self) -> usize {
+        self.decompressed.load(Ordering::Relaxed)
+    }
+
+    /// Here and now.
+    pub fn open(&self, batch: RawBatch) -> Result<Opened, RecordError> {
+        let mut decompressor = lock(&self.idle).pop().unwrap_or_default();
+        let is_compressed = is_compressed(&batch);
+        let opened = batch.decompress(&mut decompressor, self.limits);
+        let mut idle = lock(&self.idle);
+        if idle.len() < MAX_IDLE {
+            idle.push(decompressor);
+        }
+        drop(idle);
+        opened.map(|batch| {
+            // What is not compressed is a slice of what was fetched, and accounted for there.
+            let bytes = if is_compressed { batch.bytes().len() } else { 0 };
+            Opened { batch, charge: Charge::new(&self.decompressed, bytes) }
+        })
+    }
+
+    /// On another thread, if that is worth it and there is room.
+    pub fn ahead(self: &Arc<Self>, batch: &RawBatch) -> Option<Ahead> {
+        let is_worth_it = batch.bytes().len() >= LARGE && is_compressed(batch) && self.decompressed() < self.budget;
+        is_worth_it.then(|| {
+            let job = Arc::new(Mutex::new(Job::Running(None)));
+            let (unpacker, batch, running) = (Arc::clone(self), batch.clone(), Running(Arc::clone(&job)));
+            self.runtime.spawn_blocking(move || {
+                let opened = unpacker.open(batch);
+                running.end(Job::Done(opened));
+            });
+            Ahead(job)
+        })
+    }
+}
+
+impl fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unpacker").field("decompressed", &self.decompressed).finish_non_exhaustive()
+    }
+}
+
+fn is_compressed(batch: &RawBatch) -> bool {
+    !matches!(batch.header().attributes.compression(), Ok(Compression::None))
+}
+
+impl Ahead {
+    /// The batch, once it is there; or `None`, and `waker` hears of it. `Some(None)`: it has to be opened here after all.
+    pub fn poll(&self, waker: &Waker) -> Option<Option<Result<Opened, RecordError>>> {
+        let mut job = lock(&self.0);
+        match std::mem::replace(&mut *job, Job::Taken) {
+            Job::Running(_) => {
+                *job = Job::Running(Some(waker.clone()));
+                None
+            }
+            Job::Done(opened) => Some(Some(opened)),
+            Job::Abandoned | Job::Taken => Some(None),
+        }
+    }
+}
+
+/// The thread's end of a job.
+struct Running(Arc<Mutex<Job>>);
+
+impl Running {
+    fn end(&self, outcome: Job) {
+        let waker = {
+            let mut job = lock(&self.0);
+            if !matches!(*job, Job::Running(_)) {
+                return;
+            }
+            match std::mem::replace(&mut *job, outcome) {
+                Job::Running(waker) => waker,
+                _ => None,
+            }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end(Job::Abandoned);
+    }
+}
+
+impl Charge {
+    fn new(decompressed: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        decompressed.fetch_add(bytes, Ordering::Relaxed);
+        Self { decompressed: Arc::clone(decompressed), bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.decompressed.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::task::Wake;
+
+    use super::*;
+    use crate::net::TestRuntime;
+    use crate::record::writer::{BatchWriter, NO_HEADERS};
+    use crate::record::{Batches, Compressor, Identity};
+
+    /// A batch of one record of so many bytes, which compress to about a third.
+    fn batch(size: usize, codec: Compression) -> RawBatch {
+        let mut state = 1u64;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let [a, b, c, d, e, f, g, h] = state.to_be_bytes();
+            [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        });
+        let mut writer = BatchWriter::new(1024);
+        writer.append(0, None, Some(&noise.flatten().take(size).collect::<Vec<_>>()), NO_HEADERS).unwrap();
+        let mut batch = writer.finish();
+        if codec != Compression::None {
+            batch.compress(codec, None, &mut Compressor::new()).unwrap();
+        }
+        Batches::new(batch.stamp(Identity::NONE), true).next().unwrap().unwrap()
+    }
+
+    struct Told(mpsc::Sender<()>);
+
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.send(()).unwrap();
+        }
+    }
+
+    fn unpacker(runtime: &TestRuntime, max_output: usize, budget: usize) -> Arc<Unpacker> {
+        let limits = Limits { max_output, ..Limits::default() };
+        Arc::new(Unpacker::new(runtime.runtime(), limits, budget))
+    }
+
+    #[test]
+    fn a_large_batch_is_opened_elsewhere_and_whoever_waits_is_woken() {
+        let runtime = TestRuntime::new();
+        let unpacker = unpacker(&runtime, 10 << 20, 1 << 20);
+        let ahead = unpacker.ahead(&batch(1 << 20, Compression::Lz4)).unwrap();
+        let (sender, told) = mpsc::channel();
+        let waker = Arc::new(Told(sender)).into();
+        let opened = loop {
+            match ahead.poll(&waker) {
+                Some(opened) => break opened.unwrap().unwrap(),
+                None => told.recv().unwrap(),
+            }
+        };
+        assert_eq!(opened.batch.records().unwrap().next().unwrap().unwrap().value().unwrap().len(), 1 << 20);
+        assert!(unpacker.decompressed() > 1 << 20);
+        // The budget is spent until this one is done with.
+        assert!(unpacker.ahead(&batch(1 << 20, Compression::Lz4)).is_none());
+        drop(opened);
+        assert_eq!(unpacker.decompressed(), 0);
+        assert!(unpacker.ahead(&batch(1 << 20, Compression::Lz4)).is_some());
+    }
+
+    #[test]
+    fn small_and_plain_batches_are_opened_here() {
+        let runtime = TestRuntime::new();
+        let unpacker = unpacker(&runtime, 10 << 20, 1 << 20);
+        assert!(unpacker.ahead(&batch(1_000, Compression::Lz4)).is_none());
+        assert!(unpacker.ahead(&batch(1 << 20, Compression::None)).is_none());
+        let plain = unpacker.open(batch(1 << 20, Compression::None)).unwrap();
+        assert_eq!((plain.charge.bytes, unpacker.decompressed()), (0, 0));
+    }
+
+    #[test]
+    fn limits_hold_elsewhere_too_and_a_runtime_that_ends_leaves_nobody_waiting() {
+        let runtime = TestRuntime::new();
+        let small = unpacker(&runtime, 1_000, 1 << 20);
+        let ahead = small.ahead(&batch(1 << 20, Compression::Lz4)).unwrap();
+        let outcome = loop {
+            if let Some(outcome) = ahead.poll(Waker::noop()) {
+                break outcome;
+            }
+            std::thread::yield_now();
+        };
+        assert!(matches!(outcome, Some(Err(RecordError::TooLargeDecompressed { limit: 1_000 }))));
+        let late = unpacker(&runtime, 10 << 20, 1 << 20);
+        drop(runtime);
+        let ahead = late.ahead(&batch(1 << 20, Compression::Lz4)).unwrap();
+        assert!(matches!(ahead.poll(Waker::noop()), Some(None)), "it is opened by whoever asks");
+    }
+}

@@ -1,0 +1,160 @@
+//! The requests on one of a leader's two connections, and whether their answers are overdue.
+//!
+//! ```text
+//!            head unanswered beyond its limit      a cheap request elsewhere was answered      still unanswered
+//!   Calm ────────────────────────────────▶ Asked ────────────────────────────▶ Granted ──────────▶ cut
+//!    ▲          Overdue, Probe               │ Overdue again and again            │
+//!    └────────── the head was answered ◀─────┴────────────────────────────────────┘
+//! ```
+//! A broker serves a connection one request at a time, so what is not answered in time holds back all that is behind
+//! it. A broker that answers nothing anywhere is another case: nothing is cut then.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::PartitionId;
+use crate::machine::connection::Token;
+
+/// Which of a leader's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneId {
+    /// For everybody.
+    Fast,
+    /// For partitions that keep the others waiting, one in each request.
+    Slow,
+}
+
+impl LaneId {
+    pub const ALL: [Self; 2] = [Self::Fast, Self::Slow];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspicion {
+    Calm,
+    Asked { again: Instant, is_probing: bool },
+    Granted { until: Instant },
+}
+
+/// What is to be done about a head that is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Ask another broker who leads; and this one for anything, on another connection, if a token is given.
+    Ask(Option<Token>),
+    /// The broker answers others: cut the connection.
+    Cut,
+}
+
+/// How often others are asked while an answer is overdue.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// An answer that was held up together with the probe's may come right behind it.
+pub(super) const GRACE: Duration = Duration::from_millis(5);
+
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Partitions that may have something to send, each once, in the order in which they became so.
+    pub(super) ready: VecDeque<PartitionId>,
+    /// Requests without an answer, in the order of sending.
+    open: VecDeque<Token>,
+    /// Since when the first of them is the broker's to answer.
+    since: Option<Instant>,
+    is_up: bool,
+    muted_until: Option<Instant>,
+    suspicion: Suspicion,
+}
+
+impl Line {
+    pub(super) fn new() -> Self {
+        let (ready, open) = Default::default();
+        Self { ready, open, since: None, is_up: false, muted_until: None, suspicion: Suspicion::Calm }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn head(&self) -> Option<Token> {
+        self.open.front().copied()
+    }
+
+    pub(super) fn push(&mut self, now: Instant, token: Token) {
+        self.open.push_back(token);
+        if self.open.len() == 1 {
+            self.begin(now);
+        }
+    }
+
+    /// A request was answered, or lost. If it was the head: how long the broker had taken.
+    pub(super) fn remove(&mut self, now: Instant, token: Token) -> Option<Duration> {
+        let is_head = self.head() == Some(token);
+        self.open.retain(|open| *open != token);
+        if !is_head {
+            return None;
+        }
+        let took = self.since.map(|since| now.saturating_duration_since(since));
+        self.begin(now);
+        took
+    }
+
+    /// Everything on it was taken back.
+    pub(super) fn take(&mut self) -> VecDeque<Token> {
+        (self.since, self.suspicion) = (None, Suspicion::Calm);
+        (self.is_up, self.muted_until) = (false, None);
+        std::mem::take(&mut self.open)
+    }
+
+    pub(super) fn set_up(&mut self, now: Instant, is_up: bool) {
+        self.is_up = is_up;
+        self.muted_until = None;
+        self.begin(now);
+    }
+
+    /// The broker asked for silence (KIP-219): what is sent from now on is not its to answer before.
+    pub(super) fn mute(&mut self, now: Instant, until: Instant) {
+        self.muted_until = Some(until);
+        self.begin(now);
+    }
+
+    /// The clock of the head starts.
+    fn begin(&mut self, now: Instant) {
+        let start = self.muted_until.map_or(now, |until| until.max(now));
+        self.since = (!self.open.is_empty()).then_some(start);
+        self.suspicion = Suspicion::Calm;
+    }
+
+    /// The probe for this head came back, or failed.
+    pub(super) fn handle_probe(&mut self, now: Instant, token: Token, is_answered: bool, grace: Duration) {
+        if let Suspicion::Asked { is_probing, .. } = &mut self.suspicion
+            && self.open.front() == Some(&token)
+        {
+            if is_answered {
+                self.suspicion = Suspicion::Granted { until: now + grace };
+            } else {
+                *is_probing = false;
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self, limit: Duration) -> Option<Instant> {
+        let since = self.since?;
+        Some(match self.suspicion {
+            Suspicion::Calm => since + limit,
+            Suspicion::Asked { again, .. } => again,
+            Suspicion::Granted { until } => until,
+        })
+    }
+
+    pub(super) fn step(&mut self, now: Instant, limit: Duration) -> Option<Step> {
+        if self.poll_timeout(limit)? > now {
+            return None;
+        }
+        let was_probing = match self.suspicion {
+            Suspicion::Granted { .. } => return Some(Step::Cut),
+            Suspicion::Asked { is_probing, .. } => is_probing,
+            Suspicion::Calm => false,
+        };
+        // There is nothing to cut before there is a connection.
+        let probe = self.head().filter(|_| self.is_up && !was_probing);
+        self.suspicion = Suspicion::Asked { again: now + ASK_AGAIN, is_probing: was_probing || probe.is_some() };
+        Some(Step::Ask(probe))
+    }
+}

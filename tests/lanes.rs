@@ -1,0 +1,295 @@
+//! Two connections to a leader: a partition that keeps others waiting goes on alone, and a broker that hangs is not taken
+//! for one. On the mock cluster in memory, on paused time, so that every figure is exact.
+#![allow(clippy::disallowed_methods, reason = "tests read tokio's paused clock and spawn")]
+#![allow(clippy::print_stdout, reason = "figures are worth reading")]
+
+use std::time::Duration;
+
+use milena::mock::{Api, Fault, MockCluster, When};
+use milena::{Client, Producer, Record};
+use tokio::time::Instant;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn start(brokers: i32, partitions: usize) -> (MockCluster, Producer) {
+    let cluster = MockCluster::builder().brokers(brokers).in_memory().start().await;
+    cluster.create_topic("t", partitions);
+    let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap();
+    let producer = client.producer().linger(Duration::ZERO).delivery_timeout(600 * SECOND).build().unwrap();
+    for partition in 0..partitions as i32 {
+        latency(&producer, partition).await;
+    }
+    (cluster, producer)
+}
+
+async fn latency(producer: &Producer, partition: i32) -> Duration {
+    let start = Instant::now();
+    producer.send(Record::to("t").partition(partition).value("v")).await.unwrap();
+    start.elapsed()
+}
+
+async fn worst_of(count: usize, producer: &Producer, partition: i32) -> Duration {
+    let mut worst = Duration::ZERO;
+    for _ in 0..count {
+        worst = worst.max(latency(producer, partition).await);
+        tokio::time::sleep(7 * MS).await;
+    }
+    worst
+}
+
+/// A batch that the broker does not answer, and others behind it on the same connection: they wait for one lane switch,
+/// and from then on for nothing.
+#[tokio::test(start_paused = true)]
+async fn a_stalled_partition_costs_its_neighbours_one_switch() {
+    let (cluster, producer) = start(1, 3).await;
+    let normal = worst_of(20, &producer, 1).await;
+    let stalled = cluster.inject(When::api(Api::Produce).partition("t", 0), Fault::stall());
+    let stuck = producer.enqueue(Record::to("t").partition(0).value("stuck")).await.unwrap();
+    stalled.wait_struck(1).await;
+    let switch = latency(&producer, 1).await;
+    println!("a neighbour's first record took {switch:?}, and {normal:?} before");
+    assert!(switch < 60 * MS, "{switch:?}");
+    let (one, two) = tokio::join!(worst_of(2_000, &producer, 1), worst_of(2_000, &producer, 2));
+    assert!(one.max(two) <= normal + MS, "{one:?} and {two:?}, {normal:?} before");
+    // It is tried again, politely.
+    let attempts = stalled.struck();
+    assert!((3..60).contains(&attempts), "{attempts} attempts in 14 s");
+    stalled.remove();
+    assert_eq!(stuck.await.unwrap().offset, Some(1));
+    for _ in 0..4 {
+        producer.send(Record::to("t").partition(0).value("again")).await.unwrap();
+    }
+    let normal_again = latency(&producer, 0).await;
+    assert!(normal_again <= normal + MS, "{normal_again:?}");
+    assert_eq!(cluster.log("t", 0).len(), 7);
+}
+
+/// In one request with the one that stalls: it waits a little longer, until that has had its turn alone.
+#[tokio::test(start_paused = true)]
+async fn a_partition_in_the_same_request_is_freed_soon() {
+    let (cluster, producer) = start(1, 4).await;
+    let stalled = cluster.inject(When::api(Api::Produce).partition("t", 0), Fault::stall());
+    let begin = Instant::now();
+    let mut receipts = Vec::new();
+    for partition in 0..4 {
+        receipts.push(producer.enqueue(Record::to("t").partition(partition).value("together")).await.unwrap());
+    }
+    let stuck = receipts.remove(0);
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    println!("together with a partition that stalls: {:?}", begin.elapsed());
+    assert!(begin.elapsed() < 200 * MS, "{:?}", begin.elapsed());
+    for partition in 1..4 {
+        latency(&producer, partition).await;
+    }
+    let worst = worst_of(500, &producer, 3).await;
+    assert!(worst < 2 * MS, "{worst:?}");
+    stalled.remove();
+    stuck.await.unwrap();
+    let lengths: Vec<_> = (0..4).map(|partition| cluster.log("t", partition).len()).collect();
+    assert_eq!(lengths, [2, 3, 3, 503]);
+}
+
+/// A follower of one partition stops, for longer than any request may take: the leader waits for it, and answers nothing
+/// behind it on that connection. Nobody else notices but for the switch, and what was sent arrives once it is back.
+#[tokio::test(start_paused = true)]
+async fn a_stopped_follower_of_one_partition_delays_that_one_alone() {
+    let (cluster, producer) = start(2, 1).await;
+    let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap();
+    let topic = milena::NewTopic::named("u").assignments([[1, 2], [1, 2], [1, 2]]);
+    client.admin().create_topics([topic]).await.unwrap();
+    let send = |partition: i32| {
+        let start = Instant::now();
+        let sending = producer.send(Record::to("u").partition(partition).value("v"));
+        async move { sending.await.map(|sent| (sent.offset, start.elapsed())) }
+    };
+    for partition in 0..3 {
+        send(partition).await.unwrap();
+    }
+    cluster.hold_follower("u", 0, 2);
+    let stuck: Vec<_> = futures_util::future::join_all(
+        (0..20).map(|n| producer.enqueue(Record::to("u").partition(0).value(n.to_string()))),
+    )
+    .await;
+    tokio::time::sleep(MS).await;
+    let (_, switch) = send(1).await.unwrap();
+    println!("behind a partition whose follower has stopped: {switch:?}");
+    assert!(switch < 100 * MS, "{switch:?}");
+    let begin = Instant::now();
+    while begin.elapsed() < 60 * SECOND {
+        for partition in 1..3 {
+            let (_, took) = send(partition).await.unwrap();
+            assert!(took < MS, "{took:?}");
+        }
+        tokio::time::sleep(31 * MS).await;
+    }
+    cluster.release_follower("u", 0, 2);
+    for (n, receipt) in stuck.into_iter().enumerate() {
+        assert_eq!(receipt.unwrap().await.unwrap().offset, Some(n as i64 + 1));
+    }
+    let values: Vec<_> = cluster.log("u", 0).iter().skip(1).map(|record| record.value.clone().unwrap()).collect();
+    assert_eq!(values, (0..20).map(|n| n.to_string().into_bytes()).collect::<Vec<_>>());
+}
+
+/// Every answer is late, produce or not: the broker hangs, so nothing is cut or sent again.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_hangs_is_left_alone() {
+    let (cluster, producer) = start(1, 2).await;
+    cluster.hang_broker(1);
+    let receipts = [
+        producer.enqueue(Record::to("t").partition(0).value("0")).await.unwrap(),
+        producer.enqueue(Record::to("t").partition(1).value("1")).await.unwrap(),
+    ];
+    tokio::time::sleep(5 * SECOND).await;
+    cluster.clear_requests();
+    cluster.resume_broker(1);
+    let begin = Instant::now();
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    assert!(begin.elapsed() < 20 * MS, "{:?}", begin.elapsed());
+    latency(&producer, 0).await;
+    let connections: std::collections::BTreeSet<_> = cluster
+        .requests()
+        .iter()
+        .filter(|request| request.api == Api::Produce)
+        .map(|request| request.connection)
+        .collect();
+    assert_eq!(connections.len(), 1, "the connection that it had");
+}
+
+/// A hung leader whose partition has moved: another broker is asked soon, not when the request times out.
+#[tokio::test(start_paused = true)]
+async fn records_flow_soon_after_the_partitions_of_a_hung_leader_have_moved() {
+    for moved_after in [10 * MS, 400 * MS, 3 * SECOND] {
+        let (cluster, producer) = start(3, 3).await;
+        let old = cluster.leader("t", 0).unwrap();
+        let new = cluster.live_brokers().into_iter().find(|&broker| broker != old).unwrap();
+        cluster.hang_broker(old);
+        let receipt = producer.enqueue(Record::to("t").partition(0).value("held")).await.unwrap();
+        tokio::time::sleep(moved_after).await;
+        cluster.move_leader("t", 0, new);
+        let elected = Instant::now();
+        receipt.await.unwrap();
+        println!("moved after {moved_after:?}: acknowledged {:?} after the election", elected.elapsed());
+        assert!(elected.elapsed() < 500 * MS, "{:?}", elected.elapsed());
+        cluster.resume_broker(old);
+        latency(&producer, 0).await;
+        assert_eq!(cluster.log("t", 0).len(), 3);
+    }
+}
+
+/// A leader that takes a second for every batch, and answers everything else at once: it gets the time that it takes.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_slow_with_every_batch_is_given_time() {
+    let (cluster, producer) = start(1, 2).await;
+    cluster.inject(When::api(Api::Produce), Fault::delay_answer(SECOND));
+    let first = latency(&producer, 0).await;
+    assert!(first < 10 * SECOND, "{first:?}");
+    for _ in 0..10 {
+        latency(&producer, 0).await;
+    }
+    let usual = latency(&producer, 0).await;
+    assert!(usual < 1_100 * MS, "{usual:?}");
+    assert_eq!(cluster.log("t", 0).len(), 13);
+}
+
+/// An idle producer sleeps: nothing of the client, and nothing of the idle mock beside it, wakes more than twice a second
+/// for each of its connections.
+#[tokio::test(start_paused = true)]
+async fn an_idle_producer_wakes_less_than_twice_a_second_per_connection() {
+    let (_cluster, producer) = start(2, 4).await;
+    let wakes = || tokio::runtime::Handle::current().metrics().worker_park_count(0);
+    // Two leaders' connections, and those that metadata came over.
+    let connections = 4;
+    let before = wakes();
+    tokio::time::sleep(100 * SECOND).await;
+    let per_second = (wakes() - before) as f64 / 100.0;
+    println!("{per_second} wakes a second on an idle runtime");
+    assert!(per_second <= 2.0 * f64::from(connections), "{per_second}");
+    drop(producer);
+}
+
+/// A loop that only enqueues, on one thread, beside a timer that should fire every 10 ms of real time.
+#[test]
+fn a_loop_that_only_enqueues_lets_timers_fire() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let cluster = MockCluster::start().await;
+        cluster.create_topic("t", 1);
+        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
+        let producer = client.producer().build().unwrap();
+        producer.send(Record::to("t").value("v")).await.unwrap();
+        let ticks = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let ticking = std::sync::Arc::clone(&ticks);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(10 * MS).await;
+                ticking.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        let start = Instant::now();
+        while start.elapsed() < 500 * MS {
+            producer.enqueue(Record::to("t").value(&[0; 10])).await.unwrap();
+        }
+        let ticks = ticks.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(ticks >= 5, "{ticks} ticks of 10 ms in half a second");
+    });
+}
+
+/// P4: when its topic is deleted, every receipt resolves, and in time.
+#[tokio::test(start_paused = true)]
+async fn every_receipt_resolves_when_the_topic_is_deleted() {
+    let cluster = MockCluster::builder().brokers(2).in_memory().start().await;
+    cluster.create_topic("t", 2);
+    let builder = Client::builder(cluster.bootstrap()).connector(cluster.connector()).request_timeout(SECOND);
+    let client = builder.connect().await.unwrap();
+    let producer = client.producer().linger(Duration::ZERO).delivery_timeout(3 * SECOND).build().unwrap();
+    let mut receipts = Vec::new();
+    let start = Instant::now();
+    for n in 0..200 {
+        if n == 100 {
+            client.admin().delete_topics(["t"]).await.unwrap();
+        }
+        let record = Record::to("t").partition(n % 2).value("v");
+        receipts.push((Instant::now(), producer.enqueue(record).await.unwrap()));
+        tokio::time::sleep(MS).await;
+    }
+    let mut acknowledged = 0;
+    for (since, receipt) in receipts {
+        acknowledged += usize::from(receipt.await.is_ok());
+        assert!(since.elapsed() <= 4 * SECOND + 200 * MS, "{:?}", since.elapsed());
+    }
+    assert!((100..200).contains(&acknowledged), "{acknowledged}");
+    assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
+}
+
+/// P4: when the runtime ends, whoever holds a receipt on another one is told at once.
+#[test]
+fn every_receipt_resolves_when_the_runtime_ends() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (cluster, receipts) = runtime.block_on(async {
+        let cluster = MockCluster::builder().in_memory().start().await;
+        cluster.create_topic("t", 1);
+        let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap();
+        let producer = client.producer().compression(milena::Compression::Zstd).build().unwrap();
+        producer.send(Record::to("t").value("v")).await.unwrap();
+        cluster.inject(When::api(Api::Produce), Fault::stall());
+        let mut receipts = Vec::new();
+        for n in 0..3_000 {
+            receipts.push(producer.enqueue(Record::to("t").value(format!("{n:0500}"))).await.unwrap());
+        }
+        (cluster, receipts)
+    });
+    drop(runtime);
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(async {
+        for receipt in receipts {
+            let error = tokio::time::timeout(5 * SECOND, receipt).await.expect("it is told").unwrap_err();
+            assert_eq!(error.error.kind(), milena::ErrorKind::Closed);
+        }
+    });
+    drop(cluster);
+}
