@@ -74,13 +74,14 @@ async fn produce_and_fetch() -> (f64, f64) {
     let produce = started.elapsed().as_secs_f64() * 1e6 / total;
 
     let mut frames = Vec::new();
+    let size = batch.len() as i32; // with more room, a part of the next batch would come along
     for batch in 0..BATCHES {
         let partition = FetchPartition::default()
             .with_fetch_offset((batch * records) as i64)
             .with_current_leader_epoch(-1)
-            .with_partition_max_bytes(BATCH as i32);
+            .with_partition_max_bytes(size);
         let topic = FetchTopic::default().with_topic(name()).with_partitions(vec![partition]);
-        let request = FetchRequest::default().with_max_wait_ms(500).with_min_bytes(1).with_max_bytes(BATCH as i32);
+        let request = FetchRequest::default().with_max_wait_ms(500).with_min_bytes(1).with_max_bytes(size);
         frames.push(encode(FETCH, &request.with_session_epoch(-1).with_topics(vec![topic])));
     }
     let started = ProcessTime::now();

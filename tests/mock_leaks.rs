@@ -6,6 +6,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use cpu_time::ProcessTime;
 use milena::mock::{Api, Fault, Link, MockCluster, When};
 use milena::{Client, OffsetReset, Record, TopicPartition};
 
@@ -83,7 +84,7 @@ async fn filled(in_memory: bool) -> MockCluster {
 /// A consumer that waits an hour for a record, with all its polls, beside brokers that come and go.
 fn an_hour_of_virtual_time_takes_no_time() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let started = Instant::now();
+    let started = ProcessTime::now(); // not the clock: the machine may be busy with other things
     runtime.block_on(async {
         let cluster = filled(true).await;
         cluster.set_link(1, Link::new().latency(Duration::from_millis(40)));
@@ -98,8 +99,8 @@ fn an_hour_of_virtual_time_takes_no_time() {
         assert!(cluster.requests().len() > 1000, "{} requests", cluster.requests().len());
         cluster.close().await;
     });
-    // 7200 polls at the least: far below a millisecond each, also on a machine that is busy.
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // 7200 polls at the least: far below a millisecond each, also in a build that is not optimised.
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 fn ten_brokers_start_at_once() {

@@ -6,10 +6,11 @@ use std::fmt;
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
-    TxnOffsetCommitRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
 
@@ -124,6 +125,16 @@ apis! {
     IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, [-1, 1, 1, 1, 1];
     /// Describes the cluster, without topics.
     DescribeCluster = 60, DescribeClusterRequest, [-1, 0, 1, 2, 2];
+    /// Describes groups and their members.
+    DescribeGroups = 15, DescribeGroupsRequest, [2, 5, 5, 6, 6];
+    /// Lists the groups that a broker coordinates.
+    ListGroups = 16, ListGroupsRequest, [2, 4, 5, 5, 5];
+    /// Describes how large the logs of a broker are.
+    DescribeLogDirs = 35, DescribeLogDirsRequest, [1, 2, 4, 4, 4];
+    /// Makes preferred replicas leaders, or any where there is no leader.
+    ElectLeaders = 43, ElectLeadersRequest, [-1, 2, 2, 2, 2];
+    /// Describes topics and their partitions, page by page.
+    DescribeTopicPartitions = 75, DescribeTopicPartitionsRequest, [-1, -1, 0, 0, 0];
     /// Describes who writes to a partition, and whose transactions are open.
     DescribeProducers = 61, DescribeProducersRequest, [-1, 0, 0, 0, 0];
 }

@@ -12,10 +12,11 @@ use bytes::BytesMut;
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
-    TxnOffsetCommitRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use tokio::net::TcpListener;
@@ -535,6 +536,11 @@ impl Connection {
             Api::DescribeProducers => Box::pin(self.run_one::<DescribeProducersRequest>(received, stream)),
             Api::IncrementalAlterConfigs => Box::pin(self.run_one::<IncrementalAlterConfigsRequest>(received, stream)),
             Api::CreatePartitions => Box::pin(self.run_one::<CreatePartitionsRequest>(received, stream)),
+            Api::DescribeGroups => Box::pin(self.run_one::<DescribeGroupsRequest>(received, stream)),
+            Api::DescribeLogDirs => Box::pin(self.run_one::<DescribeLogDirsRequest>(received, stream)),
+            Api::DescribeTopicPartitions => Box::pin(self.run_one::<DescribeTopicPartitionsRequest>(received, stream)),
+            Api::ElectLeaders => Box::pin(self.run_one::<ElectLeadersRequest>(received, stream)),
+            Api::ListGroups => Box::pin(self.run_one::<ListGroupsRequest>(received, stream)),
             Api::SaslHandshake => Box::pin(self.run_one::<SaslHandshakeRequest>(received, stream)),
             Api::SaslAuthenticate => Box::pin(self.run_one::<SaslAuthenticateRequest>(received, stream)),
             Api::DescribeCluster => Box::pin(self.run_one::<DescribeClusterRequest>(received, stream)),

@@ -408,6 +408,7 @@ mod tests {
 
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+    use super::super::ViolationKind;
     use super::*;
 
     /// Stands for a bug in a broker: whoever reads from it panics.
@@ -450,6 +451,17 @@ mod tests {
     #[should_panic(expected = "a task of the mock cluster panicked: a bug in a broker")]
     async fn dropping_surfaces_a_panic() {
         drop(with_bug().await);
+    }
+
+    #[tokio::test]
+    async fn verify_surfaces_a_panic() {
+        let cluster = with_bug().await;
+        let violations = cluster.verify();
+        assert_eq!(violations.len(), 1, "{violations:?}");
+        assert_eq!(violations[0].kind, ViolationKind::Panicked);
+        assert_eq!(violations[0].message, "a task of the mock cluster panicked: a bug in a broker");
+        assert_eq!(cluster.shared.take_panic().as_deref(), Some("a bug in a broker")); // or closing it panics
+        cluster.close().await;
     }
 
     #[tokio::test]

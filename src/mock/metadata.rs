@@ -20,7 +20,7 @@ use super::state::State;
 use super::topic::{Topic, TopicId, check_name};
 
 /// Everything that an authorizer could allow, since there is none: bits by Kafka's `AclOperation`.
-const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 const NOT_ASKED: i32 = i32::MIN;
 const BROKER_ENDPOINTS: i8 = 1;
@@ -120,7 +120,7 @@ fn found(state: &State, name: &str, topic: &Topic) -> MetadataResponseTopic {
         .with_partitions(partitions.collect())
 }
 
-fn describe(live: &BTreeSet<i32>, partition: &Partition, index: i32) -> MetadataResponsePartition {
+pub(super) fn describe(live: &BTreeSet<i32>, partition: &Partition, index: i32) -> MetadataResponsePartition {
     let offline = partition.replicas.iter().filter(|broker| !live.contains(broker));
     let ids = |brokers: &[i32]| brokers.iter().map(|broker| (*broker).into()).collect();
     let error = partition.leader.map_or_else(|| ResponseError::LeaderNotAvailable.code(), |_| 0);

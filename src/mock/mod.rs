@@ -92,6 +92,7 @@
 //! - Of broker settings, those can be changed that are the defaults of topics, and on all brokers alike. There are no
 //!   APIs for quotas.
 //! - Groups have offsets, but no members yet: clients commit for partitions that they have assigned to themselves.
+//! - DeleteRecords does not wait for followers that are held back. Logs are in memory, and the size of the disk is unknown.
 
 mod alter_configs;
 mod api;
@@ -105,14 +106,18 @@ mod configs;
 mod connector;
 mod coordinator;
 mod delete_records;
+mod describe_topics;
+mod elect_leaders;
 mod fault;
 mod fetch;
 mod frame;
+mod groups;
 pub mod guide;
 mod history;
 mod link;
 mod list_offsets;
 mod log;
+mod log_dirs;
 mod metadata;
 mod offsets;
 mod operations;

@@ -50,6 +50,11 @@ pub(super) struct Committed {
 }
 
 impl Group {
+    /// A group without members is there as long as it has offsets.
+    pub(super) fn exists(&self) -> bool {
+        !self.offsets.is_empty() || !self.pending.is_empty()
+    }
+
     pub(super) fn forget_topic(&mut self, topic: &str) {
         self.offsets.remove(topic);
         self.pending.values_mut().for_each(|pending| pending.retain(|(name, ..)| name != topic));

@@ -60,8 +60,8 @@ pub enum ViolationKind {
     /// A log has a batch of an idempotent producer twice. Once a test has made brokers forget producers, or in Kafka
     /// itself after a week of silence, a client can cause that by a retry.
     DuplicateAppend,
-    /// A batch that was acknowledged with `acks=all` is not in the log at its offset, though no replica that lagged
-    /// behind became the leader and no test has truncated the log.
+    /// A batch that was acknowledged, with `acks=1` or `acks=all`, is not in the log at its offset, though no replica
+    /// that lagged behind became the leader and no test has truncated the log.
     LostWrite,
     /// A request was answered twice: a bug of the mock.
     AnsweredTwice,
@@ -258,10 +258,10 @@ fn check_sequences(recorded: &Recorded, violations: &mut Vec<Violation>) {
     }
 }
 
-/// What was acknowledged with `acks=all` is where the client was told.
+/// What was acknowledged is where the client was told.
 fn check_acknowledged(recorded: &Recorded, logs: &[LogView], violations: &mut Vec<Violation>) {
     let by_partition: HashMap<_, _> = logs.iter().map(|log| ((log.topic_id, log.partition), log)).collect();
-    for sent in recorded.batches.iter().filter(|sent| sent.batch.acks == -1) {
+    for sent in recorded.batches.iter().filter(|sent| sent.batch.acks != 0) {
         let Some(Ok(offset)) = sent.batch.answer else { continue };
         // The topic may have been deleted since.
         let Some(log) = by_partition.get(&(sent.topic_id, sent.batch.partition)) else { continue };

@@ -8,6 +8,7 @@
 //! scripts/kafka run --version 2.8.2 -- cargo test --test mock_cluster agreement
 //! ```
 
+mod administration;
 pub mod configs;
 mod groups;
 mod reading;
@@ -26,9 +27,10 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use milena::mock::{KafkaRelease, MockCluster};
@@ -93,6 +95,10 @@ async fn interview(address: &str) -> Vec<String> {
     interview.offsets_and_epochs().await;
     interview.groups().await;
     interview.offsets_by_topic_id().await;
+    interview.described_groups().await;
+    interview.log_dirs().await;
+    interview.elections().await;
+    interview.topics_by_page().await;
     interview.transactions().await;
     interview.configs().await;
     interview.deleted_records().await;
@@ -154,6 +160,11 @@ impl Interview {
             self.newest::<DescribeConfigsRequest>(),
             self.newest::<DescribeProducersRequest>(),
             self.newest::<IncrementalAlterConfigsRequest>(),
+            self.newest::<DescribeGroupsRequest>(),
+            self.newest::<DescribeLogDirsRequest>(),
+            self.newest::<DescribeTopicPartitionsRequest>(),
+            self.newest::<ElectLeadersRequest>(),
+            self.newest::<ListGroupsRequest>(),
         ];
         self.say("newest versions", served);
         for version in self.versions::<ApiVersionsRequest>() {

@@ -121,7 +121,11 @@ fn what_is_acknowledged_is_there() {
     assert_eq!(kinds(acknowledged(), &[log(5, 5, Vec::new())]), [], "deleted");
     let mut leader_only = acknowledged();
     leader_only[1].batch.acks = 1;
-    assert_eq!(kinds(leader_only, std::slice::from_ref(&lost)), [], "acks=1");
+    assert_eq!(kinds(leader_only.clone(), std::slice::from_ref(&lost)), [LostWrite], "acks=1");
+    let deposed = LogView { cuts: vec![(1, 2)], ..lost.clone() };
+    assert_eq!(kinds(leader_only.clone(), &[deposed]), [], "the next leader did not have it");
+    leader_only[1].batch.acks = 0;
+    assert_eq!(kinds(leader_only, std::slice::from_ref(&lost)), [], "acks=0");
     assert_eq!(kinds(vec![sent(0, 2, Some(Ok(0))), sent(2, 3, Some(Err(6)))], std::slice::from_ref(&lost)), []);
     assert_eq!(kinds(vec![sent(0, 2, Some(Ok(0))), sent(2, 3, None)], std::slice::from_ref(&lost)), []);
     assert_eq!(kinds(vec![sent(0, 2, Some(Ok(-1)))], &[lost]), [], "a duplicate whose offset is not known");
