@@ -8,7 +8,9 @@
 use tracing::{Span, field::Empty, info_span};
 
 use super::account::Account;
-use super::delivery::{DeliveryError, Fate};
+use super::delivery::DeliveryError;
+#[cfg(feature = "tracing")]
+use super::delivery::Fate;
 use crate::machine::sequence::Placed;
 
 /// Ends when it is dropped.

@@ -16,10 +16,12 @@ mod scram;
 mod secret;
 
 pub use exchange::{Exchange, Mechanism};
-pub use failure::{Failure, Problem, tame};
+#[cfg(feature = "oidc")]
+pub use failure::tame;
+pub use failure::{Failure, Problem};
 pub use login::{Done, Login, Message, Progress, Work};
 pub use oauthbearer::OAuthBearer;
 pub use plain::Plain;
 pub use saslname::{prepare, prepare_password};
-pub use scram::{Derivation, Derived, Hash, Scram};
+pub use scram::{Hash, Scram};
 pub use secret::Secret;
