@@ -234,7 +234,7 @@ async fn refusals_are_reported_once_and_end_with_their_cause() {
         }
     }
     assert_eq!((records, errors.len()), (100, 1), "{errors:?}");
-    assert_eq!((errors[0].kind(), errors[0].topic_partition()), (ErrorKind::Broker, Some(&tp(0))));
+    assert_eq!((errors[0].kind(), errors[0].topic_partition()), (ErrorKind::Authorization, Some(&tp(0))));
     assert!(errors[0].to_string().contains("TOPIC_AUTHORIZATION_FAILED"), "{}", errors[0]);
     assert!((25..60).contains(&fault.struck()), "{}", fault.struck());
     fault.remove();

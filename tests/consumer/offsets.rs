@@ -160,7 +160,7 @@ async fn commits_that_are_refused_say_why_and_for_which_partition() {
     assert_eq!(consumer.commit_offsets([(tp(0), -1)]).await.unwrap_err().kind(), ErrorKind::Config);
     let fault = cluster.inject(When::api(Api::OffsetCommit).partition("t", 1), Fault::error(29));
     let error = consumer.commit_offsets([(tp(0), 1), (tp(1), 1)]).await.unwrap_err();
-    assert_eq!((error.kind(), error.topic_partition()), (ErrorKind::Broker, Some(&tp(1))));
+    assert_eq!((error.kind(), error.topic_partition()), (ErrorKind::Authorization, Some(&tp(1))));
     assert!(error.code().is_some_and(|code| code.0 == 29) && !error.is_retriable(), "{error}");
     fault.remove();
     // A group that may not be asked for.
@@ -249,5 +249,5 @@ async fn commits_are_made_in_the_order_of_the_calls() {
     consumer.commit_async().unwrap();
     consumer.seek(&tp(0), 100).unwrap();
     let error = error(SECOND, &mut consumer).await;
-    assert!(error.kind() == ErrorKind::Broker && error.to_string().contains("GROUP_AUTHORIZATION_FAILED"), "{error}");
+    assert!(error.kind() == ErrorKind::Authorization && error.to_string().contains("GROUP_AUTHORIZATION_FAILED"), "{error}");
 }
