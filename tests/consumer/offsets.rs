@@ -249,5 +249,8 @@ async fn commits_are_made_in_the_order_of_the_calls() {
     consumer.commit_async().unwrap();
     consumer.seek(&tp(0), 100).unwrap();
     let error = error(SECOND, &mut consumer).await;
-    assert!(error.kind() == ErrorKind::Authorization && error.to_string().contains("GROUP_AUTHORIZATION_FAILED"), "{error}");
+    assert!(
+        error.kind() == ErrorKind::Authorization && error.to_string().contains("GROUP_AUTHORIZATION_FAILED"),
+        "{error}"
+    );
 }
