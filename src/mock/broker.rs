@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
@@ -638,6 +638,11 @@ impl Connection {
     }
 
     async fn send(&self, frame: Frame, stream: &mut impl Transport) -> After {
+        // The answer to the request that told whose link this is goes by it, too.
+        let link = self.link();
+        if !self.carried && !link.is_plain() {
+            self.shared.runtime.sleep(link.answer_time(frame.remaining())).await;
+        }
         match frame.write(stream).await {
             Ok(()) => After::Next,
             Err(_) => After::Close, // the client is gone

@@ -103,6 +103,11 @@ impl Link {
     pub(super) fn request_time(&self, bytes: usize) -> Duration {
         self.requests.time(bytes) + self.requests.latency
     }
+
+    /// How long an answer of this size takes to arrive.
+    pub(super) fn answer_time(&self, bytes: usize) -> Duration {
+        self.answers.time(bytes) + self.answers.latency
+    }
 }
 
 impl Way {

@@ -93,7 +93,7 @@ async fn links_of_one_client() {
     assert_eq!(round_trip(&mut Peer::connect(&cluster, 1).await).await, Duration::ZERO);
     cluster.set_client_link("harness", 1, far());
     let mut peer = Peer::connect(&cluster, 1).await;
-    assert_eq!(round_trip(&mut peer).await, REQUEST, "the client is known from its first request on");
+    assert_eq!(round_trip(&mut peer).await, BOTH, "the client is known from its first request on");
     assert_eq!(round_trip(&mut peer).await, BOTH);
     assert_eq!(round_trip(&mut Peer::connect(&cluster, 2).await).await, Duration::ZERO);
     // It goes before what is set for all.
