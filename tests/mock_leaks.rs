@@ -70,6 +70,7 @@ fn nothing_is_left_of_a_cluster() {
         drop(runtime);
         assert_eq!(descriptors(), before, "descriptors: in memory {in_memory}, closed {close}");
     }
+    an_idle_hour_takes_milliseconds();
     an_hour_of_virtual_time_takes_no_time();
     ten_brokers_start_at_once();
 }
@@ -79,6 +80,21 @@ async fn filled(in_memory: bool) -> MockCluster {
     let cluster = if in_memory { builder.in_memory() } else { builder }.start().await;
     cluster.create_topic("t", 6);
     cluster
+}
+
+/// A client that waits an hour, with its connections open.
+fn an_idle_hour_takes_milliseconds() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let cluster = filled(true).await;
+        let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap();
+        client.admin().list_topics().await.unwrap();
+        let started = ProcessTime::now();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let spent = started.elapsed();
+        assert!(spent < Duration::from_millis(100), "{spent:?}");
+        cluster.close().await;
+    });
 }
 
 /// A consumer that waits an hour for a record, with all its polls, beside brokers that come and go.
