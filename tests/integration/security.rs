@@ -242,11 +242,21 @@ pub async fn certificates_are_reloaded(_: Cluster) {
     assert_eq!(error.tls(), Some(TlsFailure::UnknownIssuer), "{error}");
     // Half written: what was before stays, and the error says so.
     std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let error = admin.list_topics().await.unwrap_err();
-    assert!(error.to_string().contains("its files have changed since, and cannot be used"), "{error}");
+    // Between attempts, which back off, the outcome of the last one is what is told.
+    let within = tokio::time::Instant::now() + Duration::from_secs(15);
+    loop {
+        let error = admin.list_topics().await.unwrap_err();
+        if error.to_string().contains("its files have changed since, and cannot be used") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < within, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     std::fs::copy(secret("ca.pem"), &ca).unwrap();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    admin.list_topics().await.unwrap();
+    let within = tokio::time::Instant::now() + Duration::from_secs(15);
+    while let Err(error) = admin.list_topics().await {
+        assert!(tokio::time::Instant::now() < within, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     std::fs::remove_dir_all(folder).unwrap();
 }
