@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::connection::{CallError, Token};
+use super::planted::bug;
 use super::sequence::{Attempt, Batch, Identity, Outcome, PartitionQueue, Placed, Reason, Receipts, Settled};
 use crate::record::SealedBatch;
 use crate::wire::api::ApiKey;
@@ -275,8 +276,7 @@ impl<R: Receipts> Accumulator<R> {
     /// The next partition whose open batch is to be taken and pushed.
     pub fn poll_take(&mut self) -> Option<PartitionId> {
         // What has left meanwhile is for its next leader to take.
-        std::iter::from_fn(|| self.takes.pop_front())
-            .find(|id| self.slots.contains_key(id) || cfg!(milena_bug = "take_what_left"))
+        std::iter::from_fn(|| self.takes.pop_front()).find(|id| self.slots.contains_key(id) || bug("take_what_left"))
     }
 
     /// The next request: as many ready partitions as fit, at least one; on the slow lane exactly one.
@@ -463,7 +463,7 @@ impl<R: Receipts> Accumulator<R> {
         answers.find(response);
         for (id, answer) in answers.answers {
             let outcome = match &answer {
-                None if cfg!(milena_bug = "unmentioned_is_well") => {
+                None if bug("unmentioned_is_well") => {
                     Outcome::Acknowledged(Placed { base_offset: None, log_append_time: None })
                 }
                 None => Outcome::Ended(Attempt::Unmentioned),
@@ -606,7 +606,7 @@ impl<R: Receipts> Accumulator<R> {
             self.events.push_back(Event::NeedsNewerThan(spent));
         }
         let mut timer = slot.queue.poll_timeout(now);
-        let is_waiting = slot.open_since.is_some() && cfg!(milena_bug = "forgotten_while_lingering");
+        let is_waiting = slot.open_since.is_some() && bug("forgotten_while_lingering");
         if !slot.is_listed && slot.startable(now, self.identity).is_some() && !is_waiting {
             slot.is_listed = true;
             self.lines[slot.lane as usize].ready.push_back(id);

@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use super::backoff::Backoff;
 use super::connection::{CallError, Token};
+use super::planted::bug;
 use crate::record::{self, SealedBatch};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::Action;
@@ -162,7 +163,7 @@ impl<R: Receipts> PartitionQueue<R> {
 
     /// The place of the next batch to send.
     fn next(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
-        if self.is_broken || self.in_flight >= self.window + usize::from(cfg!(milena_bug = "one_too_many")) {
+        if self.is_broken || self.in_flight >= self.window + usize::from(bug("one_too_many")) {
             return None;
         }
         if self.retry_at.is_some_and(|at| at > now) {
@@ -172,12 +173,12 @@ impl<R: Receipts> PartitionQueue<R> {
         let index = self.batches.iter().position(waits)?;
         let batch = self.batches.get(index).filter(|batch| matches!(batch.state, State::Queued))?;
         // Past its deadline it only waits to be told so, or it would take another request's time.
-        if batch.deadline <= now && !batch.is_told && !cfg!(milena_bug = "send_expired") {
+        if batch.deadline <= now && !batch.is_told && !bug("send_expired") {
             return None;
         }
         // All of them in flight.
         let ahead = self.batches.iter().take(index).filter(|batch| !batch.is_ended()).count();
-        if ahead > 0 && self.is_idempotent && !self.is_proven(now) && !cfg!(milena_bug = "pipelined_unproven") {
+        if ahead > 0 && self.is_idempotent && !self.is_proven(now) && !bug("pipelined_unproven") {
             return None;
         }
         let has_identity = !self.is_idempotent
@@ -212,7 +213,7 @@ impl<R: Receipts> PartitionQueue<R> {
             self.adopt(identity?);
         }
         let batch = self.batches.get_mut(index)?;
-        if is_fresh || cfg!(milena_bug = "stamp_retry_again") {
+        if is_fresh || bug("stamp_retry_again") {
             let sequence = match self.is_idempotent {
                 true => {
                     let sequence = self.next_sequence;
@@ -234,7 +235,7 @@ impl<R: Receipts> PartitionQueue<R> {
     /// The attempt `token` ended. Late answers of attempts that were taken back are ignored. Whether the leader is
     /// another one, or not known.
     pub fn handle_outcome(&mut self, now: Instant, token: Token, outcome: Outcome, random: u64) -> bool {
-        let is_it = |batch: &Batch<R>| matches!(batch.state, State::InFlight(its) if its == token || cfg!(milena_bug = "any_token"));
+        let is_it = |batch: &Batch<R>| matches!(batch.state, State::InFlight(its) if its == token || bug("any_token"));
         let Some(index) = self.batches.iter().position(is_it) else { return false };
         self.in_flight -= 1;
         let refresh = match outcome {
@@ -276,11 +277,11 @@ impl<R: Receipts> PartitionQueue<R> {
         let is_head = !self.is_idempotent || self.batches.iter().take(index).all(Batch::is_ended);
         let Some(batch) = self.batches.get_mut(index) else { return false };
         batch.maybe_written |= !is_absent;
-        if is_absent && cfg!(milena_bug = "forget_open") {
+        if is_absent && bug("forget_open") {
             batch.maybe_written = false;
         }
         self.proven_until = None;
-        let is_surely_absent = !batch.maybe_written || cfg!(milena_bug = "open_under_new_epoch");
+        let is_surely_absent = !batch.maybe_written || bug("open_under_new_epoch");
         match action {
             Action::Split if is_head && (is_surely_absent || !self.is_idempotent) && self.split(index) => false,
             // Never appended, so it may go out again under the next epoch, and so may what is refused behind it.
@@ -291,7 +292,7 @@ impl<R: Receipts> PartitionQueue<R> {
                 self.wait(now, index, attempt, is_first.then_some(random));
                 false
             }
-            Action::Retry if cfg!(milena_bug = "never_settled") && attempt == Attempt::Unmentioned => {
+            Action::Retry if bug("never_settled") && attempt == Attempt::Unmentioned => {
                 self.in_flight += 1;
                 false
             }
@@ -303,7 +304,7 @@ impl<R: Receipts> PartitionQueue<R> {
             }
             // It means nothing before what was sent before it has ended (rule 1): it will be tried again, and refused
             // again if it is to be.
-            _ if !is_head && !cfg!(milena_bug = "refused_behind_a_gap") => {
+            _ if !is_head && !bug("refused_behind_a_gap") => {
                 self.wait(now, index, attempt, None);
                 false
             }
@@ -371,7 +372,7 @@ impl<R: Receipts> PartitionQueue<R> {
     pub fn recall(&mut self) {
         if self.is_idempotent {
             for batch in self.batches.iter_mut().filter(|batch| matches!(batch.state, State::InFlight(_))) {
-                batch.maybe_written = !cfg!(milena_bug = "recall_is_absence");
+                batch.maybe_written = !bug("recall_is_absence");
                 batch.state = State::Queued;
             }
             self.in_flight = 0;
@@ -422,7 +423,7 @@ impl<R: Receipts> PartitionQueue<R> {
                 let is_followed = self.batches.iter().skip(index + 1).any(Batch::is_open);
                 self.give_up(index);
                 let batch = self.batches.get_mut(index)?;
-                if maybe_written && is_followed && self.is_idempotent && !cfg!(milena_bug = "unknown_leaves") {
+                if maybe_written && is_followed && self.is_idempotent && !bug("unknown_leaves") {
                     batch.is_told = true;
                     return Some(Settled { receipts: batch.receipts.take(), sealed: None, result: Err(failure) });
                 }
@@ -463,7 +464,7 @@ impl<R: Receipts> PartitionQueue<R> {
     /// When something changes by itself: a back-off ends, or a batch expires.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let waits = |batch: &&Batch<R>| matches!(batch.state, State::Queued);
-        let retry = self.retry_at.filter(|at| *at > now && !cfg!(milena_bug = "back_off_without_timer"));
+        let retry = self.retry_at.filter(|at| *at > now && !bug("back_off_without_timer"));
         let retry = retry.filter(|_| self.batches.iter().any(|batch| waits(&batch)));
         let expires = match self.is_idempotent {
             true => self.batches.iter().find(|batch| !batch.is_told).filter(waits),
@@ -486,7 +487,7 @@ impl<R: Receipts> PartitionQueue<R> {
         match self.identity {
             None => true,
             Some(own) if own == identity => self.spent != Some(own),
-            Some(own) if own.id == identity.id => own.epoch < identity.epoch || cfg!(milena_bug = "older_identity"),
+            Some(own) if own.id == identity.id => own.epoch < identity.epoch || bug("older_identity"),
             Some(_) => !self.former_ids.contains(&identity.id),
         }
     }
@@ -497,7 +498,7 @@ impl<R: Receipts> PartitionQueue<R> {
             return;
         }
         self.former_ids.extend(former.map(|former| former.id).filter(|id| *id != identity.id));
-        if !cfg!(milena_bug = "epoch_keeps_sequence") {
+        if !bug("epoch_keeps_sequence") {
             self.next_sequence = 0;
         }
         self.spent = None;
@@ -510,16 +511,16 @@ impl<R: Receipts> PartitionQueue<R> {
         if self.identity != Some(identity) {
             return;
         }
-        if batch.maybe_written && !cfg!(milena_bug = "reuse_open_sequence") {
+        if batch.maybe_written && !bug("reuse_open_sequence") {
             self.spent = Some(identity);
         } else if self.next_sequence == advance(sequence, batch.len()) {
             // Nothing was ever sent behind it.
-            if !cfg!(milena_bug = "gap_after_rejection") {
+            if !bug("gap_after_rejection") {
                 self.next_sequence = sequence;
             }
         } else if self.batches.iter().skip(index + 1).any(Batch::is_open) {
             self.spent = Some(identity);
-            self.is_broken = !cfg!(milena_bug = "gap_in_flight");
+            self.is_broken = !bug("gap_in_flight");
         }
     }
 
@@ -529,7 +530,7 @@ impl<R: Receipts> PartitionQueue<R> {
             self.is_broken = false;
             self.batches.retain(|batch| !batch.is_told);
             for batch in self.batches.iter_mut().filter(|batch| batch.is_open()) {
-                if batch.maybe_written && !cfg!(milena_bug = "open_gets_new_stamp") {
+                if batch.maybe_written && !bug("open_gets_new_stamp") {
                     let reason = Reason::BehindGap { last: batch.last.take() };
                     batch.state = State::Ended(Err(Failure { reason, maybe_written: true }));
                 } else {
@@ -550,7 +551,7 @@ impl<R: Receipts> PartitionQueue<R> {
 /// Sequences wrap to 0 behind 2³¹−1 (rule 11).
 fn advance(sequence: i32, count: usize) -> i32 {
     let next = (u64::from(sequence.cast_unsigned()) + count as u64)
-        % (1 << if cfg!(milena_bug = "sequence_does_not_wrap") { 32 } else { 31 });
+        % (1 << if bug("sequence_does_not_wrap") { 32 } else { 31 });
     next as i32
 }
 
