@@ -136,7 +136,6 @@ impl<R: Receipts> PartitionQueue<R> {
         }
     }
 
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -283,7 +282,7 @@ impl<R: Receipts> PartitionQueue<R> {
         self.proven_until = None;
         let is_surely_absent = !batch.maybe_written || bug("open_under_new_epoch");
         match action {
-            Action::Split if is_head && (is_surely_absent || !self.is_idempotent) && self.split(index) => false,
+            Action::Split if is_head && self.split(index) => false,
             // Never appended, so it may go out again under the next epoch, and so may what is refused behind it.
             Action::NewEpoch if is_head && self.is_idempotent && is_surely_absent => {
                 self.spent = self.identity;
@@ -340,6 +339,11 @@ impl<R: Receipts> PartitionQueue<R> {
 
     /// In two, of about as many bytes each. They share the sequences that the batch had, so what was sent behind it
     /// keeps its own. A single record, or one that cannot be read, stays what it is.
+    ///
+    /// Also if an earlier attempt is open: cut, or not answered. Brokers look at the size first, so the same bytes were
+    /// refused then as well, unless `max.message.bytes` has been lowered meanwhile. Against that the parts stay open: where
+    /// the whole is in the log its sequences are spent, and a part is neither its duplicate nor next, so it is refused
+    /// (OUT_OF_ORDER_SEQUENCE_NUMBER) and ends as unknown. A late copy of the whole meets the same behind a part.
     fn split(&mut self, index: usize) -> bool {
         let Some(batch) = self.batches.get_mut(index).filter(|batch| !batch.is_told) else { return false };
         let Some((front, back)) = batch.sealed.as_ref().and_then(|sealed| sealed.split().ok().flatten()) else {
@@ -351,10 +355,10 @@ impl<R: Receipts> PartitionQueue<R> {
             receipts: batch.receipts.split_off(count),
             deadline: batch.deadline,
             stamp: batch.stamp.map(|stamp| match stamp.identity {
-                Some(_) => Stamp { sequence: advance(stamp.sequence, count), ..stamp },
-                None => stamp,
+                Some(_) if !bug("split_keeps_sequence") => Stamp { sequence: advance(stamp.sequence, count), ..stamp },
+                _ => stamp,
             }),
-            maybe_written: batch.maybe_written,
+            maybe_written: batch.maybe_written && !bug("split_forgets_open"),
             last: batch.last.clone(),
             state: State::Queued,
             is_packed: true,
@@ -362,7 +366,8 @@ impl<R: Receipts> PartitionQueue<R> {
         };
         batch.sealed = Some(front);
         batch.state = State::Queued;
-        self.batches.insert(index + 1, rest);
+        let place = if bug("split_behind_others") { self.batches.len() } else { index + 1 };
+        self.batches.insert(place, rest);
         true
     }
 
@@ -376,7 +381,7 @@ impl<R: Receipts> PartitionQueue<R> {
                 batch.state = State::Queued;
             }
             self.in_flight = 0;
-            self.proven_until = None;
+            self.proven_until = self.proven_until.filter(|_| bug("recall_stays_proven"));
             self.tidy();
         }
         if self.in_flight == 0 {
@@ -388,13 +393,27 @@ impl<R: Receipts> PartitionQueue<R> {
     pub fn take_back(&mut self, token: Token) -> bool {
         let is_it = |batch: &&mut Batch<R>| matches!(batch.state, State::InFlight(its) if its == token);
         let Some(batch) = self.batches.iter_mut().find(is_it).filter(|_| self.is_idempotent) else { return false };
-        batch.maybe_written = true;
+        batch.maybe_written = !bug("cut_is_absence");
         batch.state = State::Queued;
+        if bug("cut_restamps") {
+            batch.stamp = None;
+        }
         self.in_flight -= 1;
         self.proven_until = None;
         self.retry_at = None;
         self.tidy();
         true
+    }
+
+    /// Whether the last attempt that ended was followed by a back-off.
+    pub fn is_backing_off(&self) -> bool {
+        self.backoff.failures() > 0
+    }
+
+    /// What kept its batches back is over, for all that is known.
+    pub fn retry_now(&mut self) {
+        self.retry_at = None;
+        self.backoff.reset();
     }
 
     /// Nothing is sent for a while: what is in flight was taken back because nobody answered.
@@ -405,7 +424,7 @@ impl<R: Receipts> PartitionQueue<R> {
     /// The next batch that has ended, or whose deadline has passed. In order, with idempotence. What is in flight is
     /// answered or lost before it can expire.
     pub fn poll_settled(&mut self, now: Instant) -> Option<Settled<R>> {
-        let index = match self.is_idempotent {
+        let index = match self.is_idempotent && !bug("settled_as_they_come") {
             true => self.batches.iter().position(|batch| !batch.is_told)?,
             false => self.batches.iter().position(|batch| match batch.state {
                 State::Ended(_) => true,
@@ -496,6 +515,10 @@ impl<R: Receipts> PartitionQueue<R> {
         let former = self.identity.replace(identity);
         if former == Some(identity) {
             return;
+        }
+        if former.is_none_or(|former| former.id != identity.id) && !bug("new_id_is_proven") {
+            // What this leader acknowledged was another producer's.
+            self.proven_until = None;
         }
         self.former_ids.extend(former.map(|former| former.id).filter(|id| *id != identity.id));
         if !bug("epoch_keeps_sequence") {

@@ -82,6 +82,7 @@ fn plan_of(mode: &str) -> Option<Plan> {
         seed: 1,
         must_arrive: true,
         with_kcat: true,
+        history: None,
     };
     Some(match mode {
         "etl" => Plan { records: 500_000, ..plan },
@@ -103,6 +104,10 @@ fn chaos(arguments: &[String]) -> ExitCode {
         return ExitCode::from(2);
     };
     while let Some(option) = arguments.next() {
+        if option == "--history" {
+            plan.history = arguments.next().map(str::to_owned);
+            continue;
+        }
         let Some(number) = arguments.next().and_then(|text| text.parse::<u64>().ok()) else {
             println!("{option} wants a number: see scripts/chaos --help");
             return ExitCode::from(2);

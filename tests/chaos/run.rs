@@ -46,6 +46,8 @@ pub struct Plan {
     pub must_arrive: bool,
     /// Reads the log with kcat as well.
     pub with_kcat: bool,
+    /// Where to write what became of each record.
+    pub history: Option<String>,
 }
 
 pub struct Report {
@@ -118,6 +120,9 @@ pub async fn run(cluster: Arc<Cluster>, plan: Plan) -> Report {
     // What waits for a busy machine's timers is late by that.
     let mut verdict = judge(&sent, &logs, limit + SECOND);
     judge_reader(&mut verdict, &seen, &logs);
+    if let Some(path) = &plan.history {
+        std::fs::write(path, history(&sent)).expect("a file for the history");
+    }
     if plan.with_kcat {
         judge_other(&mut verdict, "kcat", &kcat(&cluster, &topic).await, &logs);
     }
@@ -340,6 +345,24 @@ async fn kcat(cluster: &Cluster, topic: &str) -> Logs {
         log.push(number_of(numbers.next().map(str::as_bytes)));
     }
     logs
+}
+
+/// A line for each record: number, milliseconds of its enqueueing and end, what it was told.
+fn history(sent: &[Sent]) -> String {
+    let mut text = String::new();
+    for (number, Sent { enqueued, ends }) in sent.iter().enumerate() {
+        for (at, outcome) in ends {
+            let told = match outcome {
+                Outcome::Acknowledged { partition, offset } => {
+                    format!("acknowledged\t{partition}\t{}", offset.map_or_else(|| "?".into(), |o| o.to_string()))
+                }
+                Outcome::NotWritten(why) => format!("not written\t{why}"),
+                Outcome::Unknown(why) => format!("unknown\t{why}"),
+            };
+            writeln!(text, "{number}\t{}\t{}\t{told}", enqueued.as_millis(), at.as_millis()).unwrap();
+        }
+    }
+    text
 }
 
 fn report(
