@@ -183,7 +183,7 @@ impl<R: Receipts> PartitionQueue<R> {
         let has_identity = !self.is_idempotent
             || batch.stamp.is_some()
             || if ahead > 0 { self.spent.is_none() } else { identity.is_some_and(|identity| self.can_use(identity)) };
-        (ahead < self.window && has_identity).then_some(index)
+        (ahead < self.window + usize::from(bug("one_too_many")) && has_identity).then_some(index)
     }
 
     /// A broker that remembers nothing of a producer takes any first sequence, and so the second batch without the
@@ -543,7 +543,7 @@ impl<R: Receipts> PartitionQueue<R> {
             }
         } else if self.batches.iter().skip(index + 1).any(Batch::is_open) {
             self.spent = Some(identity);
-            self.is_broken = !bug("gap_in_flight");
+            self.is_broken = true;
         }
     }
 
@@ -553,7 +553,7 @@ impl<R: Receipts> PartitionQueue<R> {
             self.is_broken = false;
             self.batches.retain(|batch| !batch.is_told);
             for batch in self.batches.iter_mut().filter(|batch| batch.is_open()) {
-                if batch.maybe_written && !bug("open_gets_new_stamp") {
+                if batch.maybe_written && !bug("open_gets_new_stamp") && !bug("open_under_new_epoch") {
                     let reason = Reason::BehindGap { last: batch.last.take() };
                     batch.state = State::Ended(Err(Failure { reason, maybe_written: true }));
                 } else {
