@@ -155,7 +155,7 @@ async fn serve(
 ) {
     while let Some(Job { offsets, reply }) = jobs.recv().await {
         let outcome = coordinated.commit(&core, &offsets).await;
-        watch.tell_commit(&offsets, outcome.as_ref().map(|()| ()));
+        watch.tell_commit(&offsets, outcome.as_ref().copied());
         match (reply, outcome) {
             // Nobody waits any more if its future was dropped.
             (Reply::Caller(caller), outcome) => drop(caller.send(outcome)),
