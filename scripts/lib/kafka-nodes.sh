@@ -172,6 +172,7 @@ broker_properties() { # ID
   cat <<PROPERTIES
 log.dirs=$DATA/$1/data
 broker.rack=rack-$1
+replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
 auto.create.topics.enable=false
 delete.topic.enable=true
 num.partitions=1

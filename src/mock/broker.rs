@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) runtime: Runtime,
     pub(super) cluster_id: String,
     pub(super) release: KafkaRelease,
+    racks: Vec<String>,
     pub(super) versions: Versions,
     pub(super) auto_create_topics: bool,
     pub(super) default_partitions: usize,
@@ -180,6 +181,7 @@ impl Shared {
             versions: settings.versions(),
             auto_create_topics: settings.auto_create_topics,
             default_partitions: settings.default_partitions,
+            racks: settings.racks,
             brokers: RwLock::new(brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect()),
             faults: Faults::new(seed.wrapping_add(1)),
             history: History::default(),
@@ -189,6 +191,12 @@ impl Shared {
             connections: AtomicU64::new(1),
             panic: Mutex::default(),
         }
+    }
+
+    /// Where a broker is.
+    pub(super) fn rack(&self, broker: i32) -> Option<&str> {
+        let place = usize::try_from(broker - 1).ok()?.checked_rem(self.racks.len())?;
+        self.racks.get(place).map(String::as_str)
     }
 
     /// The state of the cluster. Never held across an await.
@@ -372,6 +380,10 @@ impl Call<'_> {
     /// For how long the client is throttled, by a fault or a quota.
     fn throttled(&self) -> Duration {
         self.effects.throttle.max(Duration::from_millis(self.quota_ms.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn rack(&self, broker: i32) -> Option<kafka_protocol::protocol::StrBytes> {
+        self.shared.rack(broker).map(|rack| rack.to_owned().into())
     }
 
     pub(super) fn address(&self, broker: i32) -> (kafka_protocol::protocol::StrBytes, i32) {

@@ -34,6 +34,6 @@ pub use delivery::{Delivery, DeliveryError, Fate, RecordMetadata};
 pub use handle::{Producer, TryEnqueueError};
 pub use interceptor::Interceptor;
 pub use many::EnqueueAllError;
-pub use metrics::{ProducerMetrics, Timing};
+pub use metrics::ProducerMetrics;
 pub use record::{Data, Name, Record};
 pub use topic::ProducerTopic;
