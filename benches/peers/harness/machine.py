@@ -74,6 +74,7 @@ def exec_with_broker(args, commands, heap):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(len(DISTANCES) * args.brokers)]
     ports = iter([str(server.getsockname()[1]) for server in sockets])
     command = [str(KAFKA), "run", "--version", args.version, "--brokers", str(args.brokers)]
+    command += ["--config", "log.segment.delete.delay.ms=1000"]  # what is deleted makes room soon
     for name in DISTANCES:
         chosen = ",".join(next(ports) for _ in range(args.brokers))
         os.environ[f"MILENA_PEERS_{name}"] = chosen

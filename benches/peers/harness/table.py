@@ -70,7 +70,8 @@ def print_row(results):
     absent = {**row.lacks, **{label: f"failed: {failure}" for label, failure in results.failures.items()}}
     lines += [[label, *("–" for _ in head[1:])] for label in absent]
     most = max((len(lines) for lines in results.lines.values()), default=0)
-    print(f"\n### {results.name}\n\n{row.mode}: {row.about}; median of {most} round{"s" * (most != 1)}\n")
+    rounds = "round" if most == 1 else "rounds"
+    print(f"\n### {results.name}\n\n{row.mode}: {row.about}; median of {most} {rounds}\n")
     markdown(head, lines)
     if absent:
         print()

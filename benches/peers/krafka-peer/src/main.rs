@@ -156,7 +156,7 @@ async fn end_to_end(kafka: &Kafka, args: &Args) {
             }
             let value = stamps.put(&payloads[i as usize % payloads.len()], i);
             let record = Record::new(args.topic.as_str(), value).partition((i % args.partitions as u64) as i32);
-            let _ = producer.enqueue(record).await.unwrap();
+            drop(producer.enqueue(record).await.unwrap());
         }
         producer.flush().await.unwrap();
         clock

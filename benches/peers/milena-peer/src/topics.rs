@@ -10,8 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Returns once every partition has a leader, so that no client's first record waits for one.
 pub async fn create(client: &Client, args: &Args) {
     let admin = client.admin();
-    // What is deleted makes room soon.
-    let topic = NewTopic::named(args.topic.as_str()).partitions(args.partitions).config("file.delete.delay.ms", "1000");
+    let topic = NewTopic::named(args.topic.as_str()).partitions(args.partitions);
     admin.create_topics([topic]).timeout(PATIENCE).await.unwrap();
     loop {
         let described = admin.describe_topics([args.topic.as_str()]).await;
