@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod fetch_session;
 pub mod metadata;
 pub mod offsets;
+pub mod planted;
 pub mod sasl;
 pub mod sequence;
 #[cfg(test)]

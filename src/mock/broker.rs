@@ -14,9 +14,10 @@ use kafka_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
     DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest, TxnOffsetCommitRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
+    TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use tokio::net::TcpListener;
@@ -540,6 +541,10 @@ impl Connection {
             Api::DescribeLogDirs => Box::pin(self.run_one::<DescribeLogDirsRequest>(received, stream)),
             Api::DescribeTopicPartitions => Box::pin(self.run_one::<DescribeTopicPartitionsRequest>(received, stream)),
             Api::ElectLeaders => Box::pin(self.run_one::<ElectLeadersRequest>(received, stream)),
+            Api::Heartbeat => Box::pin(self.run_one::<HeartbeatRequest>(received, stream)),
+            Api::JoinGroup => Box::pin(self.run_one::<JoinGroupRequest>(received, stream)),
+            Api::LeaveGroup => Box::pin(self.run_one::<LeaveGroupRequest>(received, stream)),
+            Api::SyncGroup => Box::pin(self.run_one::<SyncGroupRequest>(received, stream)),
             Api::ListGroups => Box::pin(self.run_one::<ListGroupsRequest>(received, stream)),
             Api::SaslHandshake => Box::pin(self.run_one::<SaslHandshakeRequest>(received, stream)),
             Api::SaslAuthenticate => Box::pin(self.run_one::<SaslAuthenticateRequest>(received, stream)),
