@@ -23,6 +23,7 @@ mod metrics;
 mod open_batch;
 pub mod partitioner;
 mod partitions;
+mod pool;
 mod record;
 mod router;
 mod sticky;
