@@ -9,6 +9,9 @@
 
 pub mod aborted;
 pub mod accumulator;
+// Until the consumer joins groups: for tests and benches alone.
+#[cfg(any(test, feature = "__internals"))]
+pub mod assignor;
 pub mod backoff;
 pub mod connection;
 pub mod credit;

@@ -734,6 +734,25 @@ fn a_refusal_for_now_moves_a_partition_to_the_slow_lane() {
     assert_eq!(lanes, [LaneId::Fast, LaneId::Slow]);
 }
 
+/// Nothing else may happen until its deadline: no answer, no message, no timer.
+#[test]
+fn what_was_listed_for_the_slow_lane_goes_out_on_the_fast_one_when_its_partition_comes_back() {
+    let mut rig = Rig::new(1);
+    rig.push(0, 1);
+    let token = rig.token();
+    rig.respond(token, vec![ok(0, 0)]);
+    rig.push(0, 2);
+    let token = rig.token();
+    rig.respond(token, vec![refused(0, ErrorCode::NOT_ENOUGH_REPLICAS)]);
+    rig.pass(BACKOFF);
+    let Send { lane, token, .. } = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!(lane, LaneId::Slow);
+    rig.push(0, 3);
+    assert_eq!(rig.request(), None, "one request at a time");
+    rig.respond(token, vec![ok(0, 1)]);
+    assert_eq!(rig.accumulator.poll_request(rig.now).map(|send| send.lane), Some(LaneId::Fast));
+}
+
 /// Row 3: a leader that is dead has moved soon, and its partitions' own attempts come ever more rarely. Others are asked all
 /// the while: often at first, then after a fiftieth of the time that it has taken.
 #[test]
