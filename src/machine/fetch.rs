@@ -349,6 +349,8 @@ impl Fetch {
         self.not_before = self.not_before.filter(|at| now < *at);
         for partition in self.partitions.values_mut() {
             partition.not_before = partition.not_before.filter(|at| now < *at);
+            // From then on it goes out as soon as the lane is free, and nobody has to wake up for it.
+            partition.probe_at = partition.probe_at.filter(|at| now < *at);
         }
     }
 

@@ -35,10 +35,13 @@ async fn keys_and_values_are_read_as_json() {
     assert!(tombstone.json_key::<u32>().unwrap_err().to_string().contains("the key of the record at offset 1"));
 }
 
+/// Offset, metadata, and what went wrong.
+type SeenCommit = (i64, String, Option<ErrorKind>);
+
 #[derive(Clone, Default)]
 struct Seen {
     offsets: Arc<Mutex<Vec<i64>>>,
-    commits: Arc<Mutex<Vec<(i64, String, Option<ErrorKind>)>>>,
+    commits: Arc<Mutex<Vec<SeenCommit>>>,
 }
 
 impl ConsumerInterceptor for Seen {

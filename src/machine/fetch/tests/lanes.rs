@@ -125,6 +125,27 @@ fn a_paused_partition_is_not_asked_for_and_what_is_under_way_is_kept() {
     rig.answer(&waiting, []);
 }
 
+/// One whose time came while the lane was busy, shortly before the waiting lane is back: it is left alone, and there is
+/// nothing to wake up for.
+#[test]
+fn who_is_late_for_the_immediate_lane_wakes_nobody_up() {
+    let mut rig = Rig::new(1);
+    rig.credit.assign([0, 1, 2]);
+    let waiting = rig.ask(LaneKind::Waiting, &[0]);
+    rig.machine.add(route(1, 0, 0));
+    let plan = rig.ask(LaneKind::Immediate, &[1]);
+    rig.answer(&plan, [empty(1)]);
+    rig.machine.add(route(2, 0, 0));
+    let plan = rig.ask(LaneKind::Immediate, &[2]);
+    rig.wait(ms(490));
+    rig.answer(&plan, [empty(2)]);
+    rig.silent();
+    assert_eq!(rig.machine.poll_timeout(), None);
+    rig.wait(ms(10));
+    rig.answer(&waiting, [empty(0)]);
+    rig.ask(LaneKind::Waiting, &[0, 1, 2]);
+}
+
 /// A partition whose first batch found no room in the answer is asked for again at once, and once.
 #[test]
 fn what_was_left_out_for_lack_of_room_is_not_taken_for_idle() {
