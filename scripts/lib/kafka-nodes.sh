@@ -17,6 +17,7 @@ listener_settings() { # LISTENER: e.g. its key store, its SASL mechanisms
 # The port on which a broker advertises a listener of --proxied; nothing for another.
 proxy_port() { # ID LISTENER
   local entry ports
+  # shellcheck disable=SC2153 # the script's, from its options
   for entry in "${PROXIED[@]}"; do
     [[ ${entry%%=*} != "$2" ]] || IFS=, read -ra ports <<<"${entry#*=}"
   done

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .rows import MORE_IS_BETTER, TOLERANCE
 
 UNITS = {
-    "cpu_ns_rec": "CPU ns/record", "krec_s": "1,000 records/s", "steady_krec_s": "1,000 records/s", "mb_s": "MB/s",
+    "cpu_ns_rec": "CPU ns/record", "krec_s": "k records/s", "steady_krec_s": "k records/s", "mb_s": "MB/s",
     "peak_mb": "peak MiB", "p50_us": "p50 µs", "p99_us": "p99 µs", "wakes_s_connection": "wakes/s per connection",
     "wakes_s": "wakes/s", "cpu_us_s": "CPU µs/s", "refetch": "fetched ÷ log", "sent_kb": "sent KB",
 }
@@ -55,7 +55,7 @@ def print_row(results):
     figures, first = row.figures, row.figures[0]
     ratios = figures[:2] if len(figures) > 2 else figures[:1]
     units = [UNITS.get(figure, figure) for figure in figures]
-    head = ["client", units[0], "least–most", *units[1:], *(f"{ours}'s {UNITS.get(f, f)} ÷" for f in ratios)]
+    head = ["client", units[0], "least–most", *units[1:], *(f"{ours} ÷: {UNITS.get(f, f)}" for f in ratios)]
     lines = []
     for cell in results.cells:
         values = results.values(cell.label, first)
@@ -101,7 +101,7 @@ def judge(results, bar):
         of = (max if more else min)(medians, key=medians.get) if medians else "the best peer"
     theirs = results.median(of, bar.figure)
     factor = "" if bar.factor == 1 else f"{bar.factor} × "
-    text = f"{bar.milena}: {number(ours)} {unit} {sign} {factor}{of}'s {number(theirs)}"
+    text = f"{bar.milena}: {number(ours)} {unit} {sign} {factor}{number(theirs)} of {of}"
     if ours is None or not theirs:
         return Verdict(text, None)
     rounds = zip(results.lines[bar.milena], results.lines[of])
