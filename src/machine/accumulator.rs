@@ -634,6 +634,10 @@ impl<R: Receipts> Accumulator<R> {
             if let Some(timer) = slot.timer {
                 self.timers.remove(&(timer, id));
             }
+            if slot.is_listed && !bug("listed_twice") {
+                // It may come back, and be listed anew: then its batches would go out two in a request.
+                self.lines.iter_mut().for_each(|line| line.ready.retain(|listed| *listed != id));
+            }
             self.doubt.find(id);
             self.slow.remove(&id);
             if let Some(Slot { name, queue, .. }) = self.slots.remove(&id) {

@@ -442,7 +442,10 @@ fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
                 Some(last) => {
                     Error::new(ErrorKind::Timeout, format!("{what}; the last attempt: {last}")).with_source(last)
                 }
-                None => Error::new(ErrorKind::Timeout, format!("{what}: no leader could be reached")),
+                None => {
+                    let why = "it was never sent, since no leader could be reached, or none took what was before it";
+                    Error::new(ErrorKind::Timeout, format!("{what}: {why}"))
+                }
             }
         }
         Reason::NoIdentity(CallError::Unsupported(api)) => Error::new(

@@ -187,7 +187,7 @@ pub fn judge_other(verdict: &mut Verdict, name: &str, other: &Logs, logs: &Logs)
     for (partition, log) in logs {
         let seen = other.get(partition).map_or(&[][..], Vec::as_slice);
         if seen != log {
-            let at = seen.iter().zip(log).position(|(a, b)| a != b).unwrap_or(seen.len().min(log.len()));
+            let at = seen.iter().zip(log).position(|(a, b)| a != b).unwrap_or_else(|| seen.len().min(log.len()));
             let lengths = format!("{} and {} records", seen.len(), log.len());
             verdict.count(|v| &mut v.strange, format!("{name} reads {partition}@{at} differently: {lengths}"));
         }

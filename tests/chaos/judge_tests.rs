@@ -1,5 +1,6 @@
 //! The judge finds what is wrong with a history, and nothing in one that is well.
 
+use std::slice::from_ref;
 use std::time::Duration;
 
 use crate::judge::{Logs, Outcome, Seen, Sent, Verdict, judge, judge_other, judge_reader};
@@ -22,7 +23,7 @@ fn verdict(ends: &[&[Outcome]], log: &[usize]) -> Verdict {
 pub fn a_history_without_faults_is_clean() {
     let absent = Outcome::NotWritten(String::new());
     let unknown = Outcome::Unknown(String::new());
-    let history: [&[_]; 5] = [&[ack(0)], &[absent], &[unknown.clone()], &[unknown], &[ack(2)]];
+    let history: [&[_]; 5] = [&[ack(0)], &[absent], from_ref(&unknown), from_ref(&unknown), &[ack(2)]];
     let verdict = verdict(&history, &[0, 2, 4]);
     assert!(verdict.is_clean(), "{verdict:?}");
     let Verdict { acknowledged, not_written, unknown, unknown_in_log, .. } = verdict;

@@ -90,7 +90,7 @@ fn plan_of(mode: &str) -> Option<Plan> {
             let (duration, delivery_timeout, request_timeout) = (120 * SECOND, 4 * SECOND, 3 * SECOND);
             Plan { faults: Fault::Both, duration, delivery_timeout, request_timeout, must_arrive: false, ..plan }
         }
-        "kill-loop" => Plan { duration: 600 * SECOND, rate: 2_000, away: (0 * SECOND, 8 * SECOND), ..plan },
+        "kill-loop" => Plan { duration: 600 * SECOND, rate: 2_000, away: (Duration::ZERO, 8 * SECOND), ..plan },
         "freeze" => Plan { faults: Fault::Freeze, duration: 120 * SECOND, ..plan },
         _ => return None,
     })

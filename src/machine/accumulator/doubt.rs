@@ -23,7 +23,7 @@ pub(super) struct Doubt {
 impl Doubt {
     pub(super) fn lose(&mut self, now: Instant, id: PartitionId) {
         self.astray.insert(id);
-        self.times = self.times.or(Some((now, now + ask_again(Duration::ZERO))));
+        self.times.get_or_insert_with(|| (now, now + ask_again(Duration::ZERO)));
     }
 
     /// It was acknowledged, has left, or has nothing to send.

@@ -798,3 +798,27 @@ fn a_stuck_partition_that_gets_through_ends_the_back_off_of_others() {
     rig.respond(token, vec![ok(2, 0)]);
     assert_eq!(rig.partitions(), [0], "at once, though its back-off is 200 ms");
 }
+
+/// A partition that leaves while it waits for its turn on the slow lane, and comes back to the fast one before that has come,
+/// has one turn: a request that names a partition twice gets one answer for two batches. (Seed 9420 of the simulation.)
+#[test]
+fn a_partition_that_left_and_came_back_is_in_a_request_once() {
+    let mut rig = Rig::new(2);
+    (0..2).for_each(|id| rig.push(id, id));
+    let token = rig.token();
+    rig.respond(token, (0..2).map(|id| refused(id, ErrorCode::NOT_ENOUGH_REPLICAS)).collect());
+    rig.pass(BACKOFF);
+    let (slow, stamps) = rig.request().unwrap();
+    assert_eq!((stamps, rig.request()), (vec![(0, 0, 0)], None), "one at a time");
+    rig.accumulator.release(rig.now, 1);
+    let (moving, _) = rig.left();
+    rig.accumulator.adopt(rig.now, 1, moving, None);
+    let (fast, stamps) = rig.request().unwrap();
+    assert_eq!(stamps, [(1, 0, 0)]);
+    rig.respond(fast, vec![ok(1, 0)]);
+    rig.respond(slow, vec![ok(0, 0)]);
+    assert_eq!(rig.request(), None);
+    rig.push(1, 11);
+    rig.push(1, 12);
+    assert_eq!((rig.request().unwrap().1, rig.request().unwrap().1), (vec![(1, 0, 1)], vec![(1, 0, 2)]));
+}

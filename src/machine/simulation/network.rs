@@ -181,6 +181,9 @@ impl World {
             let header = batch.header();
             let stamp = Stamp { id: header.producer_id, epoch: header.producer_epoch, sequence: header.base_sequence };
             let records = records_of(&batch);
+            if batches.iter().any(|other: &Batch| other.partition == partition) {
+                self.ledger.problems.push(format!("P11: partition {partition} twice in a request: {records:?}"));
+            }
             self.ledger.send((line, token), partition, stamp, &records, bytes);
             batches.push(Batch { partition, stamp, records });
         }
