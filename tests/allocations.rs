@@ -141,7 +141,7 @@ fn a_producer_stays_within_its_buffer_memory() {
     let topic = producer.topic("wide");
     let counted = allocation_counter::measure(|| {
         here.block_on(async {
-            for n in 0..100_000u64 {
+            for n in 0..30_000u64 {
                 // All sizes up to 3 KiB, some partitions with much and some with little.
                 let size = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize * 3 / 4;
                 let partition = (n % 7 * (n / 1000) % PARTITIONS as u64) as i32;
