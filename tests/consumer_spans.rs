@@ -1,6 +1,8 @@
 //! What the feature `tracing` shows of a consumer. A program of its own: subscribers are asked about a span's place once
 //! for all threads, so other tests beside it would disturb.
 
+#![allow(clippy::disallowed_methods, reason = "tests have clocks")]
+
 use std::sync::{Arc, Mutex};
 
 use milena::mock::MockCluster;

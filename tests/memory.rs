@@ -1,7 +1,7 @@
 //! What a consumer holds in memory whose caller stops reading. A program of its own, with one test: it looks at what the
 //! whole process takes.
 #![cfg(target_os = "linux")]
-#![allow(clippy::disallowed_methods, reason = "tests have clocks")]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "tests have clocks, and tell what they measured")]
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ fn a_caller_who_stops_reading_costs_the_budget_and_little_more() {
             if topic != "small" {
                 value.chunks_exact_mut(16).for_each(|chunk| noise.fill(&mut chunk[..5]));
             }
-            for n in 0..mib as i32 * 4 {
+            for n in 0..mib * 4 {
                 producer.enqueue(Record::to(topic).partition(n % PARTITIONS).value(&value)).await.unwrap();
             }
             producer.close(Duration::from_secs(60)).await.unwrap();

@@ -105,7 +105,7 @@ impl Seen {
 /// Why a partition came home.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// [`Fetch::recall`] asked.
+    /// [`Fetch::recall`](super::Fetch::recall) asked.
     Recalled,
     /// This broker does not lead it, or does not know it; so metadata is stale.
     Moved(ErrorCode),
