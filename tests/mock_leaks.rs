@@ -60,8 +60,14 @@ fn nothing_is_left_of_a_cluster() {
                 drop(cluster);
             }
             drop(stuck.await);
-            tokio::time::sleep(Duration::from_millis(100)).await; // clients notice, and go too
-            (tokio::runtime::Handle::current().metrics().num_alive_tasks(), ports)
+            // Clients notice, and go too: at the latest when a consumer has tried for a second to end its fetch sessions,
+            // of which it has two with each broker.
+            let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            let start = Instant::now();
+            while alive() > 0 && start.elapsed() < Duration::from_secs(3) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            (alive(), ports)
         });
         assert_eq!(tasks, 0, "tasks: in memory {in_memory}, closed {close}");
         for port in ports {
