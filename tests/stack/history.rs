@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use milena::mock::{Api, Fault, Link, MockCluster, Violation, When};
+use milena::mock::{Api, Fault, Link, MockCluster, Violation, ViolationKind, When};
 use milena::{Client, Consumer, ErrorKind, Fate, OffsetReset, Producer, Record, TopicPartition};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 

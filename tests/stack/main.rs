@@ -25,7 +25,7 @@ use history::run;
 use schedule::Plan;
 
 /// In every run.
-const SEEDS: std::ops::Range<u64> = 0..2_000;
+const SEEDS: std::ops::Range<u64> = 0..1_000;
 
 fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("MILENA_SEEDS") else { return SEEDS };
