@@ -114,11 +114,17 @@ async fn history(plan: &Plan) -> Told {
         judge_reader(&mut verdict, &seen, &logs);
     }
     verdict.problems.extend(problems);
-    // Whom nobody answers the client asks who he is, by two empty lines: no frame.
-    let is_frame = |violation: &&Violation| !violation.message.contains("the length of a frame is out of range");
-    verdict
-        .problems
-        .extend(cluster.verify().iter().filter(is_frame).map(|violation| format!("the mock says: {violation}")));
+    // Whom nobody answers the client asks who he is, by two empty lines: no frame. And a batch whose time ran out before it
+    // was sent leaves a gap in front of one that was on its way to the same connection: the broker refuses that one, and a
+    // new epoch mends it.
+    let has_gaps = verdict.not_written > 0;
+    let is_wrong = |violation: &Violation| match violation.kind {
+        ViolationKind::Undecodable => !violation.message.contains("the length of a frame is out of range"),
+        ViolationKind::SequenceGap => !has_gaps,
+        _ => true,
+    };
+    let wrong = cluster.verify().into_iter().filter(is_wrong);
+    verdict.problems.extend(wrong.map(|violation| format!("the mock says: {violation}")));
     for request in cluster.requests() {
         trace.push(format!("{:?} {} at {}: {} bytes", request.at, request.api, request.broker, request.size));
     }
