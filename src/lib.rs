@@ -26,6 +26,7 @@ pub mod admin;
 mod client;
 mod config;
 mod consumer;
+mod count;
 mod error;
 pub mod guide;
 #[cfg(feature = "mock")]
@@ -36,9 +37,11 @@ mod producer;
 pub use admin::{Admin, NewTopic, PartitionDescription};
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
-    Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, IsolationLevel,
-    OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, Position, Watermarks,
+    Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerMetrics,
+    ConsumerRecord, IsolationLevel, OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, PartitionMetrics, Position,
+    Watermarks,
 };
+pub use count::Timing;
 pub use error::{DataLoss, Error, ErrorKind, TopicPartition};
 pub use machine::trust::TlsFailure;
 #[cfg(feature = "oidc")]
@@ -51,7 +54,7 @@ pub use net::{
 pub use net::{Tls, TlsVersion};
 pub use producer::{
     Acks, Data, Delivery, DeliveryError, EnqueueAllError, Fate, Interceptor, Name, Producer, ProducerBuilder,
-    ProducerMetrics, ProducerTopic, Record, RecordMetadata, Timing, TryEnqueueError, partitioner,
+    ProducerMetrics, ProducerTopic, Record, RecordMetadata, TryEnqueueError, partitioner,
 };
 pub use record::{Compression, Header, Headers, TimestampType};
 #[cfg(feature = "tls")]

@@ -1,10 +1,12 @@
 //! Allocations, counted: the client's tasks and its caller on one thread, the mock cluster on another.
 
+#![allow(clippy::disallowed_methods, reason = "tests use tokio's timers")]
+
 use std::time::Duration;
 
 use allocation_counter::AllocationInfo;
-use milena::mock::MockCluster;
-use milena::{Client, OffsetReset, Record, TopicPartition};
+use milena::mock::{Api, Fault, MockCluster, When};
+use milena::{Client, OffsetReset, Producer, Record, TopicPartition};
 
 const RECORDS: usize = 100_000;
 
@@ -103,6 +105,63 @@ fn no_way_to_enqueue_allocates_per_record() {
         assert!(allocations < RECORDS as u64 / 20, "{what}: {allocations} allocations for {RECORDS} records");
     }
     here.block_on(producer.close(Duration::from_secs(10))).unwrap();
+}
+
+/// `buffer_memory` is what a producer takes, and 16 MiB for all the rest: with a broker that takes nothing, while every
+/// second batch is sealed long before it is full; and with one that takes all it can.
+#[test]
+fn a_producer_stays_within_its_buffer_memory() {
+    const BUFFER: u64 = 32 << 20;
+    const PARTITIONS: i32 = 64;
+    let (_elsewhere, cluster) = elsewhere();
+    cluster.create_topic("wide", PARTITIONS as usize);
+    let here = here();
+    let producer = here.block_on(async {
+        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
+        let producer = client.producer().buffer_memory(BUFFER as usize).build().unwrap();
+        producer.send(Record::to("wide").value("first")).await.unwrap();
+        producer
+    });
+    let stall = cluster.inject(When::api(Api::Produce), Fault::stall());
+    let mut taken = 0;
+    let counted = allocation_counter::measure(|| {
+        here.block_on(async {
+            // Two go into a batch of 128 KiB, and the third has the next one for itself.
+            while let Some(more) = fill_thrice(&producer, PARTITIONS) {
+                taken += more;
+                let _ = tokio::time::timeout(Duration::from_millis(1), producer.flush()).await;
+            }
+        });
+    });
+    assert!(taken * 45_000 > BUFFER / 2, "{taken} records");
+    assert!(counted.bytes_max <= BUFFER + (16 << 20), "{counted:?}");
+    stall.remove();
+    here.block_on(producer.flush());
+
+    let topic = producer.topic("wide");
+    let counted = allocation_counter::measure(|| {
+        here.block_on(async {
+            for n in 0..30_000u64 {
+                // All sizes up to 3 KiB, some partitions with much and some with little.
+                let size = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize * 3 / 4;
+                let partition = (n % 7 * (n / 1000) % PARTITIONS as u64) as i32;
+                let record = Record::to(&topic).partition(partition).value(&[7; 3072][..size]);
+                drop(producer.enqueue(record).await.unwrap());
+            }
+            producer.flush().await;
+        });
+    });
+    // What was kept from before is not counted here, and is no more than the buffer's.
+    assert!(counted.bytes_max <= BUFFER + (16 << 20), "{counted:?}");
+    here.block_on(producer.close(Duration::from_secs(30))).unwrap();
+}
+
+/// Three records of 45,000 bytes to every partition; how many were taken, or `None` if none was.
+fn fill_thrice(producer: &Producer, partitions: i32) -> Option<u64> {
+    let value = [7; 45_000];
+    let record = |n: i32| Record::to("wide").partition(n / 3).value(&value);
+    let taken = (0..3 * partitions).filter(|n| producer.try_enqueue(record(*n)).is_ok()).count();
+    (taken > 0).then_some(taken as u64)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! `tests/golden/*.batch` are what the log of a Kafka 4.3.1 broker held after its console producer
 //! (`--compression-codec`) had sent twelve lines; `tests/golden/lz4-*`, `zstd-*` and `gzip-*` are [`lines`] as
 //! `lz4 -BD -B4`, `lz4 -BX --content-size`, `zstd -19 --check`, `zstd -3` (from a pipe) and `gzip -N -9` wrote them.
-//! `cargo test --release --test codecs -- --ignored` lets these tools, if they are installed, read what we write.
+//! `scripts/long/codec-tools` lets the tools of today read what we write, and us what they write.
 
 #![allow(clippy::print_stdout, reason = "figures for whoever asks with --nocapture")]
 
@@ -351,7 +351,7 @@ fn frames_as_java_wants_them() {
 }
 
 #[test]
-#[ignore = "needs zstd, lz4 and gzip on the path"]
+#[ignore = "needs zstd, lz4 and gzip: scripts/long/codec-tools"]
 fn other_tools_agree() {
     fn pipe(command: &[&str], input: &[u8]) -> Vec<u8> {
         let mut child =

@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_executor::block_on;
 use milena::mock::{Api, Fault, MockCluster, When};
 use milena::record::{BatchWriter, Identity, NO_HEADERS};
 use milena::wire::cluster::api_versions::{ApiVersion, ApiVersionsResponse};
@@ -308,24 +309,6 @@ async fn a_client_needs_no_broker_until_it_is_used() {
     let start = Instant::now();
     let error = client.admin().describe_cluster().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Protocol && start.elapsed() < SECOND * 5, "{:?} {error}", start.elapsed());
-}
-
-/// An executor that is not tokio's.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -16,11 +16,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("machine", &["wire", "record", "error"]),
     ("net", &["wire", "record", "machine", "error"]),
     // The three sorts of handles meet in `client` and nowhere else.
-    ("producer", &["wire", "record", "machine", "net", "error", "client", "config", PUBLIC]),
-    ("consumer", &["wire", "record", "machine", "net", "error", "client", "config", PUBLIC]),
+    ("producer", &["wire", "record", "machine", "net", "error", "count", "client", "config", PUBLIC]),
+    ("consumer", &["wire", "record", "machine", "net", "error", "count", "client", "config", PUBLIC]),
     ("admin", &["wire", "record", "machine", "net", "error", "client", "config", PUBLIC]),
     // Says what went wrong below in words for users; what it wraps does not know it, except for machines' verdicts.
     ("error", &["wire", "record", "machine"]),
+    ("count", &[]),
     ("client", &["wire", "record", "machine", "net", "error", "config", "producer", "consumer", "admin", PUBLIC]),
     ("config", &["record", "net", "error", "client", "producer", "consumer", "admin", PUBLIC]),
     // An oracle shares no code with what it judges.
@@ -35,7 +36,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("fuzzing", &["wire", "record", "machine", PUBLIC]),
     (
         "lib",
-        &["wire", "record", "machine", "net", "error", "client", "config", "producer", "consumer", "admin", "mock"],
+        &[
+            "wire", "record", "machine", "net", "error", "client", "config", "producer", "consumer", "admin", "mock",
+            "count",
+        ],
     ),
 ];
 

@@ -4,14 +4,24 @@
 
 # Every broker's listeners, NAME:PROTOCOL. The other brokers, clients (KAFKA_BOOTSTRAP) and this script itself, which
 # speaks plain text, use the first. To add one: name it here, and put its own settings into `listener_settings`.
-LISTENERS=(PLAINTEXT:PLAINTEXT) # with --secure: those of kafka-security.sh too
+LISTENERS=(PLAINTEXT:PLAINTEXT) # with --secure: those of kafka-security.sh too; with --proxied: those too
 readonly FIRST_LISTENER=PLAINTEXT
 
 listener_settings() { # LISTENER: e.g. its key store, its SASL mechanisms
   case $1 in
     PLAINTEXT) ;;
-    *) secure_listener_settings "$1" ;;
+    *) [[ -n $(proxy_port 1 "$1") ]] || secure_listener_settings "$1" ;;
   esac
+}
+
+# The port on which a broker advertises a listener of --proxied; nothing for another.
+proxy_port() { # ID LISTENER
+  local entry ports
+  # shellcheck disable=SC2153 # the script's, from its options
+  for entry in "${PROXIED[@]}"; do
+    [[ ${entry%%=*} != "$2" ]] || IFS=, read -ra ports <<<"${entry#*=}"
+  done
+  echo "${ports[$1 - 1]:-}"
 }
 
 # ---- Versions and jars -----------------------------------------------------------------------------------------------
@@ -129,15 +139,18 @@ archive_classes() {
 # ---- Configuration ---------------------------------------------------------------------------------------------------
 
 listeners() { # ID
-  local entry urls='' map='' controller=''
+  local entry urls='' advertised='' map='' controller='' port proxied
   for entry in "${LISTENERS[@]}"; do
-    urls+=",${entry%%:*}://127.0.0.1:$(port_of "$1" "${entry%%:*}")"
+    port=$(port_of "$1" "${entry%%:*}")
+    proxied=$(proxy_port "$1" "${entry%%:*}")
+    urls+=",${entry%%:*}://127.0.0.1:$port"
+    advertised+=",${entry%%:*}://127.0.0.1:${proxied:-$port}"
     map+=",$entry"
     listener_settings "${entry%%:*}"
   done
   with_zookeeper || controller=",CONTROLLER://127.0.0.1:$(port_of "$1" CONTROLLER)"
   echo "listeners=${urls#,}$controller"
-  echo "advertised.listeners=${urls#,}"
+  echo "advertised.listeners=${advertised#,}"
   echo "listener.security.protocol.map=CONTROLLER:PLAINTEXT$map"
   echo "inter.broker.listener.name=$FIRST_LISTENER"
 }
@@ -172,6 +185,7 @@ broker_properties() { # ID
   cat <<PROPERTIES
 log.dirs=$DATA/$1/data
 broker.rack=rack-$1
+replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
 auto.create.topics.enable=false
 delete.topic.enable=true
 num.partitions=1

@@ -268,7 +268,7 @@ mod tests {
         for not_text in ["connector", "address_map", "runtime", "tls", "sasl"] {
             assert!(expected.remove(&format!("client.{not_text}")), "{not_text}");
         }
-        assert!(expected.remove("producer.interceptor"));
+        assert!(expected.remove("producer.interceptor") && expected.remove("consumer.interceptor"));
         let found: BTreeSet<String> = all().map(|setting| setting.setter.to_owned()).collect();
         assert_eq!(found, expected);
     }

@@ -5,6 +5,7 @@ use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use super::current::Reading;
+use super::interceptor::ConsumerInterceptor;
 use super::record::{BorrowedRecord, Source};
 use crate::error::TopicPartition;
 
@@ -19,13 +20,14 @@ use crate::error::TopicPartition;
 pub struct Batch<'a> {
     reading: Reading<'a>,
     source: &'a Arc<Source>,
+    interceptors: &'a [Box<dyn ConsumerInterceptor>],
     left: usize,
     is_over: bool,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(reading: Reading<'a>, max: usize) -> Self {
-        Self { source: reading.source, reading, left: max, is_over: false }
+    pub(super) fn new(reading: Reading<'a>, interceptors: &'a [Box<dyn ConsumerInterceptor>], max: usize) -> Self {
+        Self { source: reading.source, interceptors, reading, left: max, is_over: false }
     }
 
     /// What the records are from.
@@ -46,7 +48,9 @@ impl<'a> Iterator for Batch<'a> {
             && let Some(at) = self.reading.next()
         {
             self.left -= 1;
-            return Some(BorrowedRecord::new(self.source, at));
+            let record = BorrowedRecord::new(self.source, at);
+            self.interceptors.iter().for_each(|interceptor| interceptor.on_consume(record));
+            return Some(record);
         }
         self.is_over = true;
         self.reading.finish();

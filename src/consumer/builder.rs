@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::commit::Group;
 use super::consumer::Consumer;
 use super::handle::ConsumerHandle;
+use super::interceptor::ConsumerInterceptor;
 use super::manager::Manager;
 use super::shared::Shared;
 use super::unpack::Unpacker;
+use super::watch::Watch;
 use crate::error::Error;
 use crate::machine::credit::Credit;
 use crate::machine::fetch;
@@ -65,6 +67,7 @@ pub struct ConsumerBuilder {
     isolation: IsolationLevel,
     rack: Arc<str>,
     timeout: Option<Duration>,
+    interceptors: Vec<Box<dyn ConsumerInterceptor>>,
 }
 
 impl ConsumerBuilder {
@@ -84,6 +87,7 @@ impl ConsumerBuilder {
             isolation: IsolationLevel::default(),
             rack: Arc::from(""),
             timeout: None,
+            interceptors: Vec::new(),
         }
     }
 
@@ -157,8 +161,9 @@ impl ConsumerBuilder {
 
     /// How many bytes may be fetched ahead of the caller, over all partitions: in flight, buffered, and what large
     /// compressed batches became that were decompressed before they are asked for.
-    /// Default 64 MiB. Every partition always has room for one fetch, if a small one, however full the others are; a
-    /// single batch that is larger than that comes all the same. Throughput does not depend on the distance to the
+    /// Default 64 MiB. Every partition always has room for one fetch, if a small one, however full the others are, and one
+    /// that is not read holds no more than half of what would be free without it; a single batch that is larger than that
+    /// comes all the same. Throughput does not depend on the distance to the
     /// brokers while this exceeds bandwidth times round trip. (Java has no such setting; librdkafka:
     /// `queued.max.messages.kbytes`.)
     pub fn fetch_buffer(mut self, bytes: usize) -> Self {
@@ -188,6 +193,13 @@ impl ConsumerBuilder {
     /// (`auto.create.topics.enable`). Default true, as in Java. (Java: `allow.auto.create.topics`.)
     pub fn allow_auto_create_topics(mut self, allow: bool) -> Self {
         self.auto_create = allow;
+        self
+    }
+
+    /// Adds one that sees every record that is handed out, and every commit. Several are called in the order in which they
+    /// were added. Default: none. (Java: `interceptor.classes`.)
+    pub fn interceptor(mut self, interceptor: impl ConsumerInterceptor) -> Self {
+        self.interceptors.push(Box::new(interceptor));
         self
     }
 
@@ -251,17 +263,20 @@ impl ConsumerBuilder {
         };
         let read_committed = fetch.read_committed;
         let limits = Limits { max_output: self.max_decompressed, ..Limits::default() };
-        let unpacker = Arc::new(Unpacker::new(core.network.runtime.clone(), limits, self.buffer));
+        let unpacker = Arc::new(Unpacker::new(core.network.runtime.clone(), limits, self.buffer / AHEAD));
         let credit = Credit::new(self.buffer, self.partition_max_bytes);
-        let shared = Arc::new(Shared::new(credit, Arc::clone(&unpacker)));
-        let group = self.group.map(|id| Arc::new(Group::new(id)));
-        let commands = Manager::start(&core, &shared, group.clone(), fetch, offsets);
+        let watch = Watch::new(&core.network.client_id, self.interceptors);
+        let shared = Arc::new(Shared::new(credit, Arc::clone(&unpacker), Arc::clone(&watch)));
+        let group = self.group.map(|id| Arc::new(Group::new(id, Arc::clone(&watch))));
+        let commands = Manager::start(&core, &shared, &watch, group.clone(), fetch, offsets);
         shared.lock().attend(commands);
-        let handle = ConsumerHandle { core, shared, group, auto_create: self.auto_create, read_committed };
+        let handle = ConsumerHandle { core, shared, group, watch, auto_create: self.auto_create, read_committed };
         Ok(Consumer::new(handle, unpacker, self.timeout))
     }
 }
 
+/// The part of the buffer that is for what was decompressed ahead of the caller, as soon as anything is compressed.
+const AHEAD: usize = 4;
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Brokers learn of a new topic one by one: so long it may be unknown before that is an error.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(5);

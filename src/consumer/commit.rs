@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared::Shared;
+use super::watch::Watch;
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::connection::{Call, CallError};
 use crate::net::{Address, Class, Core, Endpoint, Route};
@@ -64,6 +65,7 @@ impl From<i64> for OffsetAndMetadata {
 #[derive(Debug)]
 pub struct Group {
     coordinated: Arc<Coordinated>,
+    watch: Arc<Watch>,
     queue: Mutex<Option<mpsc::UnboundedSender<Job>>>,
 }
 
@@ -98,8 +100,9 @@ enum NotFound {
 const BY_NAME: i16 = 9;
 
 impl Group {
-    pub fn new(id: Arc<str>) -> Self {
-        Self { coordinated: Arc::new(Coordinated { id, coordinator: Mutex::default() }), queue: Mutex::default() }
+    pub fn new(id: Arc<str>, watch: Arc<Watch>) -> Self {
+        let coordinated = Arc::new(Coordinated { id, coordinator: Mutex::default() });
+        Self { coordinated, watch, queue: Mutex::default() }
     }
 
     /// Dropping the future leaves the commit in its place.
@@ -134,7 +137,8 @@ impl Group {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queue.get_or_insert_with(|| {
             let (queue, jobs) = mpsc::unbounded_channel();
-            core.network.runtime.spawn(serve(Arc::clone(core), Arc::clone(&self.coordinated), jobs));
+            let (coordinated, watch) = (Arc::clone(&self.coordinated), Arc::clone(&self.watch));
+            core.network.runtime.spawn(serve(Arc::clone(core), coordinated, watch, jobs));
             queue
         });
         // Fails only when the runtime has ended, and with the job its caller's channel.
@@ -143,9 +147,15 @@ impl Group {
 }
 
 /// One commit after the other, until nobody can ask for any more and all are done.
-async fn serve(core: Arc<Core>, coordinated: Arc<Coordinated>, mut jobs: mpsc::UnboundedReceiver<Job>) {
+async fn serve(
+    core: Arc<Core>,
+    coordinated: Arc<Coordinated>,
+    watch: Arc<Watch>,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+) {
     while let Some(Job { offsets, reply }) = jobs.recv().await {
-        let outcome = coordinated.commit(&core, offsets).await;
+        let outcome = coordinated.commit(&core, &offsets).await;
+        watch.tell_commit(&offsets, outcome.as_ref().copied());
         match (reply, outcome) {
             // Nobody waits any more if its future was dropped.
             (Reply::Caller(caller), outcome) => drop(caller.send(outcome)),
@@ -156,12 +166,12 @@ async fn serve(core: Arc<Core>, coordinated: Arc<Coordinated>, mut jobs: mpsc::U
 }
 
 impl Coordinated {
-    async fn commit(&self, core: &Core, offsets: BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<(), Error> {
+    async fn commit(&self, core: &Core, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<(), Error> {
         if offsets.is_empty() {
             return Ok(());
         }
         let mut topics: BTreeMap<Arc<str>, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-        for (tp, committed) in &offsets {
+        for (tp, committed) in offsets {
             topics.entry(Arc::clone(&tp.topic)).or_default().push(OffsetCommitRequestPartition {
                 partition_index: tp.partition,
                 committed_offset: committed.offset,

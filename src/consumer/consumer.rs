@@ -224,13 +224,16 @@ impl Consumer {
             Found::Record => {
                 self.streak += BATCH_STREAK;
                 // There is one: `poll_found` says so.
-                Ok(self.current.as_mut().and_then(|current| current.reading()).map(|reading| Batch::new(reading, max)))
+                let interceptors = &*self.handle.watch.interceptors;
+                let reading = self.current.as_mut().and_then(|current| current.reading());
+                Ok(reading.map(|reading| Batch::new(reading, interceptors, max)))
             }
         }
     }
 
     /// Ends the consumer's tasks and waits until they are gone. What was not handed out is dropped; nothing is
-    /// committed. Dropping the consumer does the same without waiting.
+    /// committed. Brokers are told that the fetch sessions are over, and waited for a second at most. Dropping the
+    /// consumer does the same without waiting.
     ///
     /// # Errors
     /// None so far.
@@ -254,6 +257,7 @@ impl Consumer {
             {
                 let record = ConsumerRecord::new(reading.source, at);
                 self.streak += 1;
+                self.handle.watch.interceptors.iter().for_each(|interceptor| interceptor.on_consume(record.borrow()));
                 return Poll::Ready(Ok(record));
             }
             match self.poll_found(cx) {

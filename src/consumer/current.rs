@@ -7,12 +7,15 @@ use std::task::Waker;
 
 use super::cursor::Cursor;
 use super::record::Source;
+use super::trace::BatchSpan;
 use super::unpack::{Ahead, Charge, Opened, Unpacker};
+use super::watch::Watch;
 use crate::machine::fetch::Fetched;
 use crate::record::{OwnedRecords, RawBatch, RecordAt, RecordError};
 
 pub struct Current {
     cursor: Arc<Cursor>,
+    watch: Arc<Watch>,
     /// The next offset that is wanted: what lies below was handed out, or never asked for.
     next: i64,
     /// Behind all of it.
@@ -30,10 +33,18 @@ struct Open {
     reader: Reader,
     source: Arc<Source>,
     _charge: Charge,
+    watch: Arc<Watch>,
+    span: BatchSpan,
+    /// As it was fetched.
+    bytes: usize,
+    /// What its header says.
+    count: usize,
 }
 
 struct Reader {
     records: OwnedRecords,
+    /// Records below what was asked for.
+    skipped: usize,
     /// A record that was found, and not handed out.
     pending: Option<RecordAt>,
     /// What comes behind the last record that can be read.
@@ -63,11 +74,11 @@ pub struct Reading<'a> {
 }
 
 impl Current {
-    pub fn new(cursor: Arc<Cursor>, fetched: Fetched, ahead: Option<Ahead>) -> Self {
+    pub fn new(cursor: Arc<Cursor>, watch: Arc<Watch>, fetched: Fetched, ahead: Option<Ahead>) -> Self {
         let Fetched { batches, from, next: end, bytes } = fetched;
         // A message set of before Kafka 0.11 may have gone on behind the offset that it was said to end at.
         let next = cursor.position().map_or(from, |position| position.max(from));
-        Self { cursor, next, end, batches, ahead, open: None, bytes, is_done: false }
+        Self { cursor, watch, next, end, batches, ahead, open: None, bytes, is_done: false }
     }
 
     pub fn cursor(&self) -> &Arc<Cursor> {
@@ -107,7 +118,12 @@ impl Current {
         // Compaction may have taken the last records: their offsets are passed all the same (rule 35).
         let end = records.header().next_offset();
         match error.take() {
-            Some(error) => Step::Bad { offset: self.next, end, error },
+            Some(error) => {
+                if let Some(open) = &self.open {
+                    open.span.fail(&error);
+                }
+                Step::Bad { offset: self.next, end, error }
+            }
             None if *is_over => self.pass(end),
             // What follows lies behind the end of reading.
             None => {
@@ -136,6 +152,8 @@ impl Current {
         if header.is_control() {
             return self.pass(header.next_offset());
         }
+        let fetched = batch.bytes().len();
+        let span = BatchSpan::begin(&self.watch, &self.cursor.topic_partition, header.base_offset, fetched);
         let opened = opened.unwrap_or_else(|| unpacker.open(batch));
         // While this one is read, the next one is opened.
         self.ahead = self.batches.front().and_then(|next| unpacker.ahead(next));
@@ -147,16 +165,21 @@ impl Current {
                 bytes: batch.bytes().clone(),
             };
             let records = batch.into_records()?;
-            let reader = Reader { records, pending: None, error: None, is_over: false };
-            Ok(Open { reader, source: Arc::new(source), _charge: charge })
+            let count = records.left() as usize;
+            let reader = Reader { records, skipped: 0, pending: None, error: None, is_over: false };
+            Ok((reader, Arc::new(source), charge, count))
         });
         match opened {
-            Ok(open) => {
+            Ok((reader, source, charge, count)) => {
                 self.cursor.enter(header.partition_leader_epoch);
-                self.open = Some(open);
+                let watch = Arc::clone(&self.watch);
+                self.open = Some(Open { reader, source, _charge: charge, watch, span, bytes: fetched, count });
                 self.step(unpacker, waker)
             }
-            Err(error) => Step::Bad { offset: self.next, end: header.next_offset(), error },
+            Err(error) => {
+                span.fail(&error);
+                Step::Bad { offset: self.next, end: header.next_offset(), error }
+            }
         }
     }
 
@@ -165,6 +188,16 @@ impl Current {
         self.next = self.next.max(end);
         self.cursor.advance(self.next);
         if self.cursor.is_at_end() { Step::Done } else { Step::Batch }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Reader { records, skipped, pending, is_over, .. } = &self.reader;
+        let left = records.left() as usize + usize::from(pending.is_some());
+        let handed_out = self.count.saturating_sub(left).saturating_sub(*skipped);
+        self.watch.counts.done(handed_out, if *is_over { self.bytes } else { 0 });
+        self.span.handed_out(handed_out);
     }
 }
 
@@ -223,7 +256,7 @@ impl Reader {
         loop {
             match self.records.next_at() {
                 // The first batch may begin below the offset that was asked for (rule 36).
-                Some(Ok(at)) if at.offset() < next => {}
+                Some(Ok(at)) if at.offset() < next => self.skipped += 1,
                 Some(Ok(at)) => return Some(at),
                 Some(Err(error)) => {
                     self.error = Some(error);
@@ -264,7 +297,12 @@ mod tests {
         let batches: VecDeque<RawBatch> =
             Batches::new(batches.concat().into(), false).collect::<Result<_, _>>().unwrap();
         let next = batches.iter().map(|batch| batch.header().next_offset()).max().unwrap_or(from);
-        Current::new(Arc::clone(cursor), Fetched { batches, from, next, bytes: 0 }, None)
+        Current::new(
+            Arc::clone(cursor),
+            Watch::new(&"c".into(), Vec::new()),
+            Fetched { batches, from, next, bytes: 0 },
+            None,
+        )
     }
 
     fn unpacker(max_output: usize) -> Arc<Unpacker> {

@@ -8,8 +8,10 @@ use super::commit::{Group, OffsetAndMetadata};
 use super::cursor::Cursor;
 use super::lookup::{self, OffsetAndTimestamp};
 use super::manager::{Assigned, Command};
+use super::metrics::ConsumerMetrics;
 use super::record::BorrowedRecord;
 use super::shared::Shared;
+use super::watch::Watch;
 use crate::error::{Error, TopicPartition};
 use crate::machine::offsets::Start;
 use crate::net::Core;
@@ -89,6 +91,7 @@ pub struct ConsumerHandle {
     pub(super) core: Arc<Core>,
     pub(super) shared: Arc<Shared>,
     pub(super) group: Option<Arc<Group>>,
+    pub(super) watch: Arc<Watch>,
     pub(super) auto_create: bool,
     pub(super) read_committed: bool,
 }
@@ -298,9 +301,7 @@ impl ConsumerHandle {
     /// How many offsets the position is behind the end of the log, as the last answer of a broker knew it; none before
     /// there was one. Markers and what compaction took count too. (Java: `currentLag`.)
     pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
-        let inbox = self.shared.lock();
-        let (position, marks) = (inbox.cursor(partition)?.position()?, inbox.marks(partition)?);
-        Some(marks.end.saturating_sub(position).max(0))
+        self.shared.lock().lag(partition)
     }
 
     /// The ends of a log, asked now. The partition need not be assigned. (Java: `beginningOffsets` and `endOffsets`;
@@ -473,12 +474,7 @@ impl ConsumerHandle {
         T: Into<TopicPartition>,
         O: Into<OffsetAndMetadata>,
     {
-        let offsets = offsets.into_iter().map(|(tp, offset)| (tp.into(), offset.into()));
-        let offsets: BTreeMap<TopicPartition, OffsetAndMetadata> = offsets.collect();
-        if let Some((tp, wrong)) = offsets.iter().find(|(_, committed)| committed.offset < 0) {
-            let message = format!("offset {} of {tp} is negative and cannot be committed", wrong.offset);
-            return Err(Error::config(message).with_partition(tp.clone()));
-        }
+        let offsets = to_commit(offsets)?;
         self.group()?.commit(&self.core, offsets).await
     }
 
@@ -507,6 +503,37 @@ impl ConsumerHandle {
     pub fn commit_async(&self) -> Result<(), Error> {
         let reached = self.committable(Cursor::reached);
         self.group()?.commit_later(&self.core, reached, &self.shared);
+        Ok(())
+    }
+
+    /// Commits these offsets as [`commit_offsets`](Self::commit_offsets) does, without waiting: in its turn, in the
+    /// background. That it failed is reported by [`recv`](super::Consumer::recv), and what became of it either way to the
+    /// [interceptors](super::ConsumerBuilder::interceptor). (Java: `commitAsync(offsets, callback)`.)
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) without a group or for a negative offset,
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when the consumer is gone.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).build()?;
+    /// use milena::OffsetAndMetadata;
+    ///
+    /// let consumer = client.consumer().group("billing").build()?;
+    /// consumer.commit_offsets_async([(("orders", 0), OffsetAndMetadata::new(42).metadata("by the night run"))])?;
+    /// consumer.commit_offsets([(("orders", 0), 43)]).await?;                // goes behind it, whoever waits
+    /// # assert_eq!(cluster.committed("billing", "orders", 0), Some(43));
+    /// # Ok(()) }
+    /// ```
+    pub fn commit_offsets_async<T, O>(&self, offsets: impl IntoIterator<Item = (T, O)>) -> Result<(), Error>
+    where
+        T: Into<TopicPartition>,
+        O: Into<OffsetAndMetadata>,
+    {
+        let offsets = to_commit(offsets)?;
+        self.group()?.commit_later(&self.core, offsets, &self.shared);
         Ok(())
     }
 
@@ -594,6 +621,48 @@ impl ConsumerHandle {
                 }
             }
         });
+    }
+}
+
+/// # Figures
+impl ConsumerHandle {
+    /// What was counted so far, and what is held now. Costs a short lock and some allocations.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 1);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).connect().await?;
+    /// # let producer = client.producer().build()?;
+    /// # for n in 0..10 { producer.send(milena::Record::to("orders").value("x")).await?; }
+    /// # let mut consumer = client.consumer().auto_offset_reset(milena::OffsetReset::Earliest).build()?;
+    /// # consumer.assign([("orders", 0)])?;
+    /// for _ in 0..4 {
+    ///     consumer.recv().await?;
+    /// }
+    /// assert_eq!(consumer.metrics().max_lag(), Some(6));
+    /// # Ok(()) }
+    /// ```
+    pub fn metrics(&self) -> ConsumerMetrics {
+        self.shared.lock().metrics()
+    }
+}
+
+fn to_commit<T, O>(
+    offsets: impl IntoIterator<Item = (T, O)>,
+) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, Error>
+where
+    T: Into<TopicPartition>,
+    O: Into<OffsetAndMetadata>,
+{
+    let offsets = offsets.into_iter().map(|(tp, offset)| (tp.into(), offset.into()));
+    let offsets: BTreeMap<TopicPartition, OffsetAndMetadata> = offsets.collect();
+    match offsets.iter().find(|(_, committed)| committed.offset < 0) {
+        None => Ok(offsets),
+        Some((tp, wrong)) => {
+            let message = format!("offset {} of {tp} is negative and cannot be committed", wrong.offset);
+            Err(Error::config(message).with_partition(tp.clone()))
+        }
     }
 }
 

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
+use super::metrics::Frame;
 use super::shared::Shared;
+use super::watch::Watch;
 use crate::error::Error;
 use crate::machine::connection::{Call, CallError, Cause, Token};
 use crate::machine::credit::PartitionId;
 use crate::machine::fetch::{self, Event, Fetch, LaneKind, Plan, Route, Seen, Why};
-use crate::net::{Address, Core, Lane, LaneEvent, Timer};
+use crate::net::{self, Address, Class, Core, Lane, LaneEvent, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::frame;
 use crate::wire::leader::fetch::{FetchRequest, FetchResponse};
@@ -45,6 +47,7 @@ pub struct Released {
 pub struct Task {
     core: Arc<Core>,
     shared: Arc<Shared>,
+    watch: Arc<Watch>,
     leader: i32,
     machine: Fetch,
     waiting: Lane,
@@ -64,6 +67,8 @@ struct Failing {
 
 /// Answers in a row that could not be decoded, before that is reported: one may have been damaged on its way.
 const MAX_GARBLED: u32 = 2;
+/// Closing does not wait longer than that for a broker.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// From this version on the broker leaves it to the client to keep quiet (KIP-219).
 const THROTTLED_BY_CLIENT: i16 = 8;
 
@@ -71,6 +76,7 @@ impl Task {
     pub fn new(
         core: Arc<Core>,
         shared: Arc<Shared>,
+        watch: Arc<Watch>,
         leader: i32,
         address: Address,
         config: fetch::Config,
@@ -81,6 +87,7 @@ impl Task {
             immediate: Lane::new(Arc::clone(&core.network), address),
             core,
             shared,
+            watch,
             leader,
             machine: Fetch::new(config),
             home,
@@ -102,7 +109,7 @@ impl Task {
                 biased;
                 command = commands.recv() => match command {
                     Some(command) => self.handle_command(command),
-                    None => return,
+                    None => break,
                 },
                 event = self.waiting.next() => self.handle_event(event, LaneKind::Waiting),
                 event = self.immediate.next() => self.handle_event(event, LaneKind::Immediate),
@@ -110,6 +117,15 @@ impl Task {
                 () = poll_fn(|cx| timer.poll(cx, deadline)) => self.machine.handle_timeout(self.core.now()),
             }
         }
+        let sessions = self.machine.end_sessions();
+        let Self { core, leader, home, waiting, immediate, .. } = self;
+        // What waits at the broker is nobody's business any more.
+        drop((waiting, immediate));
+        for id in sessions {
+            say_farewell(&core, leader, id).await;
+        }
+        // The consumer is closed when the last one is let go.
+        drop(home);
     }
 
     /// Sends whatever can be asked for.
@@ -130,6 +146,7 @@ impl Task {
             // A single batch that is larger comes all the same: that is what `max_response_size` is for.
             let asked_bytes = usize::try_from(request.max_bytes).unwrap_or(0);
             let call = Call { asked_bytes, ..Call::up_to(request, max_version) };
+            self.watch.counts.asked();
             self.lane(lane).send(token, Box::new(call), deadline);
         }
     }
@@ -157,6 +174,7 @@ impl Task {
     fn handle_event(&mut self, event: LaneEvent, lane: LaneKind) {
         match event {
             LaneEvent::Answer { token, version, frame } => {
+                let frame = Frame::hold(frame, &self.watch);
                 match frame::decode_response::<FetchRequest>(&frame, version) {
                     Ok(response) => self.handle_answer(token, version, response, lane),
                     Err(error) => {
@@ -175,10 +193,12 @@ impl Task {
 
     fn handle_answer(&mut self, token: Token, version: i16, response: FetchResponse, lane: LaneKind) {
         let now = self.core.now();
-        if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms)
-            && version >= THROTTLED_BY_CLIENT
-        {
-            self.lane(lane).mute(now + Duration::from_millis(throttle));
+        let throttle = u64::try_from(response.throttle_time_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
+        if let (Some(throttle), THROTTLED_BY_CLIENT..) = (throttle, version) {
+            self.lane(lane).mute(now + throttle);
+        }
+        if let Some(sent) = self.machine.sent(token) {
+            self.watch.counts.answered(now.saturating_duration_since(sent), throttle);
         }
         if response.error_code.is_ok() {
             self.failing = None;
@@ -188,6 +208,7 @@ impl Task {
 
     fn handle_failed(&mut self, token: Token, error: CallError) {
         let now = self.core.now();
+        self.watch.counts.unanswered();
         self.machine.handle_failed(now, token, self.core.network.runtime.random());
         let is_garbled = matches!(&error, CallError::Lost { cause: Cause::Decode { .. }, .. });
         let failing = self.failing.get_or_insert(Failing { since: now, garbled: 0, is_reported: false });
@@ -210,11 +231,17 @@ impl Task {
         let mut is_stale = false;
         while let Some(event) = self.machine.poll_event() {
             match event {
-                Event::Answered { id, generation, reserved, fetched, marks } => {
+                Event::Answered { id, generation, reserved, received, fetched, marks } => {
+                    self.watch.counts.received(received);
                     answered.push((id, generation, reserved, fetched, marks));
                 }
                 Event::Released { id, generation, next, seen, why } => {
                     released.push(Released { id, generation, next, seen, why });
+                }
+                Event::Hint(hint) => self.core.metadata.hint(hint),
+                Event::SessionOver(id) => {
+                    let (core, leader) = (Arc::clone(&self.core), self.leader);
+                    self.core.network.runtime.spawn(async move { say_farewell(&core, leader, id).await });
                 }
                 Event::Stale => is_stale = true,
                 Event::Refused(code) => {
@@ -245,4 +272,12 @@ impl Task {
             self.core.metadata.refresh();
         }
     }
+}
+
+/// Tells the broker that a fetch session is over, so that its place is free for others. On the connection that is for
+/// everything else: those for fetches may be waiting at the broker.
+async fn say_farewell(core: &Core, leader: i32, session: i32) {
+    let call = Call::new(Fetch::farewell(session));
+    // If it does not hear of it, it will find out by itself.
+    let _ = core.try_call(net::Route::Node(leader), Class::General, call, core.now() + FAREWELL).await;
 }

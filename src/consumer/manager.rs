@@ -11,6 +11,7 @@ use super::leader::{self, Released};
 use super::lookup;
 use super::problem::{data_loss, describe, recreated};
 use super::shared::Shared;
+use super::watch::Watch;
 use crate::error::{Error, TopicPartition};
 use crate::machine::connection::{Call, CallError};
 use crate::machine::credit::PartitionId;
@@ -65,6 +66,7 @@ enum Answer {
 pub struct Manager {
     core: Arc<Core>,
     shared: Arc<Shared>,
+    watch: Arc<Watch>,
     group: Option<Arc<Group>>,
     fetch: fetch::Config,
     machine: Offsets,
@@ -91,6 +93,7 @@ impl Manager {
     pub fn start(
         core: &Arc<Core>,
         shared: &Arc<Shared>,
+        watch: &Arc<Watch>,
         group: Option<Arc<Group>>,
         fetch: fetch::Config,
         offsets: offsets::Config,
@@ -101,6 +104,7 @@ impl Manager {
         let manager = Self {
             core: Arc::clone(core),
             shared: Arc::clone(shared),
+            watch: Arc::clone(watch),
             group,
             fetch,
             machine: Offsets::new(offsets),
@@ -261,8 +265,9 @@ impl Manager {
                 return self.machine.handle_released(now, id, generation, (route.offset, seen), why, random);
             };
             let (commands, inbox) = mpsc::unbounded_channel();
-            let (core, shared) = (Arc::clone(&self.core), Arc::clone(&self.shared));
-            let task = leader::Task::new(core, shared, node, address.clone(), self.fetch.clone(), self.home.clone());
+            let (core, shared, watch) = (Arc::clone(&self.core), Arc::clone(&self.shared), Arc::clone(&self.watch));
+            let (config, home) = (self.fetch.clone(), self.home.clone());
+            let task = leader::Task::new(core, shared, watch, node, address.clone(), config, home);
             self.core.network.runtime.spawn(task.run(inbox));
             self.leaders.insert(node, Leader { commands, address });
         }

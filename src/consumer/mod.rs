@@ -18,18 +18,26 @@ mod consumer;
 mod current;
 mod cursor;
 mod handle;
+mod interceptor;
+#[cfg(feature = "json")]
+mod json;
 mod leader;
 mod lookup;
 mod manager;
+mod metrics;
 mod problem;
 mod record;
 mod shared;
+mod trace;
 mod unpack;
+mod watch;
 
 pub use batch::Batch;
 pub use builder::{ConsumerBuilder, IsolationLevel, OffsetReset};
 pub use commit::OffsetAndMetadata;
 pub use consumer::Consumer;
 pub use handle::{ConsumerHandle, Position, Watermarks};
+pub use interceptor::ConsumerInterceptor;
 pub use lookup::OffsetAndTimestamp;
+pub use metrics::{ConsumerMetrics, PartitionMetrics};
 pub use record::{BorrowedRecord, ConsumerRecord};

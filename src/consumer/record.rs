@@ -21,8 +21,8 @@ pub struct Source {
 /// A record that was read from a topic.
 ///
 /// It owns a share of the batch that it was fetched with: taking, cloning and sending it costs one reference count and
-/// no copy. So a record that is kept also keeps its batch, and whatever was fetched in the same answer, in memory;
-/// copy the parts that should live for long.
+/// no copy. So a record that is kept also keeps its batch, and whatever was fetched in the same answer, in memory:
+/// [`detach`](Self::detach) one that should live for long.
 #[derive(Clone)]
 pub struct ConsumerRecord {
     source: Arc<Source>,
@@ -32,6 +32,16 @@ pub struct ConsumerRecord {
 impl ConsumerRecord {
     pub(super) fn new(source: &Arc<Source>, at: RecordAt) -> Self {
         Self { source: Arc::clone(source), at }
+    }
+
+    /// The record with its own bytes, copied out, so that a small record which is kept for long frees what it was fetched
+    /// with. What is held shows in [`ConsumerMetrics::frame_bytes`](super::ConsumerMetrics::frame_bytes).
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        let (bytes, at) = self.at.detach(&self.source.bytes);
+        let Source { cursor, leader_epoch, timestamp_type, .. } = &*self.source;
+        let (cursor, leader_epoch, timestamp_type) = (Arc::clone(cursor), *leader_epoch, *timestamp_type);
+        Self { source: Arc::new(Source { cursor, leader_epoch, timestamp_type, bytes }), at }
     }
 
     /// The same record, lent.

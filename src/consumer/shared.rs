@@ -17,7 +17,9 @@ use tokio::sync::{Notify, mpsc};
 use super::current::Current;
 use super::cursor::Cursor;
 use super::manager::Command;
+use super::metrics::{ConsumerMetrics, LagGauge, PartitionMetrics};
 use super::unpack::{Ahead, Unpacker};
+use super::watch::Watch;
 use crate::error::{Error, TopicPartition};
 use crate::machine::credit::{Credit, PartitionId};
 use crate::machine::fetch::{Fetched, Marks};
@@ -31,6 +33,7 @@ struct Buffer {
     /// Nothing is handed out or fetched: it is paused, or at its end.
     is_held: bool,
     marks: Option<Marks>,
+    gauge: LagGauge,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ pub struct Shared(Mutex<Inbox>);
 pub struct Inbox {
     credit: Credit,
     unpacker: Arc<Unpacker>,
+    watch: Arc<Watch>,
     assigned: BTreeMap<TopicPartition, PartitionId>,
     buffers: BTreeMap<PartitionId, Buffer>,
     next_id: PartitionId,
@@ -84,10 +88,11 @@ pub struct Inbox {
 const MAX_ERRORS: usize = 16;
 
 impl Shared {
-    pub fn new(credit: Credit, unpacker: Arc<Unpacker>) -> Self {
+    pub fn new(credit: Credit, unpacker: Arc<Unpacker>, watch: Arc<Watch>) -> Self {
         Self(Mutex::new(Inbox {
             credit,
             unpacker,
+            watch,
             assigned: BTreeMap::new(),
             buffers: BTreeMap::new(),
             next_id: 0,
@@ -160,6 +165,17 @@ impl Shared {
 }
 
 impl Buffer {
+    /// How far the position is behind the end of the log.
+    fn lag(&self) -> Option<i64> {
+        Some(self.marks?.end.saturating_sub(self.cursor.position()?).max(0))
+    }
+
+    fn show_lag(&self) {
+        if let Some(lag) = self.lag() {
+            self.gauge.set(lag);
+        }
+    }
+
     /// What is next in the queue is opened while the caller is busy with something else.
     fn look_ahead(&mut self, unpacker: &Arc<Unpacker>) {
         if let Some(Item::Fetched(fetched, ahead @ None)) = self.queue.front_mut() {
@@ -206,8 +222,26 @@ impl Inbox {
         Some(&self.buffers.get(self.assigned.get(tp)?)?.cursor)
     }
 
-    pub fn marks(&self, tp: &TopicPartition) -> Option<Marks> {
-        self.buffers.get(self.assigned.get(tp)?)?.marks
+    /// How far the position is behind the end of the log.
+    pub fn lag(&self, tp: &TopicPartition) -> Option<i64> {
+        self.buffers.get(self.assigned.get(tp)?)?.lag()
+    }
+
+    pub fn metrics(&self) -> ConsumerMetrics {
+        let decompressed = self.unpacker.decompressed();
+        let used = |id| self.credit.used_by(id) as u64;
+        let partitions = self.assigned.iter().filter_map(|(tp, id)| {
+            let buffer = self.buffers.get(id)?;
+            let (position, lag, buffer_used) = (buffer.cursor.position(), buffer.lag(), used(*id));
+            Some((tp.clone(), PartitionMetrics { position, lag, buffer_used }))
+        });
+        ConsumerMetrics {
+            buffer_used: (self.credit.used() + decompressed) as u64,
+            decompressed: decompressed as u64,
+            buffer_total: self.credit.total() as u64,
+            partitions: partitions.collect(),
+            ..self.watch.counts.snapshot()
+        }
     }
 
     pub fn paused(&self) -> impl Iterator<Item = &TopicPartition> {
@@ -220,8 +254,9 @@ impl Inbox {
         let cursor = Arc::new(Cursor::new(self.next_id, tp.clone()));
         self.next_id += 1;
         self.assigned.insert(tp, cursor.id);
+        let gauge = LagGauge::new(&self.watch.client_id, &cursor.topic_partition);
         let (queue, is_paused, is_held, marks) = (VecDeque::new(), false, false, None);
-        self.buffers.insert(cursor.id, Buffer { cursor: Arc::clone(&cursor), queue, is_paused, is_held, marks });
+        self.buffers.insert(cursor.id, Buffer { cursor: Arc::clone(&cursor), queue, is_paused, is_held, marks, gauge });
         cursor
     }
 
@@ -230,6 +265,8 @@ impl Inbox {
         let id = self.assigned.remove(tp)?;
         if let Some(buffer) = self.buffers.remove(&id) {
             buffer.cursor.retire();
+            // It is nobody's lag any more.
+            buffer.gauge.set(0);
         }
         Some(id)
     }
@@ -280,6 +317,7 @@ impl Inbox {
         self.credit.give_back(id, reserved);
         if let (Some(buffer), Some(marks)) = (self.buffers.get_mut(&id), marks) {
             buffer.marks = Some(marks);
+            buffer.show_lag();
         }
         if let Some(fetched) = fetched {
             self.push(id, generation, Item::Fetched(fetched, None));
@@ -289,7 +327,7 @@ impl Inbox {
 
     /// The credit as it is now: what is decompressed is no longer there for fetching.
     pub fn credit(&mut self) -> &mut Credit {
-        self.credit.set_aside(self.unpacker.decompressed());
+        self.credit.set_aside(self.unpacker.set_aside());
         &mut self.credit
     }
 
@@ -364,6 +402,9 @@ impl Inbox {
     /// What the caller is done with, or may not go on with: paused, or at its end.
     fn put_back(&mut self, current: Box<Current>) {
         let (id, bytes) = (current.cursor().id, current.bytes());
+        if let Some(buffer) = self.buffers.get(&id) {
+            buffer.show_lag();
+        }
         let is_kept = !current.is_done() && !current.cursor().is_stale();
         match self.buffers.get_mut(&id).filter(|_| is_kept) {
             Some(buffer) => {
@@ -406,7 +447,8 @@ impl Inbox {
                 }
                 Item::Current(current) => return Taken::Current(current),
                 Item::Fetched(fetched, ahead) => {
-                    return Taken::Current(Box::new(Current::new(Arc::clone(&buffer.cursor), fetched, ahead)));
+                    let (cursor, watch) = (Arc::clone(&buffer.cursor), Arc::clone(&self.watch));
+                    return Taken::Current(Box::new(Current::new(cursor, watch, fetched, ahead)));
                 }
             }
         }

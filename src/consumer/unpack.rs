@@ -16,9 +16,11 @@ use crate::record::{Compression, Decompressor, Limits, RawBatch, RecordError, Un
 pub struct Unpacker {
     runtime: Runtime,
     limits: Limits,
-    /// How many decompressed bytes there may be before nothing more is decompressed ahead.
+    /// How many decompressed bytes there may be, with those that are expected, before nothing more is decompressed ahead.
     budget: usize,
     decompressed: Arc<AtomicUsize>,
+    /// What became of a byte of the last large batch, in sixteenths; zero: there was none yet.
+    ratio: AtomicUsize,
     /// Their tables and buffers are worth keeping.
     idle: Mutex<Vec<Decompressor>>,
 }
@@ -57,7 +59,8 @@ const MAX_IDLE: usize = 4;
 
 impl Unpacker {
     pub fn new(runtime: Runtime, limits: Limits, budget: usize) -> Self {
-        Self { runtime, limits, budget, decompressed: Arc::default(), idle: Mutex::default() }
+        let (decompressed, ratio, idle) = Default::default();
+        Self { runtime, limits, budget, decompressed, ratio, idle }
     }
 
     /// Decompressed bytes that are there now, read or not yet.
@@ -65,10 +68,17 @@ impl Unpacker {
         self.decompressed.load(Ordering::Relaxed)
     }
 
+    /// How much of the buffer is not there for fetching: what is decompressed, and room for more if that is the way of
+    /// this log.
+    pub fn set_aside(&self) -> usize {
+        let reserve = if self.ratio.load(Ordering::Relaxed) > 0 { self.budget } else { 0 };
+        self.decompressed().max(reserve)
+    }
+
     /// Here and now.
     pub fn open(&self, batch: RawBatch) -> Result<Opened, RecordError> {
         let mut decompressor = lock(&self.idle).pop().unwrap_or_default();
-        let is_compressed = is_compressed(&batch);
+        let (is_compressed, size) = (is_compressed(&batch), batch.bytes().len());
         let opened = batch.decompress(&mut decompressor, self.limits);
         let mut idle = lock(&self.idle);
         if idle.len() < MAX_IDLE {
@@ -78,18 +88,32 @@ impl Unpacker {
         opened.map(|batch| {
             // What is not compressed is a slice of what was fetched, and accounted for there.
             let bytes = if is_compressed { batch.bytes().len() } else { 0 };
+            if is_compressed && size >= LARGE {
+                self.ratio.store((bytes.saturating_mul(16) / size).max(1), Ordering::Relaxed);
+            }
             Opened { batch, charge: Charge::new(&self.decompressed, bytes) }
         })
     }
 
     /// On another thread, if that is worth it and there is room.
     pub fn ahead(self: &Arc<Self>, batch: &RawBatch) -> Option<Ahead> {
-        let is_worth_it = batch.bytes().len() >= LARGE && is_compressed(batch) && self.decompressed() < self.budget;
+        if batch.bytes().len() < LARGE || !is_compressed(batch) {
+            return None;
+        }
+        // Any number may be asked for at once, before the first has shown how large they become.
+        let expected = match self.ratio.load(Ordering::Relaxed) {
+            0 => self.limits.max_output,
+            ratio => (batch.bytes().len() / 16).saturating_mul(ratio + ratio / 4).min(self.limits.max_output),
+        };
+        let decompressed = self.decompressed();
+        let is_worth_it = decompressed == 0 || decompressed.saturating_add(expected) <= self.budget;
         is_worth_it.then(|| {
+            let expected = Charge::new(&self.decompressed, expected);
             let job = Arc::new(Mutex::new(Job::Running(None)));
             let (unpacker, batch, running) = (Arc::clone(self), batch.clone(), Running(Arc::clone(&job)));
             self.runtime.spawn_blocking(move || {
                 let opened = unpacker.open(batch);
+                drop(expected);
                 running.end(Job::Done(opened));
             });
             Ahead(job)

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::connection::{CallError, Token};
+use super::planted::bug;
 use super::sequence::{Attempt, Batch, Identity, Outcome, PartitionQueue, Placed, Reason, Receipts, Settled};
 use crate::record::SealedBatch;
 use crate::wire::api::ApiKey;
@@ -31,8 +32,10 @@ use crate::wire::leader::produce::{
 };
 use crate::wire::message::{Records, Uuid};
 
+mod doubt;
 mod line;
 
+use doubt::Doubt;
 pub use line::LaneId;
 use line::{GRACE, Line, Step};
 
@@ -142,6 +145,9 @@ pub struct Accumulator<R> {
     usual: Option<Duration>,
     /// When it last did.
     last_fast: Option<Instant>,
+    doubt: Doubt,
+    /// Partitions on the slow lane.
+    slow: BTreeSet<PartitionId>,
     takes: VecDeque<PartitionId>,
     timers: BTreeSet<(Instant, PartitionId)>,
     requests: BTreeMap<Token, Request>,
@@ -172,6 +178,8 @@ impl<R: Receipts> Accumulator<R> {
             lines: [Line::new(), Line::new()],
             usual: None,
             last_fast: None,
+            doubt: Doubt::default(),
+            slow: BTreeSet::new(),
             takes: VecDeque::new(),
             timers: BTreeSet::new(),
             requests: BTreeMap::new(),
@@ -206,7 +214,9 @@ impl<R: Receipts> Accumulator<R> {
     pub fn release(&mut self, now: Instant, id: PartitionId) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.is_leaving = true;
-            slot.queue.recall();
+            if !bug("leaves_when_answered") {
+                slot.queue.recall();
+            }
             self.update(now, id);
         }
     }
@@ -275,13 +285,14 @@ impl<R: Receipts> Accumulator<R> {
     /// The next partition whose open batch is to be taken and pushed.
     pub fn poll_take(&mut self) -> Option<PartitionId> {
         // What has left meanwhile is for its next leader to take.
-        std::iter::from_fn(|| self.takes.pop_front())
-            .find(|id| self.slots.contains_key(id) || cfg!(milena_bug = "take_what_left"))
+        std::iter::from_fn(|| self.takes.pop_front()).find(|id| self.slots.contains_key(id) || bug("take_what_left"))
     }
 
     /// The next request: as many ready partitions as fit, at least one; on the slow lane exactly one.
     pub fn poll_request(&mut self, now: Instant) -> Option<Send> {
-        LaneId::ALL.into_iter().find_map(|lane| self.poll_lane(now, lane))
+        // The fast lane once more: the slow one may have found a partition on its list that has come back, and nothing
+        // else might ask again before that partition's deadline.
+        [LaneId::Fast, LaneId::Slow, LaneId::Fast].into_iter().find_map(|lane| self.poll_lane(now, lane))
     }
 
     fn poll_lane(&mut self, now: Instant, lane: LaneId) -> Option<Send> {
@@ -322,8 +333,10 @@ impl<R: Receipts> Accumulator<R> {
             has_ids &= !slot.name.topic_id.is_zero();
             add(&mut topics, &slot.name, bytes);
             if lane == LaneId::Slow {
-                timeout = timeout.min(slot.patience);
-                break;
+                timeout = if bug("slow_waits_long") { timeout } else { timeout.min(slot.patience) };
+                if !bug("slow_lane_is_shared") {
+                    break;
+                }
             }
         }
         if ids.is_empty() {
@@ -398,6 +411,7 @@ impl<R: Receipts> Accumulator<R> {
             slot.patience = patience;
             slot.quick = 0;
             slot.relapses += 1;
+            self.slow.insert(id);
         }
     }
 
@@ -412,9 +426,21 @@ impl<R: Receipts> Accumulator<R> {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.quick = if is_quick { slot.quick + 1 } else { 0 };
             slot.allowance = if is_quick { Duration::ZERO } else { slot.allowance };
-            if slot.quick >= 1 << (slot.relapses.clamp(1, 7) - 1) {
+            if slot.quick >= 1 << (slot.relapses.clamp(1, 7) - 1) && !bug("never_returns") {
                 slot.lane = LaneId::Fast;
+                self.slow.remove(&id);
             }
+        }
+    }
+
+    /// A partition that was stuck is not any more. What ended that may have ended it for the others on the slow lane: they
+    /// wait for no back-off.
+    fn revive(&mut self, now: Instant) {
+        for id in self.slow.iter().copied().collect::<Vec<_>>() {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.queue.retry_now();
+            }
+            self.update(now, id);
         }
     }
 
@@ -463,7 +489,7 @@ impl<R: Receipts> Accumulator<R> {
         answers.find(response);
         for (id, answer) in answers.answers {
             let outcome = match &answer {
-                None if cfg!(milena_bug = "unmentioned_is_well") => {
+                None if bug("unmentioned_is_well") => {
                     Outcome::Acknowledged(Placed { base_offset: None, log_append_time: None })
                 }
                 None => Outcome::Ended(Attempt::Unmentioned),
@@ -480,6 +506,9 @@ impl<R: Receipts> Accumulator<R> {
             };
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let is_its = slot.queue.is_waiting_for(token);
+            let is_acknowledged = matches!(outcome, Outcome::Acknowledged(_));
+            let is_revived =
+                has_lanes && is_its && is_acknowledged && lane == LaneId::Slow && slot.queue.is_backing_off();
             match &outcome {
                 _ if !has_lanes || !is_its => {}
                 Outcome::Acknowledged(_) if lane == LaneId::Slow => {
@@ -494,6 +523,9 @@ impl<R: Receipts> Accumulator<R> {
                 _ => {}
             }
             self.handle_outcome(now, id, token, outcome, random);
+            if is_revived {
+                self.revive(now);
+            }
         }
     }
 
@@ -544,7 +576,7 @@ impl<R: Receipts> Accumulator<R> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let first = self.timers.first().map(|(at, _)| *at);
         let lanes = LaneId::ALL.map(|lane| self.lines[lane as usize].poll_timeout(self.limit(lane)));
-        first.into_iter().chain(lanes.into_iter().flatten()).min()
+        first.into_iter().chain(lanes.into_iter().flatten()).chain(self.doubt.poll_timeout()).min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -560,6 +592,9 @@ impl<R: Receipts> Accumulator<R> {
                 }
                 Some(Step::Cut) => self.cut(now, lane),
             }
+        }
+        if self.doubt.step(now) {
+            self.events.push_back(Event::Overdue);
         }
         while let Some((at, id)) = self.timers.first().copied() {
             if at > now {
@@ -579,8 +614,12 @@ impl<R: Receipts> Accumulator<R> {
 
     fn handle_outcome(&mut self, now: Instant, id: PartitionId, token: Token, outcome: Outcome, random: u64) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
+        let is_acknowledged = matches!(outcome, Outcome::Acknowledged(_));
         if slot.queue.handle_outcome(now, token, outcome, random) {
             self.events.push_back(Event::Refresh);
+            self.doubt.lose(now, id);
+        } else if is_acknowledged {
+            self.doubt.find(id);
         }
         self.update(now, id);
     }
@@ -595,6 +634,12 @@ impl<R: Receipts> Accumulator<R> {
             if let Some(timer) = slot.timer {
                 self.timers.remove(&(timer, id));
             }
+            if slot.is_listed && !bug("listed_twice") {
+                // It may come back, and be listed anew: then its batches would go out two in a request.
+                self.lines.iter_mut().for_each(|line| line.ready.retain(|listed| *listed != id));
+            }
+            self.doubt.find(id);
+            self.slow.remove(&id);
             if let Some(Slot { name, queue, .. }) = self.slots.remove(&id) {
                 self.events.push_back(Event::Left { id, partition: Moving { name, queue } });
             }
@@ -605,8 +650,11 @@ impl<R: Receipts> Accumulator<R> {
         {
             self.events.push_back(Event::NeedsNewerThan(spent));
         }
+        if slot.queue.is_empty() {
+            self.doubt.find(id);
+        }
         let mut timer = slot.queue.poll_timeout(now);
-        let is_waiting = slot.open_since.is_some() && cfg!(milena_bug = "forgotten_while_lingering");
+        let is_waiting = slot.open_since.is_some() && bug("forgotten_while_lingering");
         if !slot.is_listed && slot.startable(now, self.identity).is_some() && !is_waiting {
             slot.is_listed = true;
             self.lines[slot.lane as usize].ready.push_back(id);
@@ -639,7 +687,7 @@ impl<R: Receipts> Accumulator<R> {
 impl<R: Receipts> Slot<R> {
     /// The size of what it would send now, if it may: not while it leaves, nor on one lane while it waits on the other.
     fn startable(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
-        if self.is_leaving || self.flies != self.lane && self.queue.is_in_flight() {
+        if self.is_leaving || self.flies != self.lane && self.queue.is_in_flight() && !bug("on_both_lanes") {
             return None;
         }
         self.queue.startable(now, identity)

@@ -5,7 +5,8 @@
 //!             of p0   of p1   of p2    whoever reads further ahead
 //! ```
 //! Every partition has a share of its own, at most one full fetch, and the shares together are at most half of the
-//! total; the rest is for whoever asks first. So a partition with nothing buffered always has credit for one fetch,
+//! total; the rest is for whoever asks first, as long as it leaves at least as much free as it holds of it: so one that is
+//! not read, or paused, never has more than half of what would be free without it. A partition with nothing buffered always has credit for one fetch,
 //! however full the others are, and what is buffered and in flight stays within the total (but for single batches
 //! larger than what was asked for: those arrive whole).
 
@@ -45,14 +46,24 @@ impl Credit {
     pub fn offer(&self, id: PartitionId, wanted: usize) -> Option<usize> {
         let used = *self.used.get(&id)?;
         let pool = self.total.saturating_sub(self.share.saturating_mul(self.used.len()));
-        let free = pool
-            .saturating_sub(self.aside)
-            .saturating_sub(self.pool_used)
-            .saturating_add(self.share.saturating_sub(used));
+        let free = pool.saturating_sub(self.aside).saturating_sub(self.pool_used);
+        // What it may hold of the pool in the end. Alone, it leaves nothing for others.
+        let held = used.saturating_sub(self.share);
+        let limit = if self.used.len() == 1 { held + free } else { held.max((held + free) / 2) };
+        let room = self.share.saturating_add(limit).saturating_sub(used);
         match used {
-            0 => Some(wanted.min(free.max(self.share))),
-            _ => (free >= wanted).then_some(wanted),
+            0 => Some(wanted.min(room.max(1))),
+            _ => (room >= wanted).then_some(wanted),
         }
+    }
+
+    /// What one partition uses.
+    pub fn used_by(&self, id: PartitionId) -> usize {
+        self.used.get(&id).copied().unwrap_or(0)
+    }
+
+    pub fn total(&self) -> usize {
+        self.total
     }
 
     /// So many bytes are used for something else than fetching, now.
@@ -74,7 +85,6 @@ impl Credit {
     }
 
     /// What all partitions use.
-    #[cfg(test)]
     pub fn used(&self) -> usize {
         self.used.values().sum()
     }
@@ -102,15 +112,50 @@ mod tests {
             credit.take(1, bytes);
             taken += bytes;
         }
-        assert_eq!(taken, 8_000, "its own share, and the pool");
-        for id in [2, 3] {
-            assert_eq!(credit.offer(id, 1_000), Some(1_000));
-            credit.take(id, 1_000);
-            assert_eq!(credit.offer(id, 1_000), None);
+        assert_eq!(taken, 4_000, "its own share, and as much of the pool as goes into the half of it");
+        for (id, expected) in [(2, 3_000), (3, 2_000)] {
+            let mut taken = 0;
+            while let Some(bytes) = credit.offer(id, 1_000) {
+                credit.take(id, bytes);
+                taken += bytes;
+            }
+            assert_eq!(taken, expected, "{id}: the half of what the others left");
         }
-        assert_eq!(credit.used(), 10_000);
-        credit.give_back(1, 1_000);
-        assert_eq!(credit.offer(2, 1_000), Some(1_000));
+        assert_eq!(credit.used(), 9_000);
+        assert_eq!((1..4).map(|id| credit.offer(id, 1_000)).collect::<Vec<_>>(), [None; 3]);
+        // Whoever has least of it comes first when some of it is free again.
+        credit.give_back(1, 2_000);
+        assert_eq!((1..4).map(|id| credit.offer(id, 1_000)).collect::<Vec<_>>(), [Some(1_000), None, Some(1_000)]);
+    }
+
+    #[test]
+    fn a_partition_without_neighbours_has_all_of_it() {
+        let mut credit = Credit::new(10_000, 1_000);
+        credit.assign([1]);
+        let mut taken = 0;
+        while let Some(bytes) = credit.offer(1, 1_000) {
+            credit.take(1, bytes);
+            taken += bytes;
+        }
+        assert_eq!(taken, 10_000);
+    }
+
+    /// One that nobody reads, at any number of neighbours: what it holds is never more than what is left for them.
+    #[test]
+    fn who_is_not_read_leaves_at_least_as_much_as_it_holds() {
+        for count in [2, 3, 10, 100] {
+            let mut credit = Credit::new(1 << 20, 16 << 10);
+            credit.assign(0..count);
+            while let Some(bytes) = credit.offer(0, 16 << 10) {
+                credit.take(0, bytes);
+            }
+            let (held, total) = (credit.used_by(0), 1 << 20);
+            assert!(held <= total / 2 && held >= total / 5, "{count}: {held}");
+            for id in 1..count {
+                assert_eq!(credit.offer(id, 1 << 10), Some(1 << 10), "{count}: a fetch for {id}");
+                credit.take(id, 1 << 10);
+            }
+        }
     }
 
     #[test]
@@ -134,7 +179,7 @@ mod tests {
         credit.assign([1, 2]);
         credit.set_aside(7_500);
         credit.take(1, 1_000);
-        assert_eq!((credit.offer(1, 501), credit.offer(1, 500)), (None, Some(500)));
+        assert_eq!((credit.offer(1, 251), credit.offer(1, 250)), (None, Some(250)));
         credit.set_aside(100_000);
         assert_eq!((credit.offer(1, 1), credit.offer(2, 1_000)), (None, Some(1_000)));
         credit.set_aside(0);

@@ -6,8 +6,9 @@
 //!               └──── immediate lane: what became fetchable meanwhile (seek, new assignment, returned credit)
 //! ```
 //! A partition is in one request at most. While the waiting lane is out, whoever else can be fetched goes out on the
-//! other one: at once where data is likely, and with a short wait where the last fetch was empty, until the waiting
-//! lane is back and takes it in. So no fetch that waits for idle partitions delays anybody.
+//! other one: at once where data is likely, and every few milliseconds where the last fetch was empty, until the waiting
+//! lane is back and takes it in. The immediate lane never waits at the broker: so no fetch that waits for idle partitions
+//! delays anybody.
 //!
 //! Each lane has a session at the broker ([`fetch_session`](super::fetch_session)): a request names only what changed, and
 //! a partition that an answer does not mention has nothing new.
@@ -20,171 +21,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use super::aborted::Aborted;
+use super::accumulator::Hint;
 use super::backoff::Backoff;
 use super::connection::Token;
 use super::credit::{Credit, PartitionId};
 use super::fetch_session::{FetchSession, Opening, Wanted};
-use crate::record::{self, Batches, RawBatch, RecordError};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
-use crate::wire::leader::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
-use crate::wire::message::{Records, Uuid};
+use crate::wire::leader::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, LeaderIdAndEpoch, PartitionData,
+};
+use crate::wire::leader::produce::NodeEndpoint;
+use crate::wire::message::Uuid;
 
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// How long the broker may wait for `min_bytes`.
-    pub max_wait: Duration,
-    pub min_bytes: i32,
-    /// Of one answer.
-    pub max_bytes: usize,
-    /// Of one partition in one answer.
-    pub partition_max_bytes: usize,
-    pub check_crcs: bool,
-    /// Only what was committed, and what was never part of a transaction.
-    pub read_committed: bool,
-    /// Where the client is, so that a replica near to it may be named (KIP-392).
-    pub rack: Arc<str>,
-    pub retry_backoff: Duration,
-    pub retry_backoff_max: Duration,
-}
+pub use output::{Config, Event, Fetched, LaneKind, Marks, Plan, Route, Seen, Why};
+use partition::{Partition, end_of};
 
-/// A partition on its way to a leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    pub id: PartitionId,
-    /// Changes with every seek; handed back with everything that concerns the partition.
-    pub generation: u64,
-    pub topic: Arc<str>,
-    /// Zero when the broker is too old to have one.
-    pub topic_id: Uuid,
-    pub index: i32,
-    /// Where to go on.
-    pub offset: i64,
-    pub leader_epoch: i32,
-    /// Stays, and is not asked for.
-    pub is_paused: bool,
-}
-
-/// One of a leader's two connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LaneKind {
-    Waiting,
-    Immediate,
-}
-
-/// A request to send.
-#[derive(Debug)]
-pub struct Plan {
-    pub lane: LaneKind,
-    pub token: Token,
-    pub request: FetchRequest,
-    /// Topic ids are used only if every topic has one.
-    pub max_version: i16,
-    /// How long the broker may keep it.
-    pub max_wait: Duration,
-}
-
-/// Whole batches that continue where the partition's last ones ended, their checksums verified; without those of
-/// aborted transactions, if only what was committed is read.
-#[derive(Debug)]
-pub struct Fetched {
-    pub batches: VecDeque<RawBatch>,
-    /// The first record that was asked for: the first batch may begin below.
-    pub from: i64,
-    /// Behind all of it, also behind what is not to be seen at its end.
-    pub next: i64,
-    pub bytes: usize,
-}
-
-/// Where the log begins and ends, as the answering broker knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Marks {
-    pub log_start: i64,
-    /// Behind the last record that may be read, at the isolation that was asked for.
-    pub end: i64,
-}
-
-/// What the last batch says that was fetched of a partition; -1 while there is none, or it does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// Of the leader that appended it.
-    pub epoch: i32,
-    pub timestamp: i64,
-}
-
-impl Seen {
-    pub const NOTHING: Self = Self { epoch: -1, timestamp: -1 };
-}
-
-/// Why a partition came home.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// [`Fetch::recall`] asked.
-    Recalled,
-    /// This broker does not lead it, or does not know it; so metadata is stale.
-    Moved(ErrorCode),
-    OutOfRange,
-    /// Another replica is nearer (KIP-392).
-    Preferred(i32),
-    /// Read twice, and twice no record batch.
-    Unreadable {
-        /// Behind the batch, if its header can be believed.
-        end: Option<i64>,
-        error: RecordError,
-    },
-    /// Nothing of what was sent reaches beyond the offset.
-    NoProgress,
-    /// An answer that no waiting mends by itself.
-    Refused(ErrorCode),
-}
-
-#[derive(Debug)]
-pub enum Event {
-    /// A fetch of this partition is over: `reserved` bytes of credit are free, what was fetched takes its own.
-    Answered {
-        id: PartitionId,
-        generation: u64,
-        reserved: usize,
-        fetched: Option<Fetched>,
-        /// Unless it says nothing of them.
-        marks: Option<Marks>,
-    },
-    /// The partition is no longer here. `next` is where to go on.
-    Released { id: PartitionId, generation: u64, next: i64, seen: Seen, why: Why },
-    /// Something suggests that the picture of the cluster is old.
-    Stale,
-    /// The leader refuses the request as a whole, for a reason that no waiting mends by itself.
-    Refused(ErrorCode),
-}
-
-#[derive(Debug)]
-struct Partition {
-    route: Route,
-    /// When it came, in counts: an answer to what was asked before is not for it.
-    stamp: u64,
-    in_flight: bool,
-    /// There may be data: not known to be at the end of the log.
-    fresh: bool,
-    /// The last answer brought nothing although the log goes on: the broker had no room for its first batch. Once is
-    /// normal, and the partition comes first next time; twice in a row is as good as an end.
-    left_out: bool,
-    not_before: Option<Instant>,
-    backoff: Backoff,
-    /// When it was last given data, in counts: whoever waits longest comes first.
-    served: u64,
-    /// What was no record batch here will be reported when it is none again.
-    suspect: Option<i64>,
-    /// A batch in front of it is larger than a fetch was.
-    needs: usize,
-    /// Answers in a row that had bytes and led nowhere.
-    stalls: u32,
-    /// The largest batch of the last answer that had any.
-    largest: usize,
-    seen: Seen,
-}
+mod output;
+mod partition;
 
 #[derive(Debug)]
 struct Asked {
@@ -219,6 +73,8 @@ pub struct Fetch {
     names: BTreeMap<Uuid, Arc<str>>,
     flights: [Option<Flight>; 2],
     sessions: [FetchSession; 2],
+    /// Since when there is nothing to fetch here.
+    idle_since: Option<Instant>,
     events: VecDeque<Event>,
     next_token: Token,
     next_stamp: u64,
@@ -229,10 +85,12 @@ pub struct Fetch {
     not_before: Option<Instant>,
 }
 
-/// A partition that was at its end is asked for so long at a time while the waiting lane is out without it.
-const PROBE: Duration = Duration::from_millis(25);
-/// Answers in a row that had bytes and led nowhere, before that is an error.
-const MAX_STALLS: u32 = 3;
+/// A partition that was at its end is asked for so often while the waiting lane is out without it.
+const PROBE: Duration = Duration::from_millis(20);
+/// What has nothing to fetch for so long gives its sessions back: brokers have room for a thousand.
+const IDLE: Duration = Duration::from_secs(1);
+/// A request that ends its session.
+const FINAL: i32 = -1;
 /// The last version that names topics.
 const BY_NAME: i16 = 12;
 
@@ -247,6 +105,7 @@ impl Fetch {
             names: BTreeMap::new(),
             flights: [None, None],
             sessions: Default::default(),
+            idle_since: None,
             events: VecDeque::new(),
             next_token: 0,
             next_stamp: 0,
@@ -259,6 +118,7 @@ impl Fetch {
     /// Fetches a partition from now on, or, if it is here already, from elsewhere: after a seek.
     pub fn add(&mut self, route: Route) {
         self.disown(route.id);
+        self.idle_since = None;
         let topic = self.topics.entry(Arc::clone(&route.topic)).or_default();
         topic.partitions.insert(route.index, route.id);
         if topic.id != route.topic_id {
@@ -276,6 +136,7 @@ impl Fetch {
             in_flight: false,
             fresh: true,
             left_out: false,
+            probe_at: None,
             not_before: None,
             backoff: Backoff::new(self.config.retry_backoff, self.config.retry_backoff_max),
             served: self.served,
@@ -323,7 +184,8 @@ impl Fetch {
         for (&id, partition) in &mut self.partitions {
             let is_out =
                 partition.in_flight || partition.route.is_paused || partition.not_before.is_some_and(|at| now < at);
-            if is_out || (lane == LaneKind::Immediate && is_late && !partition.fresh) {
+            let is_early = is_late || partition.probe_at.is_some_and(|at| now < at);
+            if is_out || (lane == LaneKind::Immediate && is_early && !partition.fresh) {
                 continue;
             }
             let mut wanted = partition.wants(self.config.partition_max_bytes);
@@ -345,6 +207,11 @@ impl Fetch {
         // A broker fills the answer in the order of the request.
         chosen.sort_unstable();
         Some(self.plan(now, lane, &chosen, credit))
+    }
+
+    /// When a request that is under way was sent.
+    pub fn sent(&self, token: Token) -> Option<Instant> {
+        self.flights.iter().flatten().find(|flight| flight.token == token).map(|flight| flight.sent)
     }
 
     /// Whether the last `poll_fetch` left out a partition for lack of credit alone.
@@ -384,9 +251,13 @@ impl Fetch {
                 asked.answered = true;
                 let (generation, stamp, reserved) = (asked.generation, asked.stamp, asked.reserved);
                 let marks = self.marks(&data);
+                let received = data.records.as_ref().map_or(0, |records| records.0.len());
+                if let Some(hint) = hint(&name, topic.topic_id, &data, &response) {
+                    self.events.push_back(Event::Hint(hint));
+                }
                 let (fetched, why) = self.handle_partition(now, id, stamp, data, random);
                 is_useful |= fetched.is_some() || matches!(why, Some(Why::Preferred(_)));
-                self.events.push_back(Event::Answered { id, generation, reserved, fetched, marks });
+                self.events.push_back(Event::Answered { id, generation, reserved, received, fetched, marks });
                 if let Some(why) = why {
                     self.release(id, why);
                 }
@@ -402,7 +273,7 @@ impl Fetch {
         for asked in flight.asked.iter().filter(|asked| !asked.answered) {
             if let Some(partition) = self.partitions.get_mut(&asked.id).filter(|p| p.stamp == asked.stamp) {
                 if is_incremental {
-                    partition.at_end();
+                    partition.at_end(now);
                 } else {
                     partition.not_before = Some(now + partition.backoff.next_delay(random));
                 }
@@ -417,7 +288,14 @@ impl Fetch {
         self.sessions[lane as usize].reset();
         self.back_off(now, random);
         self.events.push_back(Event::Stale);
+        let is_nearby = |asked: &&Asked| {
+            let partition = self.partitions.get(&asked.id).filter(|partition| partition.stamp == asked.stamp);
+            partition.is_some_and(|partition| partition.route.is_nearby)
+        };
+        let nearby: Vec<_> = flight.asked.iter().filter(is_nearby).map(|asked| asked.id).collect();
         self.settle(flight);
+        // Their leader may be all right (rule 46).
+        nearby.into_iter().for_each(|id| self.release(id, Why::Unreachable));
     }
 
     /// Both connections are gone with all that was under way.
@@ -429,24 +307,50 @@ impl Fetch {
         self.not_before = None;
     }
 
+    /// What the broker still remembers for this client, which is going away.
+    pub fn end_sessions(&mut self) -> Vec<i32> {
+        self.sessions.iter_mut().filter_map(FetchSession::end).collect()
+    }
+
+    /// The request that ends a session. It may go out on any connection, and its answer says nothing.
+    pub fn farewell(session_id: i32) -> FetchRequest {
+        FetchRequest { session_id, session_epoch: FINAL, ..Default::default() }
+    }
+
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
     /// When `poll_fetch` may have something that it has not now.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if let Some(since) = self.idle_since {
+            return Some(since + IDLE);
+        }
         if self.flights.iter().all(Option::is_some) || self.partitions.is_empty() {
             return None;
         }
-        let waiting = self.partitions.values().filter(|partition| !partition.in_flight);
-        self.not_before.into_iter().chain(waiting.filter_map(|partition| partition.not_before)).min()
+        let waiting = || self.partitions.values().filter(|partition| !partition.in_flight);
+        let pauses = waiting().filter_map(|partition| partition.not_before);
+        // Those that the waiting lane will not be back for.
+        let back = match &self.flights {
+            [Some(waiting), None] => Some(waiting.sent + waiting.max_wait),
+            _ => None,
+        };
+        let idle = waiting().filter(|partition| !partition.fresh && !partition.route.is_paused);
+        let probes = idle.filter_map(|partition| partition.probe_at);
+        let probes = probes.map(|at| self.not_before.map_or(at, |pause| pause.max(at)));
+        let probes = probes.filter(|at| back.is_some_and(|back| back.saturating_duration_since(*at) > PROBE));
+        self.not_before.into_iter().chain(pauses).chain(probes).min()
     }
 
     /// Partitions whose pauses are over may be fetched again.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.rest(now);
         self.not_before = self.not_before.filter(|at| now < *at);
         for partition in self.partitions.values_mut() {
             partition.not_before = partition.not_before.filter(|at| now < *at);
+            // From then on it goes out as soon as the lane is free, and nobody has to wake up for it.
+            partition.probe_at = partition.probe_at.filter(|at| now < *at);
         }
     }
 
@@ -459,14 +363,14 @@ impl Fetch {
     ) -> Plan {
         let mut wanted = Vec::with_capacity(chosen.len());
         let mut asked = Vec::with_capacity(chosen.len());
-        let (mut total, mut is_fresh, mut max_version) = (0usize, false, FETCH_LAST);
+        let (mut total, mut is_pinned, mut max_version) = (0usize, false, FETCH_LAST);
         for &(_, id, bytes) in chosen {
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             let route = &partition.route;
             partition.in_flight = true;
             credit.take(id, bytes);
             total = total.saturating_add(bytes);
-            is_fresh |= partition.fresh;
+            is_pinned |= partition.route.leader_until.is_some_and(|until| now < until);
             if route.topic_id.is_zero() {
                 max_version = BY_NAME;
             }
@@ -495,8 +399,7 @@ impl Fetch {
         }
         let max_wait = match lane {
             LaneKind::Waiting => self.config.max_wait,
-            LaneKind::Immediate if is_fresh => Duration::ZERO,
-            LaneKind::Immediate => PROBE.min(self.config.max_wait),
+            LaneKind::Immediate => Duration::ZERO,
         };
         let token = self.next_token;
         self.next_token += 1;
@@ -505,7 +408,8 @@ impl Fetch {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.config.min_bytes,
             isolation_level: i8::from(self.config.read_committed),
-            rack_id: Arc::clone(&self.config.rack),
+            // Of the request as a whole: neighbours read from the leader for a while, too.
+            rack_id: if is_pinned { Arc::default() } else { Arc::clone(&self.config.rack) },
             max_bytes: clamp(total.min(self.config.max_bytes)),
             session_id,
             session_epoch,
@@ -536,8 +440,20 @@ impl Fetch {
                 partition.in_flight = false;
             }
             if !answered {
-                self.events.push_back(Event::Answered { id, generation, reserved, fetched: None, marks: None });
+                self.events.push_back(Event::nothing(id, generation, reserved));
             }
+        }
+    }
+
+    /// Whoever comes back soon, as after a seek by time, finds the session as it was.
+    fn rest(&mut self, now: Instant) {
+        let is_idle = self.partitions.is_empty() && self.flights.iter().all(Option::is_none);
+        if !is_idle || !self.sessions.iter().any(FetchSession::is_remembered) {
+            self.idle_since = None;
+        } else if now >= *self.idle_since.get_or_insert(now) + IDLE {
+            self.idle_since = None;
+            let over = self.end_sessions();
+            self.events.extend(over.into_iter().map(Event::SessionOver));
         }
     }
 
@@ -553,7 +469,7 @@ impl Fetch {
             let asked = &mut flight.asked[at];
             if !std::mem::replace(&mut asked.answered, true) {
                 let (generation, reserved) = (asked.generation, asked.reserved);
-                self.events.push_back(Event::Answered { id, generation, reserved, fetched: None, marks: None });
+                self.events.push_back(Event::nothing(id, generation, reserved));
             }
         }
     }
@@ -618,6 +534,24 @@ impl Fetch {
     }
 }
 
+/// Rule 78, KIP-951: who leads the partition, by the word of a broker that does not.
+fn hint(name: &Arc<str>, topic_id: Uuid, data: &PartitionData, response: &FetchResponse) -> Option<Hint> {
+    let LeaderIdAndEpoch { leader_id: leader, leader_epoch, .. } = data.current_leader;
+    let is_moved = [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&data.error_code);
+    (is_moved && leader >= 0 && leader_epoch >= 0).then(|| {
+        let endpoint = response.node_endpoints.iter().find(|endpoint| endpoint.node_id == leader);
+        let endpoint = endpoint.map(|found| NodeEndpoint {
+            node_id: found.node_id,
+            host: found.host,
+            port: found.port,
+            rack: found.rack,
+            ..Default::default()
+        });
+        let (topic, partition) = (Arc::clone(name), data.partition_index);
+        Hint { topic, topic_id, partition, leader, leader_epoch, endpoint }
+    })
+}
+
 const FETCH_LAST: i16 = <FetchRequest as crate::wire::message::Request>::VERSIONS.last;
 
 fn clamp(bytes: usize) -> i32 {
@@ -635,130 +569,6 @@ impl Route {
             max_bytes: clamp(bytes),
         }
     }
-}
-
-impl Partition {
-    /// There is nothing more for now.
-    fn at_end(&mut self) {
-        self.fresh = false;
-        self.left_out = false;
-        self.backoff.reset();
-    }
-
-    /// How much to ask for: as many batches as go into the limit, by the size of the last ones. The broker cuts where the
-    /// limit is, and a batch that it cuts comes twice.
-    fn wants(&self, limit: usize) -> usize {
-        let slack = self.largest / 64;
-        match limit.checked_div(self.largest) {
-            _ if self.needs > 0 => limit.max(self.needs),
-            None | Some(0) => limit,
-            Some(count) => (count * self.largest).saturating_add(slack).min(limit),
-        }
-    }
-
-    /// Takes the whole batches, as far as they are sound and lie ahead.
-    fn handle_records(
-        &mut self,
-        now: Instant,
-        data: PartitionData,
-        config: &Config,
-        served: u64,
-        random: u64,
-    ) -> (Option<Fetched>, Option<Why>) {
-        let end = end_of(&data, config);
-        let Records(records) = data.records.unwrap_or_default();
-        if records.is_empty() {
-            // A batch larger than what the answer had left for it is not sent at all, unless it is the first.
-            let was_left_out = self.left_out;
-            self.at_end();
-            self.left_out = end > self.route.offset;
-            self.fresh = self.left_out && !was_left_out;
-            return (None, None);
-        }
-        self.left_out = false;
-        let from = self.route.offset;
-        // Without the isolation the list means nothing, whatever a broker sends (rule 39).
-        let aborted = data.aborted_transactions.filter(|_| config.read_committed).unwrap_or_default();
-        let Walk { fetched, next, fault, needs, largest, seen } =
-            walk(records, from, config.check_crcs, Aborted::new(aborted));
-        self.route.offset = next;
-        if next > from {
-            (self.largest, self.seen) = (largest, seen);
-        }
-        self.fresh = true;
-        if next > from {
-            self.served = served;
-            self.needs = 0;
-            self.stalls = 0;
-            self.backoff.reset();
-        }
-        let fetched = (next > from).then_some(fetched);
-        match fault {
-            // The same place for the second time: it is not the way here that damaged it.
-            Some((error, end)) if self.suspect == Some(next) || matches!(error, RecordError::UnsupportedMagic(_)) => {
-                return (fetched, Some(Why::Unreadable { end, error }));
-            }
-            Some(_) => self.suspect = Some(next),
-            None if next == from => {
-                self.needs = needs.unwrap_or(0);
-                self.stalls += 1;
-                if self.stalls >= MAX_STALLS {
-                    return (None, Some(Why::NoProgress));
-                }
-                self.not_before = Some(now + self.backoff.next_delay(random));
-            }
-            None => self.suspect = None,
-        }
-        (fetched, None)
-    }
-}
-
-/// Behind the last record that may be read. Before the last stable offset was known to them, brokers sent -1.
-fn end_of(data: &PartitionData, config: &Config) -> i64 {
-    if config.read_committed && data.last_stable_offset >= 0 { data.last_stable_offset } else { data.high_watermark }
-}
-
-struct Walk {
-    fetched: Fetched,
-    next: i64,
-    /// What is no batch, and the offset behind it as far as its header can be believed.
-    fault: Option<(RecordError, Option<i64>)>,
-    needs: Option<usize>,
-    largest: usize,
-    seen: Seen,
-}
-
-/// The batches from `from` on, until the bytes end or are none.
-fn walk(records: Bytes, from: i64, check_crcs: bool, mut aborted: Aborted) -> Walk {
-    let mut fetched = Fetched { batches: VecDeque::new(), from, next: from, bytes: 0 };
-    let (mut next, mut fault, mut walked, mut largest, mut seen) = (from, None, 0, 0, Seen::NOTHING);
-    let mut batches = Batches::new(records.clone(), check_crcs);
-    for batch in &mut batches {
-        match batch {
-            Ok(batch) => {
-                let size = batch.bytes().len();
-                walked += size;
-                largest = largest.max(size);
-                // Whatever lies below was seen before, but a marker there still ends its transaction.
-                let is_hidden = aborted.hides(batch.header());
-                if batch.header().next_offset() > next {
-                    next = batch.header().next_offset();
-                    let header = batch.header();
-                    seen = Seen { epoch: header.partition_leader_epoch, timestamp: header.max_timestamp };
-                    if !is_hidden {
-                        fetched.bytes += size;
-                        fetched.batches.push_back(batch);
-                    }
-                }
-            }
-            Err(error) => {
-                let end = records.get(walked..).and_then(record::next_offset);
-                fault = Some((error, end.filter(|end| *end > next)));
-            }
-        }
-    }
-    fetched.next = next;
-    Walk { fetched, next, fault, needs: batches.needs(), largest, seen }
 }
 
 #[cfg(test)]

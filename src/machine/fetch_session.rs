@@ -160,6 +160,23 @@ impl FetchSession {
         };
     }
 
+    /// Whether a broker remembers anything, as far as one can tell.
+    pub fn is_remembered(&self) -> bool {
+        matches!(self.state, State::Open { .. } | State::Opening { old: 1.. })
+    }
+
+    /// The session that is not needed any more, if there is one. The next request begins another.
+    pub fn end(&mut self) -> Option<i32> {
+        self.reset();
+        match self.state {
+            State::Opening { old: old @ 1.. } => {
+                self.state = State::Opening { old: 0 };
+                Some(old)
+            }
+            _ => None,
+        }
+    }
+
     /// By name a broker cannot tell the old topic from the new one, so both are never in one request.
     fn is_recreated(&self, wanted: &[(PartitionId, Wanted)]) -> bool {
         wanted.iter().any(|(id, wanted)| self.known.get(id).is_some_and(|(known, _)| known.topic_id != wanted.topic_id))

@@ -21,6 +21,7 @@ pub mod fetch_session;
 pub mod group;
 pub mod metadata;
 pub mod offsets;
+pub mod planted;
 pub mod sasl;
 pub mod sequence;
 #[cfg(test)]

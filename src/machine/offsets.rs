@@ -97,6 +97,8 @@ struct Partition {
     is_paused: bool,
     /// The replica that the leader named, until then (KIP-392).
     preferred: Option<(i32, Instant)>,
+    /// A replica that the leader named did not answer: so long the leader will do.
+    leader_until: Option<Instant>,
     backoff: Backoff,
     not_before: Option<Instant>,
     /// What keeps it from being out with a leader that works, and since when.
@@ -117,6 +119,9 @@ pub struct Offsets {
     following: BTreeSet<PartitionId>,
     outputs: VecDeque<Output>,
 }
+
+/// How long the leader is fetched from when a replica that it named does not answer. The cluster notices within that time.
+const LEADER_FOR: Duration = Duration::from_secs(30);
 
 impl Offsets {
     pub fn new(config: Config) -> Self {
@@ -145,6 +150,7 @@ impl Offsets {
             was_committed: false,
             is_paused: false,
             preferred: None,
+            leader_until: None,
             backoff: Backoff::new(self.config.retry_backoff, self.config.retry_backoff_max),
             not_before: None,
             trouble: None,
@@ -211,7 +217,9 @@ impl Offsets {
             if partition.is_recalled {
                 continue;
             }
-            let at = partition.preferred.map_or(broker.id, |(node, _)| node);
+            // A replica that is gone from the picture is dead: the leader it is, then.
+            let preferred = partition.preferred.filter(|(node, _)| self.cluster.brokers.contains_key(node));
+            let at = preferred.map_or(broker.id, |(node, _)| node);
             let is_other_topic = !topic.id.is_zero() && topic.id != partition.topic_id;
             // In a new epoch the log may be another one, also under the same leader.
             if at != leader || is_other_topic || epoch > partition.leader_epoch {
@@ -268,6 +276,10 @@ impl Offsets {
             Why::Preferred(_) => {
                 partition.not_before = Some(now + partition.backoff.next_delay(random));
                 return self.outputs.push_back(Output::Stale);
+            }
+            Why::Unreachable => {
+                partition.leader_until = Some(now + LEADER_FOR);
+                return;
             }
             Why::OutOfRange => {
                 // At once the first time: this is how a position is found that the log has lost.
@@ -685,6 +697,8 @@ impl Partition {
             index: self.index,
             offset,
             leader_epoch: self.leader_epoch,
+            is_nearby: self.preferred.is_some(),
+            leader_until: self.leader_until,
             is_paused: self.is_paused,
         }
     }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use super::backoff::Backoff;
 use super::connection::{CallError, Token};
+use super::planted::bug;
 use crate::record::{self, SealedBatch};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::Action;
@@ -135,7 +136,6 @@ impl<R: Receipts> PartitionQueue<R> {
         }
     }
 
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -162,7 +162,7 @@ impl<R: Receipts> PartitionQueue<R> {
 
     /// The place of the next batch to send.
     fn next(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
-        if self.is_broken || self.in_flight >= self.window + usize::from(cfg!(milena_bug = "one_too_many")) {
+        if self.is_broken || self.in_flight >= self.window + usize::from(bug("one_too_many")) {
             return None;
         }
         if self.retry_at.is_some_and(|at| at > now) {
@@ -172,18 +172,18 @@ impl<R: Receipts> PartitionQueue<R> {
         let index = self.batches.iter().position(waits)?;
         let batch = self.batches.get(index).filter(|batch| matches!(batch.state, State::Queued))?;
         // Past its deadline it only waits to be told so, or it would take another request's time.
-        if batch.deadline <= now && !batch.is_told && !cfg!(milena_bug = "send_expired") {
+        if batch.deadline <= now && !batch.is_told && !bug("send_expired") {
             return None;
         }
         // All of them in flight.
         let ahead = self.batches.iter().take(index).filter(|batch| !batch.is_ended()).count();
-        if ahead > 0 && self.is_idempotent && !self.is_proven(now) && !cfg!(milena_bug = "pipelined_unproven") {
+        if ahead > 0 && self.is_idempotent && !self.is_proven(now) && !bug("pipelined_unproven") {
             return None;
         }
         let has_identity = !self.is_idempotent
             || batch.stamp.is_some()
             || if ahead > 0 { self.spent.is_none() } else { identity.is_some_and(|identity| self.can_use(identity)) };
-        (ahead < self.window && has_identity).then_some(index)
+        (ahead < self.window + usize::from(bug("one_too_many")) && has_identity).then_some(index)
     }
 
     /// A broker that remembers nothing of a producer takes any first sequence, and so the second batch without the
@@ -212,7 +212,7 @@ impl<R: Receipts> PartitionQueue<R> {
             self.adopt(identity?);
         }
         let batch = self.batches.get_mut(index)?;
-        if is_fresh || cfg!(milena_bug = "stamp_retry_again") {
+        if is_fresh || bug("stamp_retry_again") {
             let sequence = match self.is_idempotent {
                 true => {
                     let sequence = self.next_sequence;
@@ -234,7 +234,7 @@ impl<R: Receipts> PartitionQueue<R> {
     /// The attempt `token` ended. Late answers of attempts that were taken back are ignored. Whether the leader is
     /// another one, or not known.
     pub fn handle_outcome(&mut self, now: Instant, token: Token, outcome: Outcome, random: u64) -> bool {
-        let is_it = |batch: &Batch<R>| matches!(batch.state, State::InFlight(its) if its == token || cfg!(milena_bug = "any_token"));
+        let is_it = |batch: &Batch<R>| matches!(batch.state, State::InFlight(its) if its == token || bug("any_token"));
         let Some(index) = self.batches.iter().position(is_it) else { return false };
         self.in_flight -= 1;
         let refresh = match outcome {
@@ -276,13 +276,13 @@ impl<R: Receipts> PartitionQueue<R> {
         let is_head = !self.is_idempotent || self.batches.iter().take(index).all(Batch::is_ended);
         let Some(batch) = self.batches.get_mut(index) else { return false };
         batch.maybe_written |= !is_absent;
-        if is_absent && cfg!(milena_bug = "forget_open") {
+        if is_absent && bug("forget_open") {
             batch.maybe_written = false;
         }
         self.proven_until = None;
-        let is_surely_absent = !batch.maybe_written || cfg!(milena_bug = "open_under_new_epoch");
+        let is_surely_absent = !batch.maybe_written || bug("open_under_new_epoch");
         match action {
-            Action::Split if is_head && (is_surely_absent || !self.is_idempotent) && self.split(index) => false,
+            Action::Split if is_head && self.split(index) => false,
             // Never appended, so it may go out again under the next epoch, and so may what is refused behind it.
             Action::NewEpoch if is_head && self.is_idempotent && is_surely_absent => {
                 self.spent = self.identity;
@@ -291,7 +291,7 @@ impl<R: Receipts> PartitionQueue<R> {
                 self.wait(now, index, attempt, is_first.then_some(random));
                 false
             }
-            Action::Retry if cfg!(milena_bug = "never_settled") && attempt == Attempt::Unmentioned => {
+            Action::Retry if bug("never_settled") && attempt == Attempt::Unmentioned => {
                 self.in_flight += 1;
                 false
             }
@@ -303,7 +303,7 @@ impl<R: Receipts> PartitionQueue<R> {
             }
             // It means nothing before what was sent before it has ended (rule 1): it will be tried again, and refused
             // again if it is to be.
-            _ if !is_head && !cfg!(milena_bug = "refused_behind_a_gap") => {
+            _ if !is_head && !bug("refused_behind_a_gap") => {
                 self.wait(now, index, attempt, None);
                 false
             }
@@ -339,6 +339,11 @@ impl<R: Receipts> PartitionQueue<R> {
 
     /// In two, of about as many bytes each. They share the sequences that the batch had, so what was sent behind it
     /// keeps its own. A single record, or one that cannot be read, stays what it is.
+    ///
+    /// Also if an earlier attempt is open: cut, or not answered. Brokers look at the size first, so the same bytes were
+    /// refused then as well, unless `max.message.bytes` has been lowered meanwhile. Against that the parts stay open: where
+    /// the whole is in the log its sequences are spent, and a part is neither its duplicate nor next, so it is refused
+    /// (OUT_OF_ORDER_SEQUENCE_NUMBER) and ends as unknown. A late copy of the whole meets the same behind a part.
     fn split(&mut self, index: usize) -> bool {
         let Some(batch) = self.batches.get_mut(index).filter(|batch| !batch.is_told) else { return false };
         let Some((front, back)) = batch.sealed.as_ref().and_then(|sealed| sealed.split().ok().flatten()) else {
@@ -350,10 +355,10 @@ impl<R: Receipts> PartitionQueue<R> {
             receipts: batch.receipts.split_off(count),
             deadline: batch.deadline,
             stamp: batch.stamp.map(|stamp| match stamp.identity {
-                Some(_) => Stamp { sequence: advance(stamp.sequence, count), ..stamp },
-                None => stamp,
+                Some(_) if !bug("split_keeps_sequence") => Stamp { sequence: advance(stamp.sequence, count), ..stamp },
+                _ => stamp,
             }),
-            maybe_written: batch.maybe_written,
+            maybe_written: batch.maybe_written && !bug("split_forgets_open"),
             last: batch.last.clone(),
             state: State::Queued,
             is_packed: true,
@@ -361,7 +366,8 @@ impl<R: Receipts> PartitionQueue<R> {
         };
         batch.sealed = Some(front);
         batch.state = State::Queued;
-        self.batches.insert(index + 1, rest);
+        let place = if bug("split_behind_others") { self.batches.len() } else { index + 1 };
+        self.batches.insert(place, rest);
         true
     }
 
@@ -371,11 +377,11 @@ impl<R: Receipts> PartitionQueue<R> {
     pub fn recall(&mut self) {
         if self.is_idempotent {
             for batch in self.batches.iter_mut().filter(|batch| matches!(batch.state, State::InFlight(_))) {
-                batch.maybe_written = !cfg!(milena_bug = "recall_is_absence");
+                batch.maybe_written = !bug("recall_is_absence");
                 batch.state = State::Queued;
             }
             self.in_flight = 0;
-            self.proven_until = None;
+            self.proven_until = self.proven_until.filter(|_| bug("recall_stays_proven"));
             self.tidy();
         }
         if self.in_flight == 0 {
@@ -387,13 +393,27 @@ impl<R: Receipts> PartitionQueue<R> {
     pub fn take_back(&mut self, token: Token) -> bool {
         let is_it = |batch: &&mut Batch<R>| matches!(batch.state, State::InFlight(its) if its == token);
         let Some(batch) = self.batches.iter_mut().find(is_it).filter(|_| self.is_idempotent) else { return false };
-        batch.maybe_written = true;
+        batch.maybe_written = !bug("cut_is_absence");
         batch.state = State::Queued;
+        if bug("cut_restamps") {
+            batch.stamp = None;
+        }
         self.in_flight -= 1;
         self.proven_until = None;
         self.retry_at = None;
         self.tidy();
         true
+    }
+
+    /// Whether the last attempt that ended was followed by a back-off.
+    pub fn is_backing_off(&self) -> bool {
+        self.backoff.failures() > 0
+    }
+
+    /// What kept its batches back is over, for all that is known.
+    pub fn retry_now(&mut self) {
+        self.retry_at = None;
+        self.backoff.reset();
     }
 
     /// Nothing is sent for a while: what is in flight was taken back because nobody answered.
@@ -404,7 +424,7 @@ impl<R: Receipts> PartitionQueue<R> {
     /// The next batch that has ended, or whose deadline has passed. In order, with idempotence. What is in flight is
     /// answered or lost before it can expire.
     pub fn poll_settled(&mut self, now: Instant) -> Option<Settled<R>> {
-        let index = match self.is_idempotent {
+        let index = match self.is_idempotent && !bug("settled_as_they_come") {
             true => self.batches.iter().position(|batch| !batch.is_told)?,
             false => self.batches.iter().position(|batch| match batch.state {
                 State::Ended(_) => true,
@@ -422,7 +442,7 @@ impl<R: Receipts> PartitionQueue<R> {
                 let is_followed = self.batches.iter().skip(index + 1).any(Batch::is_open);
                 self.give_up(index);
                 let batch = self.batches.get_mut(index)?;
-                if maybe_written && is_followed && self.is_idempotent && !cfg!(milena_bug = "unknown_leaves") {
+                if maybe_written && is_followed && self.is_idempotent && !bug("unknown_leaves") {
                     batch.is_told = true;
                     return Some(Settled { receipts: batch.receipts.take(), sealed: None, result: Err(failure) });
                 }
@@ -463,7 +483,7 @@ impl<R: Receipts> PartitionQueue<R> {
     /// When something changes by itself: a back-off ends, or a batch expires.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let waits = |batch: &&Batch<R>| matches!(batch.state, State::Queued);
-        let retry = self.retry_at.filter(|at| *at > now && !cfg!(milena_bug = "back_off_without_timer"));
+        let retry = self.retry_at.filter(|at| *at > now && !bug("back_off_without_timer"));
         let retry = retry.filter(|_| self.batches.iter().any(|batch| waits(&batch)));
         let expires = match self.is_idempotent {
             true => self.batches.iter().find(|batch| !batch.is_told).filter(waits),
@@ -486,7 +506,7 @@ impl<R: Receipts> PartitionQueue<R> {
         match self.identity {
             None => true,
             Some(own) if own == identity => self.spent != Some(own),
-            Some(own) if own.id == identity.id => own.epoch < identity.epoch || cfg!(milena_bug = "older_identity"),
+            Some(own) if own.id == identity.id => own.epoch < identity.epoch || bug("older_identity"),
             Some(_) => !self.former_ids.contains(&identity.id),
         }
     }
@@ -496,8 +516,12 @@ impl<R: Receipts> PartitionQueue<R> {
         if former == Some(identity) {
             return;
         }
+        if former.is_none_or(|former| former.id != identity.id) && !bug("new_id_is_proven") {
+            // What this leader acknowledged was another producer's.
+            self.proven_until = None;
+        }
         self.former_ids.extend(former.map(|former| former.id).filter(|id| *id != identity.id));
-        if !cfg!(milena_bug = "epoch_keeps_sequence") {
+        if !bug("epoch_keeps_sequence") {
             self.next_sequence = 0;
         }
         self.spent = None;
@@ -510,16 +534,16 @@ impl<R: Receipts> PartitionQueue<R> {
         if self.identity != Some(identity) {
             return;
         }
-        if batch.maybe_written && !cfg!(milena_bug = "reuse_open_sequence") {
+        if batch.maybe_written && !bug("reuse_open_sequence") {
             self.spent = Some(identity);
         } else if self.next_sequence == advance(sequence, batch.len()) {
             // Nothing was ever sent behind it.
-            if !cfg!(milena_bug = "gap_after_rejection") {
+            if !bug("gap_after_rejection") {
                 self.next_sequence = sequence;
             }
         } else if self.batches.iter().skip(index + 1).any(Batch::is_open) {
             self.spent = Some(identity);
-            self.is_broken = !cfg!(milena_bug = "gap_in_flight");
+            self.is_broken = true;
         }
     }
 
@@ -529,7 +553,7 @@ impl<R: Receipts> PartitionQueue<R> {
             self.is_broken = false;
             self.batches.retain(|batch| !batch.is_told);
             for batch in self.batches.iter_mut().filter(|batch| batch.is_open()) {
-                if batch.maybe_written && !cfg!(milena_bug = "open_gets_new_stamp") {
+                if batch.maybe_written && !bug("open_gets_new_stamp") && !bug("open_under_new_epoch") {
                     let reason = Reason::BehindGap { last: batch.last.take() };
                     batch.state = State::Ended(Err(Failure { reason, maybe_written: true }));
                 } else {
@@ -550,7 +574,7 @@ impl<R: Receipts> PartitionQueue<R> {
 /// Sequences wrap to 0 behind 2³¹−1 (rule 11).
 fn advance(sequence: i32, count: usize) -> i32 {
     let next = (u64::from(sequence.cast_unsigned()) + count as u64)
-        % (1 << if cfg!(milena_bug = "sequence_does_not_wrap") { 32 } else { 31 });
+        % (1 << if bug("sequence_does_not_wrap") { 32 } else { 31 });
     next as i32
 }
 

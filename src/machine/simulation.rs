@@ -196,6 +196,11 @@ struct Summary {
     not_written: u64,
     unknown: u64,
     requests: u64,
+    /// On the slow lane.
+    slow: u64,
+    cuts: u64,
+    splits: u64,
+    hints: u64,
     /// Of everything that was put on the wire and settled, in order.
     hash: u64,
 }

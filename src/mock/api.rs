@@ -8,9 +8,10 @@ use kafka_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
     DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest, TxnOffsetCommitRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
+    TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Message, VersionRange};
 
@@ -91,6 +92,14 @@ apis! {
     OffsetFetch = 9, OffsetFetchRequest, [5, 7, 9, 9, 10];
     /// Names the broker that coordinates a group.
     FindCoordinator = 10, FindCoordinatorRequest, [2, 3, 6, 6, 6];
+    /// Joins a group, under the classic protocol.
+    JoinGroup = 11, JoinGroupRequest, [3, 7, 9, 9, 9];
+    /// Keeps a member in its group.
+    Heartbeat = 12, HeartbeatRequest, [2, 4, 4, 4, 4];
+    /// Takes members out of their group.
+    LeaveGroup = 13, LeaveGroupRequest, [2, 4, 5, 5, 5];
+    /// Brings a group's assignments from its leader to its members.
+    SyncGroup = 14, SyncGroupRequest, [2, 5, 5, 5, 5];
     /// Picks how to authenticate.
     SaslHandshake = 17, SaslHandshakeRequest, [1, 1, 1, 1, 1];
     /// Lists APIs and their versions.

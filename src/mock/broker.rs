@@ -14,9 +14,10 @@ use kafka_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
     DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest, TxnOffsetCommitRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
+    TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use tokio::net::TcpListener;
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) runtime: Runtime,
     pub(super) cluster_id: String,
     pub(super) release: KafkaRelease,
+    racks: Vec<String>,
     pub(super) versions: Versions,
     pub(super) auto_create_topics: bool,
     pub(super) default_partitions: usize,
@@ -179,6 +181,7 @@ impl Shared {
             versions: settings.versions(),
             auto_create_topics: settings.auto_create_topics,
             default_partitions: settings.default_partitions,
+            racks: settings.racks,
             brokers: RwLock::new(brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect()),
             faults: Faults::new(seed.wrapping_add(1)),
             history: History::default(),
@@ -188,6 +191,12 @@ impl Shared {
             connections: AtomicU64::new(1),
             panic: Mutex::default(),
         }
+    }
+
+    /// Where a broker is.
+    pub(super) fn rack(&self, broker: i32) -> Option<&str> {
+        let place = usize::try_from(broker - 1).ok()?.checked_rem(self.racks.len())?;
+        self.racks.get(place).map(String::as_str)
     }
 
     /// The state of the cluster. Never held across an await.
@@ -373,6 +382,10 @@ impl Call<'_> {
         self.effects.throttle.max(Duration::from_millis(self.quota_ms.load(Ordering::Relaxed)))
     }
 
+    pub(super) fn rack(&self, broker: i32) -> Option<kafka_protocol::protocol::StrBytes> {
+        self.shared.rack(broker).map(|rack| rack.to_owned().into())
+    }
+
     pub(super) fn address(&self, broker: i32) -> (kafka_protocol::protocol::StrBytes, i32) {
         self.shared.broker(broker).map_or_else(Default::default, |broker| {
             (broker.address.host().to_owned().into(), broker.address.port().into())
@@ -540,6 +553,10 @@ impl Connection {
             Api::DescribeLogDirs => Box::pin(self.run_one::<DescribeLogDirsRequest>(received, stream)),
             Api::DescribeTopicPartitions => Box::pin(self.run_one::<DescribeTopicPartitionsRequest>(received, stream)),
             Api::ElectLeaders => Box::pin(self.run_one::<ElectLeadersRequest>(received, stream)),
+            Api::Heartbeat => Box::pin(self.run_one::<HeartbeatRequest>(received, stream)),
+            Api::JoinGroup => Box::pin(self.run_one::<JoinGroupRequest>(received, stream)),
+            Api::LeaveGroup => Box::pin(self.run_one::<LeaveGroupRequest>(received, stream)),
+            Api::SyncGroup => Box::pin(self.run_one::<SyncGroupRequest>(received, stream)),
             Api::ListGroups => Box::pin(self.run_one::<ListGroupsRequest>(received, stream)),
             Api::SaslHandshake => Box::pin(self.run_one::<SaslHandshakeRequest>(received, stream)),
             Api::SaslAuthenticate => Box::pin(self.run_one::<SaslAuthenticateRequest>(received, stream)),

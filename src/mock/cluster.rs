@@ -173,6 +173,7 @@ pub(super) struct Settings {
     pub(super) auto_create_topics: bool,
     pub(super) default_partitions: usize,
     pub(super) fetch_sessions: usize,
+    pub(super) racks: Vec<String>,
     pub(super) release: KafkaRelease,
     removed: Vec<Api>,
     capped: Vec<(Api, i16)>,
@@ -192,6 +193,7 @@ impl Default for Settings {
             auto_create_topics: false,
             default_partitions: 1,
             fetch_sessions: 1000,
+            racks: Vec::new(),
             release: KafkaRelease::default(),
             removed: Vec::new(),
             capped: Vec::new(),
@@ -302,6 +304,25 @@ impl MockClusterBuilder {
     /// Consumers beyond that fetch without a session.
     pub fn fetch_sessions(mut self, slots: usize) -> Self {
         self.settings.fetch_sessions = slots;
+        self
+    }
+
+    /// The racks that brokers are in (`broker.rack`): the first broker in the first one, and so on, from the front again
+    /// when there are more brokers. Leaders then send a consumer that says where it is (`client.rack`) to a replica in
+    /// its own rack (KIP-392), as with `replica.selector.class` set to Kafka's `RackAwareReplicaSelector`. The default is
+    /// none: consumers read from leaders.
+    ///
+    /// ```
+    /// use milena::mock::MockCluster;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let cluster = MockCluster::builder().brokers(3).racks(["a", "b", "c"]).start().await;
+    /// # cluster.close().await;
+    /// # }
+    /// ```
+    pub fn racks<R: Into<String>>(mut self, racks: impl IntoIterator<Item = R>) -> Self {
+        self.settings.racks = racks.into_iter().map(Into::into).collect();
         self
     }
 

@@ -181,7 +181,7 @@ impl State {
 
     /// Keeps an offset until its transaction ends.
     pub(super) fn hold_offset(&mut self, group: &str, producer_id: i64, topic: &str, index: i32, offset: Committed) {
-        let group = self.groups.entry(group.to_owned()).or_default();
+        let group = self.group(group);
         group.pending.entry(producer_id).or_default().push((topic.to_owned(), index, offset));
     }
 }

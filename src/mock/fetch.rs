@@ -17,6 +17,7 @@ use super::assembly::assemble;
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
 use super::log::Aborted;
+use super::partition::Partition;
 use super::quotas::Measured;
 use super::session::{Ask, Found, Relation, TopicKey, Wanted};
 use super::state::State;
@@ -60,6 +61,7 @@ impl Handle for FetchRequest {
             min_bytes: usize::try_from(self.min_bytes).unwrap_or(0),
             max_bytes: usize::try_from(self.max_bytes).unwrap_or(0).min(LARGEST_FETCH),
             read_committed: self.isolation_level == READ_COMMITTED,
+            rack: self.rack_id.to_string(),
         };
         let ask = Ask { id: self.session_id, epoch: self.session_epoch, by_topic_id: call.version >= BY_TOPIC_ID };
         let max_wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
@@ -102,6 +104,8 @@ struct Limits {
     min_bytes: usize,
     max_bytes: usize,
     read_committed: bool,
+    /// Where the consumer is; empty: nowhere.
+    rack: String,
 }
 
 fn topic_key(version: i16, name: &str, id: impl AsRef<[u8]>) -> TopicKey {
@@ -146,6 +150,8 @@ struct Read {
     diverging: Option<(i32, i64)>,
     /// There is no such partition.
     unknown: bool,
+    /// The replica that the consumer should ask instead.
+    preferred: Option<i32>,
     /// Leader and epoch, for a client that asked the wrong broker.
     leader: Option<(i32, i32)>,
     segments: Vec<Bytes>,
@@ -163,7 +169,7 @@ impl Read {
             log_start: self.log_start,
             has_records: self.size > 0,
             failed: self.error != 0,
-            diverged: self.diverging.is_some(),
+            diverged: self.diverging.is_some() || self.preferred.is_some(),
         }
     }
 }
@@ -181,7 +187,7 @@ fn read_all(call: &Call<'_>, wanted: &[Wanted], limits: &Limits) -> (Vec<Read>, 
         bytes += read.size;
         reads.push(read);
     }
-    let urgent = reads.iter().any(|read| read.error != 0 || read.diverging.is_some());
+    let urgent = reads.iter().any(|read| read.error != 0 || read.diverging.is_some() || read.preferred.is_some());
     let enough = urgent || wanted.is_empty() || bytes >= limits.min_bytes.min(limits.max_bytes);
     if !enough {
         for wanted in wanted {
@@ -214,6 +220,11 @@ fn read(call: &Call<'_>, state: &State, wanted: &Wanted, limits: &Limits, left: 
         return Read { leader, ..Read::failed(error.code()) };
     }
     let log = &partition.log;
+    if let Some(preferred) = nearer(call, state, partition, wanted.offset, &limits.rack) {
+        let (high_watermark, last_stable) = (partition.high_watermark(), partition.last_stable_offset());
+        let preferred = Some(preferred);
+        return Read { high_watermark, last_stable, log_start: log.start(), preferred, ..Read::default() };
+    }
     // A follower that lags behind knows of no more than it has.
     let own_end = partition.end_at(call.broker);
     let high_watermark = partition.high_watermark().min(own_end);
@@ -236,6 +247,19 @@ fn read(call: &Call<'_>, state: &State, wanted: &Wanted, limits: &Limits, left: 
     let size = segments.iter().map(Bytes::len).sum();
     let aborted = limits.read_committed.then(|| log.aborted(wanted.offset, log.end_of_read(wanted.offset, end, size)));
     Read { high_watermark, last_stable, log_start: log.start(), segments, size, aborted, ..Read::default() }
+}
+
+/// Which replica in its own rack a consumer should ask, if it asks a leader that is elsewhere (KIP-392, Kafka's
+/// `RackAwareReplicaSelector`): one that lives and has the offset, of several the one that has most.
+fn nearer(call: &Call<'_>, state: &State, partition: &Partition, offset: i64, rack: &str) -> Option<i32> {
+    let is_near = |broker: &i32| call.shared.rack(*broker) == Some(rack);
+    if call.version < FROM_FOLLOWERS || partition.leader != Some(call.broker) || is_near(&call.broker) {
+        return None;
+    }
+    let live: BTreeSet<i32> = state.live().collect();
+    let replicas = partition.replicas.iter().copied().filter(|broker| live.contains(broker) && is_near(broker));
+    let able = replicas.filter(|broker| (partition.log.start()..=partition.end_at(*broker)).contains(&offset));
+    able.max_by_key(|broker| (partition.end_at(*broker), std::cmp::Reverse(*broker)))
 }
 
 /// Puts the answer together: everything, or for an incremental fetch what changed.
@@ -266,6 +290,9 @@ fn respond(
         if let Some((epoch, end_offset)) = read.diverging {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
         }
+        if let Some(preferred) = read.preferred {
+            data.preferred_read_replica = preferred.into();
+        }
         if let Some((leader, epoch)) = read.leader.filter(|_| with_hints) {
             new_leaders.insert(leader);
             data.current_leader = LeaderIdAndEpoch::default().with_leader_id(leader.into()).with_leader_epoch(epoch);
@@ -285,7 +312,7 @@ fn respond(
     }
     let node_endpoints = new_leaders.into_iter().map(|id: i32| {
         let (host, port) = call.address(id);
-        NodeEndpoint::default().with_node_id(id.into()).with_host(host).with_port(port).with_rack(None)
+        NodeEndpoint::default().with_node_id(id.into()).with_host(host).with_port(port).with_rack(call.rack(id))
     });
     let response = FetchResponse::default()
         .with_throttle_time_ms(call.throttle_ms())

@@ -60,7 +60,11 @@ impl Handle for MetadataRequest {
         }
         let brokers = state.live().map(|id| {
             let (host, port) = call.address(id);
-            MetadataResponseBroker::default().with_node_id(id.into()).with_host(host).with_port(port).with_rack(None)
+            MetadataResponseBroker::default()
+                .with_node_id(id.into())
+                .with_host(host)
+                .with_port(port)
+                .with_rack(call.rack(id))
         });
         let asked = (8..=10).contains(&call.version) && self.include_cluster_authorized_operations;
         call.answer(
@@ -154,7 +158,11 @@ impl Handle for DescribeClusterRequest {
         let state = call.known_state();
         let brokers = state.live().map(|id| {
             let (host, port) = call.address(id);
-            DescribeClusterBroker::default().with_broker_id(id.into()).with_host(host).with_port(port).with_rack(None)
+            DescribeClusterBroker::default()
+                .with_broker_id(id.into())
+                .with_host(host)
+                .with_port(port)
+                .with_rack(call.rack(id))
         });
         let asked = self.include_cluster_authorized_operations;
         call.answer(

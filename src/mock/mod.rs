@@ -91,7 +91,9 @@
 //! - There are no segments: retention deletes batches, and compaction leaves nothing out but what is not stable yet.
 //! - Of broker settings, those can be changed that are the defaults of topics, and on all brokers alike. There are no
 //!   APIs for quotas.
-//! - Groups have offsets, but no members yet: clients commit for partitions that they have assigned to themselves.
+//! - Groups have members under the classic protocol, static ones too; KIP-848's are not there yet. The first member of a
+//!   group waits for nobody (`group.initial.rebalance.delay.ms` is 0). When a coordinator moves, the next one knows what
+//!   was stable, as from a real log, and a rebalance that was under way is forgotten.
 //! - DeleteRecords does not wait for followers that are held back. Logs are in memory, and the size of the disk is unknown.
 
 mod alter_configs;
@@ -111,7 +113,7 @@ mod elect_leaders;
 mod fault;
 mod fetch;
 mod frame;
-mod groups;
+mod group;
 pub mod guide;
 mod history;
 mod link;

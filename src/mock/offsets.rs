@@ -1,8 +1,7 @@
 //! FindCoordinator, OffsetCommit and OffsetFetch: where groups keep their offsets.
-//!
-//! Groups have no members yet: offsets are those of consumers that assign partitions to themselves.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -17,11 +16,13 @@ use kafka_protocol::messages::{
     OffsetFetchResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use tokio::sync::Notify;
 
 use super::api::Api;
 use super::broker::{Call, Handle, Handled};
 use super::by_topic_id::{answer, id_of_name, is_by_topic_id, name_of_id};
 use super::fault::Target;
+use super::group::{Caller, Classic};
 use super::state::State;
 use super::topic::TopicId;
 
@@ -33,9 +34,14 @@ const TRANSACTION: i8 = 1;
 const BATCHED_COORDINATORS: i16 = 4;
 const BATCHED_FETCHES: i16 = 8;
 
-/// A group: what it has committed, by topic and partition.
+/// A group: its members, and what it has committed, by topic and partition.
 #[derive(Debug, Default)]
 pub(super) struct Group {
+    pub(super) classic: Classic,
+    /// The broker that coordinates it; none if all that could are down.
+    pub(super) home: Option<i32>,
+    /// Wakes the requests that wait for other members.
+    pub(super) changed: Arc<Notify>,
     pub(super) offsets: BTreeMap<String, BTreeMap<i32, Committed>>,
     /// What open transactions are going to commit, by producer id.
     pub(super) pending: BTreeMap<i64, Vec<(String, i32, Committed)>>,
@@ -50,9 +56,15 @@ pub(super) struct Committed {
 }
 
 impl Group {
-    /// A group without members is there as long as it has offsets.
+    /// A group that nobody ever joined is there as long as it has offsets.
     pub(super) fn exists(&self) -> bool {
-        !self.offsets.is_empty() || !self.pending.is_empty()
+        !self.offsets.is_empty() || !self.pending.is_empty() || !self.classic.protocol_type().is_empty()
+    }
+
+    /// Another broker is its coordinator now, or the same one anew.
+    pub(super) fn move_coordinator(&mut self) {
+        self.classic.move_coordinator();
+        self.changed.notify_waiters();
     }
 
     pub(super) fn forget_topic(&mut self, topic: &str) {
@@ -139,15 +151,13 @@ impl Handle for OffsetCommitRequest {
 
     async fn handle(self, call: &Call<'_>) -> Handled {
         let group_id = self.group_id.to_string();
-        // Whoever has no generation may commit while the group has no members, which it never has here.
         let allowed = check_coordinator(call, &group_id).and_then(|()| {
-            if self.generation_id_or_member_epoch < 0 {
-                Ok(())
-            } else if call.state().groups.contains_key(&group_id) {
-                Err(ResponseError::UnknownMemberId.code())
-            } else {
-                Err(ResponseError::IllegalGeneration.code())
-            }
+            let caller = Caller {
+                member_id: &self.member_id,
+                instance: self.group_instance_id.as_deref(),
+                generation: self.generation_id_or_member_epoch,
+            };
+            may_commit(call, &group_id, caller, false)
         });
         let topics = self.topics.into_iter().map(|topic| {
             let name = meant(call, Api::OffsetCommit, &topic.name);
@@ -171,6 +181,19 @@ impl Handle for OffsetCommitRequest {
     }
 }
 
+/// Whether this caller may commit offsets of the group now.
+pub(super) fn may_commit(call: &Call<'_>, group: &str, caller: Caller<'_>, in_transaction: bool) -> Result<(), i16> {
+    let now = call.shared.runtime.elapsed();
+    let mut state = call.state();
+    let Some(group) = state.groups.get_mut(group) else {
+        // Whoever has no generation commits for itself.
+        return if caller.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration.code()) };
+    };
+    let allowed = group.classic.may_commit(now, caller, in_transaction);
+    group.changed.notify_waiters();
+    allowed.map_err(|error| error.code())
+}
+
 /// The topic that a request means: by its name, or by its id, which may be none that is known.
 fn meant(call: &Call<'_>, api: Api, name: &str) -> Option<String> {
     if !is_by_topic_id(api, call.version) {
@@ -183,7 +206,7 @@ fn store(call: &Call<'_>, group: &str, topic: &str, commit: OffsetCommitRequestP
     let mut state = call.state();
     let OffsetCommitRequestPartition { partition_index: index, committed_metadata: metadata, .. } = commit;
     let committed = committed(&state, topic, index, commit.committed_offset, commit.committed_leader_epoch, metadata)?;
-    let offsets = &mut state.groups.entry(group.to_owned()).or_default().offsets;
+    let offsets = &mut state.group(group).offsets;
     offsets.entry(topic.to_owned()).or_default().insert(index, committed);
     Ok(())
 }

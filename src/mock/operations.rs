@@ -210,10 +210,13 @@ impl MockCluster {
         self.catch_up(topic, partition);
     }
 
-    /// Makes a broker the coordinator of a group; its offsets stay.
+    /// Makes a broker the coordinator of a group; its offsets stay, and its members if it was stable. A rebalance that
+    /// was under way is forgotten, as at a real broker, and those who wait for it hear NOT_COORDINATOR.
     pub fn move_coordinator(&self, group: &str, broker: i32) {
         let broker = self.broker(broker).id;
-        self.shared.state().coordinators.insert(group.to_owned(), broker);
+        let mut state = self.shared.state();
+        state.coordinators.insert(group.to_owned(), broker);
+        state.settle_groups();
     }
 
     /// Makes a broker the controller.

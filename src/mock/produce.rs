@@ -83,7 +83,7 @@ impl Handle for ProduceRequest {
         }
         let node_endpoints = new_leaders.into_iter().map(|id: i32| {
             let (host, port) = call.address(id);
-            NodeEndpoint::default().with_node_id(id.into()).with_host(host).with_port(port).with_rack(None)
+            NodeEndpoint::default().with_node_id(id.into()).with_host(host).with_port(port).with_rack(call.rack(id))
         });
         call.answer(
             &ProduceResponse::default()

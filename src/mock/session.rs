@@ -90,6 +90,10 @@ impl Sessions {
         Self { slots, sessions: BTreeMap::new(), rng }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.sessions.clear();
     }

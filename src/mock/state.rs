@@ -8,6 +8,7 @@ use kafka_protocol::error::ResponseError;
 use super::api::KafkaRelease;
 use super::configs::{BrokerDefaults, TopicConfig};
 use super::coordinator::Transactions;
+use super::group::Classic;
 use super::offsets::Group;
 use super::partition::Partition;
 use super::quotas::Quotas;
@@ -109,6 +110,7 @@ impl State {
         let sessions = Sessions::new(self.fetch_sessions, self.rng.fork());
         self.sessions.insert(broker, sessions);
         self.brokers.insert(broker, true);
+        self.settle_groups();
     }
 
     /// A broker goes away or comes back; leaders and controller move to who lives. Says whether anything changed.
@@ -121,6 +123,7 @@ impl State {
             sessions.clear();
         }
         let lives: BTreeSet<i32> = self.live().collect();
+        self.settle_groups();
         if !lives.contains(&self.controller) {
             self.controller = lives.first().copied().unwrap_or(self.controller);
         }
@@ -283,6 +286,26 @@ impl State {
         let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
         let first = hash.unsigned_abs() as usize % brokers.len().max(1);
         chosen.or_else(|| brokers.iter().cycle().skip(first).take(brokers.len()).copied().find(|id| self.is_live(*id)))
+    }
+
+    /// The group, from now on if it was not known.
+    pub(super) fn group(&mut self, id: &str) -> &mut Group {
+        if !self.groups.contains_key(id) {
+            let group = Group { classic: Classic::of(self.release), home: self.coordinator(id), ..Group::default() };
+            self.groups.insert(id.to_owned(), group);
+        }
+        self.groups.entry(id.to_owned()).or_default()
+    }
+
+    /// Groups whose coordinator is no longer where it was are read from the log by another.
+    pub(super) fn settle_groups(&mut self) {
+        let homes: Vec<_> = self.groups.keys().map(|id| self.coordinator(id)).collect();
+        for (group, home) in self.groups.values_mut().zip(homes) {
+            if group.home != home {
+                group.home = home;
+                group.move_coordinator();
+            }
+        }
     }
 
     pub(super) fn replication_default(&self) -> usize {

@@ -24,7 +24,8 @@ use super::batch::{Batch, Marker, TransactionalRecord};
 use super::broker::{Call, Handle, Handled};
 use super::coordinator::{End, Identity};
 use super::fault::Target;
-use super::offsets::{check_coordinator, committed};
+use super::group::Caller;
+use super::offsets::{check_coordinator, committed, may_commit};
 
 /// A broker's `transaction.max.timeout.ms`.
 const LONGEST_TRANSACTION: i32 = 900_000;
@@ -238,10 +239,12 @@ impl Handle for TxnOffsetCommitRequest {
     async fn handle(self, call: &Call<'_>) -> Handled {
         let identity = Identity { id: self.producer_id.0, epoch: self.producer_epoch };
         let allowed = check_coordinator(call, &self.group_id).and_then(|()| {
-            let known = self.generation_id < 0 && self.member_id.is_empty();
-            if !known {
-                return Err(ResponseError::UnknownMemberId.code()); // groups have no members yet
-            }
+            let caller = Caller {
+                member_id: &self.member_id,
+                instance: self.group_instance_id.as_deref(),
+                generation: self.generation_id,
+            };
+            may_commit(call, &self.group_id, caller, true)?;
             if call.shared.release < KafkaRelease::V3_9 {
                 return Ok(());
             }

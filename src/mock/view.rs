@@ -101,6 +101,11 @@ impl MockCluster {
         self.with_partition(topic, partition, |partition| partition.in_sync().to_vec())
     }
 
+    /// How many fetch sessions a broker remembers (KIP-227).
+    pub fn fetch_sessions(&self, broker: i32) -> usize {
+        self.shared.state().sessions.get(&broker).map_or(0, |sessions| sessions.len())
+    }
+
     /// The offset that a group has committed for a partition.
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
         Some(self.shared.state().groups.get(group)?.offsets.get(topic)?.get(&partition)?.offset)

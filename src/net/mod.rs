@@ -5,8 +5,6 @@ mod brokers;
 mod connector;
 mod core;
 mod driver;
-#[cfg(feature = "oidc")]
-mod json;
 mod lane;
 mod metadata;
 #[cfg(feature = "oidc")]

@@ -14,11 +14,11 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::rt::ReadBufCursor;
 use hyper::{Request, StatusCode, Uri};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Mutex;
 
 use super::connector::{Address, Connector, Tcp, Transport};
-use super::json::{self, Value};
 use super::runtime::Runtime;
 use super::sasl::{ProviderError, Providing, Token, TokenProvider};
 use super::tls::{Tls, TlsClient};
@@ -171,11 +171,8 @@ impl Oidc {
     }
 
     fn understand(&self, status: StatusCode, body: &[u8]) -> Result<(Token, Duration), ProviderError> {
-        let fields = json::object(body).unwrap_or_default();
-        let text = |name: &str| match fields.get(name) {
-            Some(Value::Text(text)) => Some(text.clone()),
-            _ => None,
-        };
+        let fields: serde_json::Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
         let said = |what: &str| format!("{}: {what}", self.address);
         if !status.is_success() {
             let error = text("error").unwrap_or_default();
@@ -189,11 +186,9 @@ impl Oidc {
             });
         }
         let value = text("access_token").ok_or_else(|| ProviderError::new(said("an answer without access_token")))?;
-        let life = match fields.get("expires_in") {
-            // A day is enough: what lives longer is asked for again.
-            Some(Value::Number(seconds)) => Duration::from_secs((*seconds).min(86_400)),
-            _ => UNKNOWN_LIFE,
-        };
+        // A day is enough: what lives longer is asked for again.
+        let seconds = fields.get("expires_in").and_then(Value::as_u64);
+        let life = seconds.map_or(UNKNOWN_LIFE, |seconds| Duration::from_secs(seconds.min(86_400)));
         let token = Token::new(value).principal(self.client_id.as_str());
         let token = self.extensions.iter().fold(token, |token, (name, value)| token.extension(name, value));
         Ok((token, life))

@@ -56,7 +56,10 @@ impl Outages {
             over: Arc::default(),
         });
         if was_scout || outage.until <= now {
-            outage.until = now + outage.backoff.next_delay(random);
+            let delay = outage.backoff.next_delay(random);
+            // The longest is spread upward alone: no more attempts a minute than it allows, whatever the jitter.
+            let is_longest = delay > self.max.mul_f64(0.8);
+            outage.until = now + if is_longest { delay.max(self.max) } else { delay };
         }
     }
 

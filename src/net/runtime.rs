@@ -157,25 +157,7 @@ mod tests {
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let runtime = Runtime::from_handle(tokio.handle().clone());
         let late = runtime.now() + Duration::from_millis(10);
-        let outcome = futures_block_on(runtime.until(late, std::future::pending::<()>()));
+        let outcome = futures_executor::block_on(runtime.until(late, std::future::pending::<()>()));
         assert_eq!(outcome, None);
-    }
-
-    /// An executor that is not tokio's.
-    fn futures_block_on<T>(future: impl Future<Output = T>) -> T {
-        struct Unpark(std::thread::Thread);
-        impl std::task::Wake for Unpark {
-            fn wake(self: std::sync::Arc<Self>) {
-                self.0.unpark();
-            }
-        }
-        let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-        let mut future = std::pin::pin!(future);
-        loop {
-            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                Poll::Ready(value) => return value,
-                Poll::Pending => std::thread::park(),
-            }
-        }
     }
 }

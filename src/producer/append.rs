@@ -59,18 +59,30 @@ pub(super) enum Missing {
 
 impl Inner {
     /// What the interceptors make of a record, if there are any. Boxed, so that futures have no room for two records.
+    #[inline]
     pub(super) fn intercepted<'a>(&self, record: &Record<'a>) -> Option<Box<Record<'a>>> {
-        let interceptors = &self.watch.interceptors;
-        let changed = || interceptors.iter().fold(record.clone(), |record, interceptor| interceptor.on_send(record));
-        (!interceptors.is_empty()).then(|| Box::new(changed()))
+        if self.watch.interceptors.is_empty() { None } else { Some(self.intercept(record)) }
+    }
+
+    #[cold]
+    fn intercept<'a>(&self, record: &Record<'a>) -> Box<Record<'a>> {
+        let interceptors = self.watch.interceptors.iter();
+        Box::new(interceptors.fold(record.clone(), |record, interceptor| interceptor.on_send(record)))
     }
 
     /// Appends a record, unless something is missing. Nobody is waited for.
+    ///
+    /// It and what it calls for every record are inlined: the receipt goes through no memory on its way up.
+    #[inline]
     pub(super) fn try_append(&self, record: &Record<'_>, run: &mut Run, may_yield: bool) -> Result<Delivery, Missing> {
-        if let Some(ProducerTopic(topic)) = record.topic.topic().filter(|topic| topic.0.is_of(&self.table)) {
+        if let Some(ProducerTopic(topic)) = record.topic_handle().filter(|topic| topic.0.is_of(&self.table)) {
             return self.append_to(topic, record, run, may_yield);
         }
-        let name = record.topic.as_str();
+        self.append_by_name(record, run, may_yield)
+    }
+
+    fn append_by_name(&self, record: &Record<'_>, run: &mut Run, may_yield: bool) -> Result<Delivery, Missing> {
+        let name = record.topic_name();
         if let Some(topic) = run.topic.take_if(|topic| *topic.name == *name) {
             let appended = self.append_to(&topic, record, run, may_yield);
             run.topic = Some(topic);
@@ -90,6 +102,7 @@ impl Inner {
         self.append_to(topic, record, run, may_yield)
     }
 
+    #[inline]
     fn append_to(&self, topic: &Topic, record: &Record<'_>, run: &Run, may_yield: bool) -> Result<Delivery, Missing> {
         self.check_open()?;
         match topic.partition_of(&self.limits, record) {
@@ -99,6 +112,7 @@ impl Inner {
         }
     }
 
+    #[inline]
     fn append_at(
         &self,
         partition: &Arc<Partition>,
@@ -107,7 +121,7 @@ impl Inner {
         permit: &mut usize,
         may_yield: bool,
     ) -> Result<Delivery, Missing> {
-        let timestamp = record.timestamp.or(run.now).unwrap_or_else(wall_clock_ms);
+        let timestamp = record.own_timestamp().or(run.now).unwrap_or_else(wall_clock_ms);
         match partition.append(&self.limits, record, timestamp, permit, may_yield) {
             open_batch::Append::Done(delivery) => Ok(delivery),
             open_batch::Append::Yield => Err(Missing::Turn(Arc::clone(partition))),
@@ -117,6 +131,13 @@ impl Inner {
         }
     }
 
+    /// After others had their turn: to the partition that was chosen before.
+    pub(super) fn append_again(&self, partition: &Arc<Partition>, record: &Record<'_>) -> Result<Delivery, Missing> {
+        self.check_open()?;
+        self.append_at(partition, record, &Run::default(), &mut 0, false)
+    }
+
+    #[inline]
     fn check_open(&self) -> Result<(), Missing> {
         match self.is_closed.load(Ordering::Relaxed) {
             false => Ok(()),
@@ -153,7 +174,7 @@ impl Inner {
                     Some(partition)
                 }
                 Missing::Topic => {
-                    let name = Arc::from(record.topic.as_str());
+                    let name = Arc::from(record.topic_name());
                     let limit = format!("max_block ({:?})", self.max_block);
                     let topic = self.core.metadata.topic(&self.core.network, &name, self.auto_create, deadline, &limit);
                     self.register(&*topic.await?);
@@ -166,7 +187,7 @@ impl Inner {
                     let Some(cluster) = runtime.until(deadline, self.core.metadata.fresh()).await else {
                         return Err(error);
                     };
-                    if let Some(topic) = cluster?.topics.get(record.topic.as_str()) {
+                    if let Some(topic) = cluster?.topics.get(record.topic_name()) {
                         self.register(topic);
                     }
                     None
@@ -177,7 +198,7 @@ impl Inner {
                             ErrorKind::RecordTooLarge,
                             format!(
                                 "a record for topic `{}` needs {bytes} bytes, more than buffer_memory ({})",
-                                record.topic.as_str(),
+                                record.topic_name(),
                                 self.limits.budget.total()
                             ),
                         ));
@@ -191,7 +212,7 @@ impl Inner {
                             permit = bytes;
                         }
                         Some(None) => return Err(Error::closed("producer")),
-                        None => return Err(self.buffer_full(record.topic.as_str())),
+                        None => return Err(self.buffer_full(record.topic_name())),
                     }
                     Some(partition)
                 }
@@ -258,10 +279,10 @@ impl Inner {
             Missing::Share(partition) => self.share_used_up(&partition),
             Missing::Memory(..) | Missing::Turn(_) => {
                 self.hurry();
-                self.buffer_full(record.topic.as_str())
+                self.buffer_full(record.topic_name())
             }
             Missing::Topic => {
-                let name: Arc<str> = record.topic.as_str().into();
+                let name: Arc<str> = record.topic_name().into();
                 self.core.metadata.look_for(&name, self.auto_create, None);
                 let cluster = self.core.metadata.cluster();
                 if let Some(topic) = cluster.topics.get(&name).filter(|topic| !topic.partitions.is_empty()) {

@@ -4,10 +4,9 @@
 //! whose leader does not answer comes to half of the buffer, the next one to a quarter, and there is always room for
 //! those that move. Whoever sends to a partition that has its share waits in a queue of that partition, and nobody else.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::BytesMut;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// A budget in bytes. Batches take from it in steps, never per record, and give all back when they are settled.
@@ -16,14 +15,20 @@ pub(super) struct Budget {
     total: usize,
     /// Callers that wait for memory now.
     waiting: AtomicUsize,
+    /// Bytes that batches' buffers have beyond what is reserved for them.
+    slack: AtomicUsize,
 }
 
 /// The least that a growing batch takes at once: a per-record atomic costs 30 to 40 ns with two threads.
 pub(super) const STEP: usize = 16 * 1024;
 
+/// The most that all buffers together may be larger than what is reserved for them. Three dozen partitions can begin their
+/// batches in a buffer of 128 KiB each; others begin smaller ones, which grow.
+const MOST_SLACK: usize = 4 << 20;
+
 impl Budget {
     pub(super) fn new(total: usize) -> Self {
-        Self { free: Semaphore::new(total), total, waiting: AtomicUsize::new(0) }
+        Self { free: Semaphore::new(total), total, waiting: AtomicUsize::new(0), slack: AtomicUsize::new(0) }
     }
 
     pub(super) fn total(&self) -> usize {
@@ -65,6 +70,16 @@ impl Budget {
         self.free.add_permits(bytes);
     }
 
+    /// Changes the slack of one buffer, unless it grows and there is no more.
+    pub(super) fn try_slack(&self, from: usize, to: usize) -> bool {
+        if to <= from {
+            self.slack.fetch_sub(from - to, Ordering::Relaxed);
+            return true;
+        }
+        let more = |slack: usize| slack.checked_add(to - from).filter(|slack| *slack <= MOST_SLACK);
+        self.slack.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
     /// Wakes everybody who waits: the producer is closed.
     pub(super) fn close(&self) {
         self.free.close();
@@ -92,6 +107,11 @@ impl Share {
     pub(super) fn new(budget: &Arc<Budget>) -> Self {
         let (turn, freed) = (Semaphore::new(1), Notify::new());
         Self { budget: Arc::clone(budget), held: AtomicUsize::new(0), turn, freed }
+    }
+
+    /// See [`Budget::try_slack`].
+    pub(super) fn try_slack(&self, from: usize, to: usize) -> bool {
+        self.budget.try_slack(from, to)
     }
 
     pub(super) fn held(&self) -> usize {
@@ -147,37 +167,5 @@ pub(super) struct Waiting<'a>(&'a Budget);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Buffers of settled batches, for the next ones: a fresh one of 128 KiB costs its page faults every time.
-pub(super) struct Pool {
-    free: Mutex<Vec<BytesMut>>,
-}
-
-impl Pool {
-    /// More than what a few partitions have under way is seldom needed again.
-    const MAX: usize = 32;
-
-    pub(super) fn new() -> Self {
-        Self { free: Mutex::default() }
-    }
-
-    pub(super) fn take(&self) -> Option<BytesMut> {
-        self.lock().pop()
-    }
-
-    /// Buffers that are small are not worth the lock.
-    pub(super) fn put(&self, buffer: BytesMut) {
-        if buffer.capacity() >= STEP {
-            let mut free = self.lock();
-            if free.len() < Self::MAX {
-                free.push(buffer);
-            }
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<BytesMut>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

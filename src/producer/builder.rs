@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::account::Watch;
 use super::append::{Inner, Topics};
-use super::budget::{Budget, Pool};
+use super::budget::Budget;
 use super::compression;
 use super::handle::Producer;
 use super::interceptor::Interceptor;
@@ -15,6 +15,7 @@ use super::leader::Names;
 use super::metrics::Counts;
 use super::open_batch::Limits;
 use super::partitioner::Partitioner;
+use super::pool::Pool;
 use super::router::{Router, Settings, Table};
 use super::sticky::Preference;
 use super::topic::Choice;
@@ -302,14 +303,16 @@ impl ProducerBuilder {
         let client_id = Arc::clone(&core.network.client_id);
         let counts = Counts::new(&client_id);
         let watch = Arc::new(Watch { client_id, interceptors: self.interceptors, counts });
+        let budget = Arc::new(Budget::new(self.buffer_memory));
+        // A batch of a single record can be as large as a request.
+        let batch_size = self.batch_size.min(self.max_request_size);
         let limits = Arc::new(Limits {
-            // A batch of a single record can be as large as a request.
-            batch_size: self.batch_size.min(self.max_request_size),
+            batch_size,
             max_request_size: self.max_request_size,
             delivery_timeout: self.delivery_timeout,
             runtime: runtime.clone(),
-            budget: Arc::new(Budget::new(self.buffer_memory)),
-            pool: Pool::new(),
+            pool: Pool::new(&budget, batch_size),
+            budget,
             compression: (self.compression != Compression::None).then(|| {
                 compression::Compression::new(self.compression, self.compression_level, runtime.clone(), &watch)
             }),

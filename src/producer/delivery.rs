@@ -100,8 +100,11 @@ impl From<Error> for DeliveryError {
 pub struct Delivery {
     receipts: Arc<Receipts>,
     index: u32,
-    waker: Option<usize>,
+    /// Where its waker is, or [`NO_WAKER`]. Callers keep millions of receipts: this is 16 bytes, with an option it were 32.
+    waker: u32,
 }
+
+const NO_WAKER: u32 = u32::MAX;
 
 impl Delivery {
     /// The partition that the record went to.
@@ -152,30 +155,50 @@ impl Delivery {
 impl Future for Delivery {
     type Output = Result<RecordMetadata, DeliveryError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // What nearly every poll finds, in the caller's code, so that the result is made where it is used.
+        let Self { receipts, index, waker } = &mut *self;
+        if let Some(Outcome::All(Ok(placed))) = receipts.outcome.get() {
+            *waker = NO_WAKER;
+            return Poll::Ready(Ok(receipts.metadata(*placed, *index)));
+        }
+        self.poll_slowly(cx)
+    }
+}
+
+impl Delivery {
+    fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecordMetadata, DeliveryError>> {
         if let Some(result) = self.receipts.result(self.index) {
-            self.waker = None;
+            self.waker = NO_WAKER;
             return Poll::Ready(result);
         }
-        let Self { receipts, waker, index } = &mut *self;
+        let Self { receipts, waker, index } = self;
         let wakers = &mut receipts.listeners().wakers;
         // Settling sets the outcome first and then takes this lock, so one of the two sees the other.
         if let Some(result) = receipts.result(*index) {
-            *waker = None;
+            *waker = NO_WAKER;
             return Poll::Ready(result);
         }
-        match waker.and_then(|key| wakers.get_mut(key)) {
+        match wakers.get_mut(*waker as usize).filter(|_| *waker != NO_WAKER) {
             Some(registered) => registered.clone_from(cx.waker()),
-            None => *waker = Some(wakers.insert(cx.waker().clone())),
+            // Fewer than records.
+            None => *waker = u32::try_from(wakers.insert(cx.waker().clone())).unwrap_or(NO_WAKER),
         }
         Poll::Pending
+    }
+
+    #[cold]
+    fn forget_waker(&self) {
+        self.receipts.listeners().wakers.try_remove(self.waker as usize);
     }
 }
 
 impl Drop for Delivery {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(key) = self.waker {
-            self.receipts.listeners().wakers.try_remove(key);
+        if self.waker != NO_WAKER {
+            self.forget_waker();
         }
     }
 }
@@ -205,20 +228,51 @@ struct Listeners {
 
 type Callback = Box<dyn FnOnce(Result<RecordMetadata, DeliveryError>) + Send>;
 
-/// Results from an index on, ascending: one entry, unless a batch was split.
-type Outcome = Vec<(u32, Result<Placed, DeliveryError>)>;
+enum Outcome {
+    All(Result<Placed, DeliveryError>),
+    /// Of a batch that was split.
+    Parts(Parts),
+}
+
+/// Results from an index on, ascending.
+type Parts = Vec<(u32, Result<Placed, DeliveryError>)>;
+
+impl Outcome {
+    fn parts(&self) -> impl Iterator<Item = (u32, &Result<Placed, DeliveryError>)> {
+        let (all, parts) = match self {
+            Self::All(result) => (Some((0, result)), [].as_slice()),
+            Self::Parts(parts) => (None, parts.as_slice()),
+        };
+        all.into_iter().chain(parts.iter().map(|(first, result)| (*first, result)))
+    }
+
+    /// The result that an index belongs to, and the first index of those.
+    fn of(&self, index: u32) -> Option<(u32, &Result<Placed, DeliveryError>)> {
+        match self {
+            Self::All(result) => Some((0, result)),
+            Self::Parts(parts) => {
+                let part = parts.partition_point(|(first, _)| *first <= index).checked_sub(1)?;
+                parts.get(part).map(|(first, result)| (*first, result))
+            }
+        }
+    }
+}
 
 impl Receipts {
     fn result(&self, index: u32) -> Option<Result<RecordMetadata, DeliveryError>> {
-        let outcome = self.outcome.get()?;
-        let part = outcome.partition_point(|(first, _)| *first <= index).checked_sub(1)?;
-        let (first, result) = outcome.get(part)?;
-        Some(result.clone().map(|placed| RecordMetadata {
+        let (first, result) = self.outcome.get()?.of(index)?;
+        Some(result.clone().map(|placed| self.metadata(placed, index - first)))
+    }
+
+    /// Of a record so many behind the first of those that were placed there.
+    #[inline]
+    fn metadata(&self, placed: Placed, nth: u32) -> RecordMetadata {
+        RecordMetadata {
             topic: Arc::clone(&self.account.topic),
             partition: self.account.partition,
-            offset: placed.base_offset.and_then(|base| base.checked_add(i64::from(index - first))),
+            offset: placed.base_offset.and_then(|base| base.checked_add(i64::from(nth))),
             log_append_time: placed.log_append_time,
-        }))
+        }
     }
 
     fn listeners(&self) -> std::sync::MutexGuard<'_, Listeners> {
@@ -232,7 +286,7 @@ impl Receipts {
         }
         // Whoever comes from here on finds the outcome. What is told runs outside the lock: it may run anything (rule 24).
         let Listeners { wakers, mut callbacks, span } = std::mem::take(&mut *self.listeners());
-        span.end(self.outcome.get().and_then(|outcome| outcome.first()).map(|(_, result)| result));
+        span.end(self.outcome.get().and_then(|outcome| outcome.of(0)).map(|(_, result)| result));
         if let Some(records) = self.records.get() {
             self.account.load.remove();
             self.count(*records);
@@ -255,18 +309,19 @@ impl Receipts {
 
     /// Adds what became of so many records.
     fn count(&self, records: u32) {
-        let outcome = self.outcome.get().map(Vec::as_slice).unwrap_or_default();
-        let ends = outcome.iter().skip(1).map(|(first, _)| *first).chain([records]);
+        let Some(outcome) = self.outcome.get() else { return };
+        let ends = outcome.parts().skip(1).map(|(first, _)| first).chain([records]);
         let (mut acknowledged, mut failed) = (0, 0);
-        for ((first, result), end) in outcome.iter().zip(ends) {
-            *if result.is_ok() { &mut acknowledged } else { &mut failed } += u64::from(end.saturating_sub(*first));
+        for ((first, result), end) in outcome.parts().zip(ends) {
+            *if result.is_ok() { &mut acknowledged } else { &mut failed } += u64::from(end.saturating_sub(first));
         }
         self.account.watch.counts.settled(acknowledged, failed);
     }
 
     /// A receipt, of no record in particular when only the batch's end matters.
+    #[inline]
     pub(super) fn receipt(self: &Arc<Self>, index: u32) -> Delivery {
-        Delivery { receipts: Arc::clone(self), index, waker: None }
+        Delivery { receipts: Arc::clone(self), index, waker: NO_WAKER }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -284,6 +339,8 @@ pub(super) struct Settle {
     part: Option<Part>,
     /// Bytes of `buffer_memory` that the batch holds.
     reserved: usize,
+    /// Bytes that its buffer has beyond them.
+    slack: usize,
 }
 
 /// The records of a split batch from `first` on. The last part that ends tells all of its receipts.
@@ -294,20 +351,22 @@ struct Part {
 
 struct Ended {
     open: usize,
-    outcome: Outcome,
+    outcome: Parts,
 }
 
 impl Settle {
     pub(super) fn new(account: &Arc<Account>) -> Self {
-        let (records, outcome, listeners) = Default::default();
+        let (records, outcome, listeners) = (OnceLock::new(), OnceLock::new(), Mutex::default());
         let receipts = Receipts { account: Arc::clone(account), records, outcome, listeners };
-        Self { receipts: Arc::new(receipts), is_told: false, part: None, reserved: 0 }
+        Self { receipts: Arc::new(receipts), is_told: false, part: None, reserved: 0, slack: 0 }
     }
 
+    #[inline]
     pub(super) fn receipts(&self) -> &Arc<Receipts> {
         &self.receipts
     }
 
+    #[inline]
     pub(super) fn reserved(&self) -> usize {
         self.reserved
     }
@@ -331,6 +390,16 @@ impl Settle {
     pub(super) fn shrink_reserved(&mut self, bytes: usize) {
         self.receipts.account.share.release(self.reserved.saturating_sub(bytes));
         self.reserved = self.reserved.min(bytes);
+    }
+
+    /// The batch's buffer has room for so many bytes. `false`: that is too much beyond what is reserved.
+    pub(super) fn try_room(&mut self, room: usize) -> bool {
+        let slack = room.saturating_sub(self.reserved);
+        let can = slack == self.slack || self.receipts.account.share.try_slack(self.slack, slack);
+        if can {
+            self.slack = slack;
+        }
+        can
     }
 
     /// The batch takes no more than its `records`, has so many `bytes`, and counts as waiting until it is settled.
@@ -359,7 +428,7 @@ impl Settle {
             return;
         }
         let outcome = match self.part.take() {
-            None => vec![(0, result)],
+            None => Outcome::All(result),
             Some(Part { first, ended }) => {
                 let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
                 let at = ended.outcome.partition_point(|(other, _)| *other < first);
@@ -368,7 +437,7 @@ impl Settle {
                 if ended.open > 0 {
                     return;
                 }
-                std::mem::take(&mut ended.outcome)
+                Outcome::Parts(std::mem::take(&mut ended.outcome))
             }
         };
         self.receipts.settle(outcome);
@@ -388,19 +457,23 @@ impl sequence::Receipts for Settle {
         let half = self.reserved / 2;
         self.reserved -= half;
         let receipts = Arc::clone(&self.receipts);
-        Self { receipts, is_told: self.is_told, part: Some(part), reserved: half }
+        Self { receipts, is_told: self.is_told, part: Some(part), reserved: half, slack: 0 }
     }
 
     fn take(&mut self) -> Self {
         let is_told = std::mem::replace(&mut self.is_told, true);
         let receipts = Arc::clone(&self.receipts);
-        Self { receipts, is_told, part: self.part.take(), reserved: 0 }
+        Self { receipts, is_told, part: self.part.take(), reserved: 0, slack: 0 }
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
+        // Settled, as nearly always: then the error is not even made.
+        if !self.is_told {
+            self.set(Err(DeliveryError { error: Error::closed("producer"), fate: Fate::Unknown }));
+        }
         self.receipts.account.share.release(self.reserved);
+        self.receipts.account.share.try_slack(self.slack, 0);
     }
 }

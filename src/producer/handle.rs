@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::append::{Inner, Run};
+use super::append::{Inner, Missing, Run};
 use super::delivery::{Delivery, DeliveryError, RecordMetadata};
 use super::metrics::ProducerMetrics;
 use super::record::Record;
@@ -120,6 +120,14 @@ impl Producer {
             let record = intercepted.as_deref().unwrap_or(&record);
             match self.inner.try_append(record, &mut Run::default(), true) {
                 Ok(delivery) => Ok(delivery),
+                Err(Missing::Turn(partition)) => {
+                    // Once a batch, so without the box that all other waiting is worth.
+                    Yield::default().await;
+                    match self.inner.append_again(&partition, record) {
+                        Ok(delivery) => Ok(delivery),
+                        Err(missing) => Box::pin(self.inner.append_slowly(record, missing)).await,
+                    }
+                }
                 Err(missing) => Box::pin(self.inner.append_slowly(record, missing)).await,
             }
         }
@@ -130,7 +138,6 @@ impl Producer {
     /// # Errors
     /// Those of [`enqueue`](Self::enqueue), at once, with the record. While a topic is used for the first time, and
     /// while the buffer is full, [`Error::is_retriable`] is true.
-    #[expect(clippy::result_large_err, reason = "the record comes back by value, without an allocation")]
     pub fn try_enqueue<'a>(&self, record: Record<'a>) -> Result<Delivery, TryEnqueueError<'a>> {
         // What comes back is what came, whatever interceptors make of it.
         let intercepted = self.inner.intercepted(&record);
@@ -263,6 +270,7 @@ const MAX_CLOSE: Duration = Duration::from_secs(366 * 24 * 3600);
 pub(super) const YIELD_EVERY: u32 = 128;
 
 /// Counted per thread: one counter for all would be fought over.
+#[inline]
 pub(super) fn is_time_to_yield() -> bool {
     thread_local! {
         static CALLS: Cell<u32> = const { Cell::new(0) };

@@ -27,7 +27,7 @@ impl<'a> Record<'a> {
     /// # Errors
     /// [`Serialization`](ErrorKind::Serialization): what serde says of the value, as of a map whose keys are no strings.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Result<Self, Error> {
-        let json = to_json("value", self.topic.as_str(), value)?;
+        let json = to_json("value", self.topic_name(), value)?;
         Ok(self.value(json))
     }
 
@@ -37,7 +37,7 @@ impl<'a> Record<'a> {
     /// # Errors
     /// As [`json`](Self::json).
     pub fn json_key<T: Serialize + ?Sized>(self, key: &T) -> Result<Self, Error> {
-        let json = to_json("key", self.topic.as_str(), key)?;
+        let json = to_json("key", self.topic_name(), key)?;
         Ok(self.key(json))
     }
 }

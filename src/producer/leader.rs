@@ -151,7 +151,7 @@ impl Leader {
         // Here as well as in the select: a flood of messages must not hold back lingers and deadlines.
         self.accumulator.handle_timeout(now);
         while let Some(id) = self.accumulator.poll_take() {
-            for batch in self.table.get(id).map(|partition| partition.take(&self.limits)).unwrap_or_default() {
+            for batch in self.table.get(id).map(|partition| partition.take(&self.limits)).into_iter().flatten() {
                 self.push(now, id, batch);
             }
             self.accumulator.handle_taken(now, id);
@@ -407,10 +407,11 @@ pub(super) fn settle(partition: &Partition, settled: Settled<Settle>, names: &Na
         let fate = if failure.maybe_written { Fate::Unknown } else { Fate::NotWritten };
         DeliveryError { error: error_of(failure.reason, partition, names), fate }
     });
-    receipts.settle(result);
+    // Before anybody hears that there is memory, and asks for a buffer.
     if let Some(buffer) = sealed.and_then(SealedBatch::recycle) {
         limits.pool.put(buffer);
     }
+    receipts.settle(result);
 }
 
 fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
@@ -441,7 +442,10 @@ fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
                 Some(last) => {
                     Error::new(ErrorKind::Timeout, format!("{what}; the last attempt: {last}")).with_source(last)
                 }
-                None => Error::new(ErrorKind::Timeout, format!("{what}: no leader could be reached")),
+                None => {
+                    let why = "it was never sent, since no leader could be reached, or none took what was before it";
+                    Error::new(ErrorKind::Timeout, format!("{what}: {why}"))
+                }
             }
         }
         Reason::NoIdentity(CallError::Unsupported(api)) => Error::new(

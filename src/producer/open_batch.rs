@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::account::Account;
-use super::budget::{Budget, Pool, STEP, Short};
+use super::budget::{Budget, STEP, Short};
 use super::compression::Compression;
 use super::delivery::{Delivery, Receipts, Settle};
 use super::leader::Message;
+use super::pool::{self, Pool};
 use super::record::Record;
 use crate::error::Error;
 use crate::machine::accumulator::PartitionId;
@@ -63,6 +64,31 @@ struct Open {
     since: Instant,
 }
 
+impl Open {
+    /// Into a buffer of twice the size, at least for `bytes`; one just as large as what is reserved if that is too much.
+    #[cold]
+    fn grow(&mut self, limits: &Limits, bytes: usize) {
+        let wanted = limits.pool.rounded(bytes.max(self.writer.room().saturating_add(1)));
+        let buffer = match self.settle.try_room(wanted) {
+            true => limits.pool.take(wanted),
+            // A little more, or it would grow again with the next record.
+            false => pool::fresh(self.settle.reserved() + BatchWriter::INITIAL_CAPACITY),
+        };
+        limits.pool.put(self.writer.move_to(buffer));
+        self.settle.try_room(self.writer.room());
+    }
+
+    /// Gives back what the batch will not use: of `buffer_memory`, and of its buffer if too many have room to spare.
+    fn trim(&mut self, limits: &Limits) {
+        let size = self.writer.size();
+        self.settle.shrink_reserved(size);
+        if !self.settle.try_room(self.writer.room()) {
+            limits.pool.put(self.writer.move_to(pool::fresh(size)));
+            self.settle.try_room(self.writer.room());
+        }
+    }
+}
+
 /// What became of an attempt to append.
 pub(super) enum Append {
     Done(Delivery),
@@ -92,6 +118,7 @@ impl Partition {
 
     /// Encodes a record into the open batch. `permit` is memory that the caller has waited for, in bytes, and whatever
     /// of it is not used stays with the batch. [`Append::Yield`] comes only if the caller `may_yield`.
+    #[inline]
     pub(super) fn append(
         &self,
         limits: &Limits,
@@ -100,10 +127,7 @@ impl Partition {
         permit: &mut usize,
         may_yield: bool,
     ) -> Append {
-        let key = record.key.as_ref().map(|key| key.as_slice());
-        let value = record.value.as_ref().map(|value| value.as_slice());
-        let headers =
-            || record.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref().map(|value| value.as_slice())));
+        let (key, value) = (record.key_bytes(), record.value_bytes());
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(error) = &state.closed {
@@ -119,9 +143,9 @@ impl Partition {
                 None => {
                     let mut settle = Settle::new(&self.account);
                     settle.add_reserved(std::mem::take(permit));
-                    let capacity = state.usual_size.min(limits.batch_size);
-                    let writer =
-                        limits.pool.take().map_or_else(|| BatchWriter::new(capacity), BatchWriter::with_buffer);
+                    let usual = limits.pool.rounded(state.usual_size.min(limits.batch_size));
+                    let room = if settle.try_room(usual) { usual } else { BatchWriter::INITIAL_CAPACITY };
+                    let writer = BatchWriter::with_buffer(limits.pool.take(room));
                     let since = limits.runtime.now();
                     state.open.insert(Open { writer, settle, since })
                 }
@@ -130,8 +154,8 @@ impl Partition {
             // A record larger than a batch goes alone.
             let is_first = open.writer.is_empty();
             let limit = if is_first { limits.max_request_size } else { limits.batch_size };
-            let within = limit.min(open.settle.reserved());
-            match open.writer.append_within(within, timestamp, key, value, headers()) {
+            let within = limit.min(open.settle.reserved()).min(open.writer.room());
+            match open.writer.append_within(within, timestamp, key, value, record.headers()) {
                 Ok(index) => {
                     let delivery = open.settle.receipts().receipt(index);
                     if is_first {
@@ -149,14 +173,18 @@ impl Partition {
                     let total = open.writer.size().saturating_add(size);
                     if total > limit {
                         if is_first {
-                            state.open = None;
+                            discard(state, limits);
                             return Append::Refused(too_large(record, size, limits.max_request_size));
                         }
                         self.seal(state, limits);
                         continue;
                     }
                     // It fits the batch; the batch needs memory.
-                    let missing = total - open.settle.reserved();
+                    let missing = total.saturating_sub(open.settle.reserved());
+                    if missing == 0 {
+                        open.grow(limits, total);
+                        continue;
+                    }
                     let step = missing.max(STEP.min(limit.saturating_sub(open.settle.reserved())));
                     let reserved = open.settle.try_reserve(step).or_else(|_| open.settle.try_reserve(missing));
                     if let Err(short) = reserved {
@@ -164,7 +192,7 @@ impl Partition {
                         // part and wait for the rest could wait for each other.
                         let needed = missing + open.settle.take_reserved_if(is_first);
                         if is_first {
-                            state.open = None;
+                            discard(state, limits);
                         }
                         if short == Short::Partition {
                             // Nothing of this partition lingers while somebody waits for its memory (rule 17).
@@ -173,6 +201,8 @@ impl Partition {
                         }
                         return Append::NoMemory(needed);
                     }
+                    // Less of the buffer is more than what is reserved.
+                    open.settle.try_room(open.writer.room());
                 }
             }
         }
@@ -186,11 +216,10 @@ impl Partition {
     }
 
     /// Everything that waits here, the open batch too, sealed and in order.
-    pub(super) fn take(&self, limits: &Limits) -> VecDeque<Batch<Settle>> {
+    pub(super) fn take(&self, limits: &Limits) -> impl Iterator<Item = Batch<Settle>> + use<> {
         let mut state = self.lock();
-        let mut taken = std::mem::take(&mut state.sealed);
-        taken.extend(close(&mut state, limits));
-        taken
+        let sealed = std::mem::take(&mut state.sealed);
+        sealed.into_iter().chain(close(&mut state, limits))
     }
 
     /// What callers have sealed; the open batch stays open.
@@ -206,7 +235,7 @@ impl Partition {
     }
 
     /// Refuses every later append with `error`, and hands over what waits.
-    pub(super) fn close(&self, limits: &Limits, error: Error) -> VecDeque<Batch<Settle>> {
+    pub(super) fn close(&self, limits: &Limits, error: Error) -> impl Iterator<Item = Batch<Settle>> + use<> {
         self.lock().closed.get_or_insert(error);
         self.account.share.close();
         self.take(limits)
@@ -234,10 +263,18 @@ impl Partition {
     }
 }
 
+/// Forgets an open batch that has no record.
+fn discard(state: &mut State, limits: &Limits) {
+    if let Some(open) = state.open.take() {
+        limits.pool.put(open.writer.into_buffer());
+    }
+}
+
 fn close(state: &mut State, limits: &Limits) -> Option<Batch<Settle>> {
-    let Open { writer, mut settle, since } = state.open.take()?;
+    let mut open = state.open.take()?;
+    open.trim(limits);
+    let Open { writer, mut settle, since } = open;
     state.usual_size = writer.size();
-    settle.shrink_reserved(writer.size());
     settle.seal(writer.len(), writer.size());
     Some(Batch::new(writer.finish(), settle, since + limits.delivery_timeout))
 }
@@ -247,7 +284,7 @@ fn too_large(record: &Record<'_>, size: usize, limit: usize) -> Error {
         crate::ErrorKind::RecordTooLarge,
         format!(
             "a record for topic `{}` takes {size} bytes and its batch's header 61, which is more than max_request_size ({limit})",
-            record.topic.as_str()
+            record.topic_name()
         ),
     )
 }

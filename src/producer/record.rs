@@ -21,41 +21,83 @@ use super::topic::ProducerTopic;
 /// let tombstone = Record::to("orders").key("42");           // no value: deletes the key in a compacted topic
 /// # let _ = tombstone;
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Record<'a> {
-    pub(super) topic: Name<'a>,
-    pub(super) partition: Option<i32>,
-    pub(super) timestamp: Option<i64>,
-    pub(super) key: Option<Data<'a>>,
-    pub(super) value: Option<Data<'a>>,
-    pub(super) headers: Vec<(Name<'a>, Option<Data<'a>>)>,
+    /// In this order of precedence: `owned`, `handle`, `name`.
+    name: &'a str,
+    handle: Option<&'a ProducerTopic>,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    timestamp: i64,
+    partition: i32,
+    has_timestamp: bool,
+    has_partition: bool,
+    /// Whatever needs more than to be forgotten when a record is. Apart from the rest, since a record is moved by each
+    /// call that builds it, and the compiler sees through that only while there is next to nothing to drop.
+    owned: Option<Box<Owned<'a>>>,
 }
+
+/// What a record does not borrow, and its headers.
+#[derive(Clone, Default)]
+struct Owned<'a> {
+    topic: Option<Arc<str>>,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    headers: Vec<Header<'a>>,
+}
+
+type Header<'a> = (Name<'a>, Option<Data<'a>>);
 
 impl<'a> Record<'a> {
     /// A record for `topic`, with neither key nor value yet.
     #[inline]
     pub fn to(topic: impl Into<Name<'a>>) -> Self {
-        Self { topic: topic.into(), partition: None, timestamp: None, key: None, value: None, headers: Vec::new() }
+        let (key, value, timestamp, partition, has_timestamp, has_partition, owned) = Default::default();
+        let (name, handle) = ("", None);
+        let record = Self { name, handle, key, value, timestamp, partition, has_timestamp, has_partition, owned };
+        match topic.into().0 {
+            Text::Borrowed(name) => Self { name, ..record },
+            Text::Topic(topic) => Self { handle: Some(topic), ..record },
+            Text::Shared(topic) => {
+                Self { owned: Some(Box::new(Owned { topic: Some(topic), ..Owned::default() })), ..record }
+            }
+        }
     }
 
     /// The key: records with the same one go to the same partition, and compaction keeps the last of them.
     #[inline]
     pub fn key(mut self, key: impl Into<Data<'a>>) -> Self {
-        self.key = Some(key.into());
+        match key.into().0 {
+            Payload::Borrowed(key) => {
+                self.key = Some(key);
+                if let Some(owned) = &mut self.owned {
+                    owned.key = None;
+                }
+            }
+            Payload::Owned(key) => self.own().key = Some(key),
+        }
         self
     }
 
     /// The value. Without one the record is a tombstone.
     #[inline]
     pub fn value(mut self, value: impl Into<Data<'a>>) -> Self {
-        self.value = Some(value.into());
+        match value.into().0 {
+            Payload::Borrowed(value) => {
+                self.value = Some(value);
+                if let Some(owned) = &mut self.owned {
+                    owned.value = None;
+                }
+            }
+            Payload::Owned(value) => self.own().value = Some(value),
+        }
         self
     }
 
     /// The partition, instead of the one that the key would choose.
     #[inline]
     pub fn partition(mut self, partition: i32) -> Self {
-        self.partition = Some(partition);
+        (self.partition, self.has_partition) = (partition, true);
         self
     }
 
@@ -63,20 +105,63 @@ impl<'a> Record<'a> {
     /// (`message.timestamp.type=LogAppendTime`).
     #[inline]
     pub fn timestamp(mut self, ms: i64) -> Self {
-        self.timestamp = Some(ms);
+        (self.timestamp, self.has_timestamp) = (ms, true);
         self
     }
 
     /// Adds a header. Keys may repeat, and order is kept.
     pub fn header(mut self, key: impl Into<Name<'a>>, value: impl Into<Data<'a>>) -> Self {
-        self.headers.push((key.into(), Some(value.into())));
+        self.own().headers.push((key.into(), Some(value.into())));
         self
     }
 
     /// Adds a header whose value is null.
     pub fn null_header(mut self, key: impl Into<Name<'a>>) -> Self {
-        self.headers.push((key.into(), None));
+        self.own().headers.push((key.into(), None));
         self
+    }
+
+    fn own(&mut self) -> &mut Owned<'a> {
+        self.owned.get_or_insert_default()
+    }
+
+    #[inline]
+    pub(super) fn topic_name(&self) -> &str {
+        let owned = self.owned.as_ref().and_then(|owned| owned.topic.as_deref());
+        owned.unwrap_or_else(|| self.handle.map_or(self.name, ProducerTopic::name))
+    }
+
+    /// The handle that its topic was given by.
+    #[inline]
+    pub(super) fn topic_handle(&self) -> Option<&'a ProducerTopic> {
+        self.handle
+    }
+
+    #[inline]
+    pub(super) fn key_bytes(&self) -> Option<&[u8]> {
+        self.owned.as_ref().and_then(|owned| owned.key.as_deref()).or(self.key)
+    }
+
+    #[inline]
+    pub(super) fn value_bytes(&self) -> Option<&[u8]> {
+        self.owned.as_ref().and_then(|owned| owned.value.as_deref()).or(self.value)
+    }
+
+    /// Names and values.
+    #[inline]
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> + Clone {
+        let headers = self.owned.as_ref().map_or(&[][..], |owned| &owned.headers);
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_ref().map(Data::as_slice)))
+    }
+
+    #[inline]
+    pub(super) fn chosen_partition(&self) -> Option<i32> {
+        self.has_partition.then_some(self.partition)
+    }
+
+    #[inline]
+    pub(super) fn own_timestamp(&self) -> Option<i64> {
+        self.has_timestamp.then_some(self.timestamp)
     }
 
     /// About the bytes that it takes in a batch: a few too many rather than one too few, unless the timestamps of a
@@ -85,9 +170,9 @@ impl<'a> Record<'a> {
         /// Attributes, timestamp, index and the count of headers.
         const REST: usize = 6;
         let field = |bytes: usize| bytes + length_size(bytes);
-        let data = |data: &Option<Data<'_>>| data.as_ref().map_or(1, |data| field(data.as_slice().len()));
-        let headers: usize = self.headers.iter().map(|(name, value)| field(name.as_str().len()) + data(value)).sum();
-        field(REST + data(&self.key) + data(&self.value) + headers)
+        let data = |data: Option<&[u8]>| data.map_or(1, |data| field(data.len()));
+        let headers: usize = self.headers().map(|(name, value)| field(name.len()) + data(value)).sum();
+        field(REST + data(self.key_bytes()) + data(self.value_bytes()) + headers)
     }
 }
 
@@ -101,14 +186,25 @@ fn length_size(length: usize) -> usize {
     }
 }
 
+impl PartialEq for Record<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.topic_name() == other.topic_name()
+            && (self.chosen_partition(), self.own_timestamp()) == (other.chosen_partition(), other.own_timestamp())
+            && (self.key_bytes(), self.value_bytes()) == (other.key_bytes(), other.value_bytes())
+            && self.headers().eq(other.headers())
+    }
+}
+
+impl Eq for Record<'_> {}
+
 impl fmt::Debug for Record<'_> {
     /// Sizes, not contents: payloads may be secret, and large.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Record");
-        debug.field("topic", &self.topic.as_str()).field("partition", &self.partition);
-        debug.field("key_bytes", &self.key.as_ref().map(|key| key.as_slice().len()));
-        debug.field("value_bytes", &self.value.as_ref().map(|value| value.as_slice().len()));
-        debug.field("headers", &self.headers.len()).finish()
+        debug.field("topic", &self.topic_name()).field("partition", &self.chosen_partition());
+        debug.field("key_bytes", &self.key_bytes().map(<[u8]>::len));
+        debug.field("value_bytes", &self.value_bytes().map(<[u8]>::len));
+        debug.field("headers", &self.headers().count()).finish()
     }
 }
 
@@ -124,19 +220,11 @@ enum Text<'a> {
 }
 
 impl<'a> Name<'a> {
-    pub(super) fn as_str(&self) -> &str {
+    fn as_str(&self) -> &str {
         match &self.0 {
             Text::Borrowed(name) => name,
             Text::Shared(name) => name,
             Text::Topic(topic) => topic.name(),
-        }
-    }
-
-    /// The topic that it was taken from.
-    pub(super) fn topic(&self) -> Option<&'a ProducerTopic> {
-        match self.0 {
-            Text::Topic(topic) => Some(topic),
-            _ => None,
         }
     }
 }
@@ -281,6 +369,19 @@ mod tests {
     use super::*;
     use crate::record::BatchWriter;
 
+    #[test]
+    fn the_last_word_counts_borrowed_or_owned() {
+        let record = |key: &'static str, owned: &str| Record::to("t").key(owned.to_owned()).value(key).key(key);
+        assert_eq!(record("k", "other"), Record::to(String::from("t")).key("k").value(b"k".to_vec()));
+        assert_eq!(record("k", "other").key(String::from("last")).key_bytes(), Some(&b"last"[..]));
+        assert_eq!(Record::to("t").value("v").value(Bytes::from("w")).value("x").value_bytes(), Some(&b"x"[..]));
+        assert_ne!(Record::to("t").partition(0), Record::to("t"));
+        assert_ne!(Record::to("t").timestamp(0), Record::to("t"));
+        assert_ne!(Record::to("t").header("h", "v"), Record::to("t").null_header("h"));
+        let shared: Arc<str> = "t".into();
+        assert_eq!(Record::to(shared).header("h", "v").clone(), Record::to("t").header("h", "v"));
+    }
+
     /// What a sticky run counts is what a batch gets, so that one run fills one batch.
     #[test]
     fn the_estimate_is_close_and_not_too_small() {
@@ -291,17 +392,10 @@ mod tests {
                 Record::to("t").key("key").value(&value),
                 Record::to("t").key("key").value(&value).header("name", "value").null_header("null"),
             ] {
-                let headers = || {
-                    record
-                        .headers
-                        .iter()
-                        .map(|(name, value)| (name.as_str(), value.as_ref().map(|value| value.as_slice())))
-                };
                 let mut writer = BatchWriter::new(0);
                 let empty = writer.size();
                 for n in 0..100 {
-                    let key = record.key.as_ref().map(|key| key.as_slice());
-                    writer.append(n * 10, key, record.value.as_ref().map(|value| value.as_slice()), headers()).unwrap();
+                    writer.append(n * 10, record.key_bytes(), record.value_bytes(), record.headers()).unwrap();
                 }
                 let (real, estimate) = (writer.size() - empty, record.size_estimate() * 100);
                 assert!((real..=real + 300).contains(&estimate), "{size}: {estimate} for {real}");

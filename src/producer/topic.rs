@@ -84,6 +84,7 @@ impl Topic {
     }
 
     /// Whether it is one of the producer with this table.
+    #[inline]
     pub(super) fn is_of(&self, table: &Arc<Table>) -> bool {
         Arc::ptr_eq(&self.table, table)
     }
@@ -95,15 +96,16 @@ impl Topic {
 
     /// The partition of a record: its own choice, the partitioner's, its key's, or the sticky one. `None` while no
     /// partition is known at all.
+    #[inline]
     pub(super) fn partition_of(&self, limits: &Limits, record: &Record<'_>) -> Result<Option<&Arc<Partition>>, Error> {
         let count = self.count.load(Ordering::Acquire);
         if count == 0 {
             return Ok(None);
         }
-        let index = match (record.partition, &record.key) {
+        let index = match (record.chosen_partition(), record.key_bytes()) {
             (Some(chosen), _) => chosen,
             (None, _) if self.asks() => self.ask(count, record).unwrap_or_else(|| self.stay(limits, count, record)),
-            (None, Some(key)) if !self.choice.ignores_keys => for_key(key.as_slice(), count) as i32,
+            (None, Some(key)) if !self.choice.ignores_keys => for_key(key, count) as i32,
             (None, _) => self.stay(limits, count, record),
         };
         match usize::try_from(index).ok().and_then(|index| self.partitions.get(index)) {
@@ -149,8 +151,8 @@ impl Topic {
         let partitioner = self.choice.partitioner.as_ref()?;
         partitioner.partition(&Candidate {
             topic: &self.name,
-            key: record.key.as_ref().map(|key| key.as_slice()),
-            value: record.value.as_ref().map(|value| value.as_slice()),
+            key: record.key_bytes(),
+            value: record.value_bytes(),
             partitions: count as i32,
             available: &self.available(),
             nth: self.asked.fetch_add(1, Ordering::Relaxed),

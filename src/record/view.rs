@@ -85,6 +85,19 @@ impl RecordAt {
         self.timestamp
     }
 
+    /// The record's own bytes, copied out of those that it was decoded from, and where its fields lie in them.
+    pub fn detach(&self, batch: &Bytes) -> (Bytes, Self) {
+        let mut headers = self.view(batch).headers();
+        headers.by_ref().for_each(drop);
+        let start = self.key.at;
+        let end = batch.len().saturating_sub(headers.reader.remaining());
+        let own = Bytes::copy_from_slice(batch.get(start as usize..end).unwrap_or_default());
+        // Fields come in this order, so none lies before the key.
+        let shift = |span: Span| Span { at: span.at.saturating_sub(start), ..span };
+        let (key, value) = (shift(self.key), shift(self.value));
+        (own, Self { key, value, headers_at: self.headers_at.saturating_sub(start), ..*self })
+    }
+
     /// The record in the bytes that it was decoded from.
     pub fn view<'a>(&self, batch: &'a Bytes) -> RecordView<'a> {
         RecordView { batch, at: *self }
@@ -201,20 +214,8 @@ impl RecordSlice {
     /// The record with its own bytes, copied out, so that a small record kept for long frees the large batch.
     #[must_use]
     pub fn detach(&self) -> Self {
-        let mut headers = self.headers();
-        headers.by_ref().for_each(drop);
-        let start = self.at.key.at;
-        let end = self.batch.len().saturating_sub(headers.reader.remaining());
-        let own = Bytes::copy_from_slice(self.batch.get(start as usize..end).unwrap_or_default());
-        // Fields come in this order, so none lies before the key.
-        let shift = |span: Span| Span { at: span.at.saturating_sub(start), ..span };
-        let at = RecordAt {
-            key: shift(self.at.key),
-            value: shift(self.at.value),
-            headers_at: self.at.headers_at.saturating_sub(start),
-            ..self.at
-        };
-        Self { batch: own, at }
+        let (batch, at) = self.at.detach(&self.batch);
+        Self { batch, at }
     }
 }
 

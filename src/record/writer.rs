@@ -6,7 +6,7 @@
 //!   stamp         | header           | record | record | record |       producer id, epoch, sequence, then the CRC
 //! ```
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 use super::error::RecordError;
 use super::header::{Attributes, BatchHeader, HEADER_SIZE, Identity, MAGIC, PREFIX_SIZE};
@@ -18,8 +18,10 @@ pub const NO_HEADERS: [(&str, Option<&[u8]>); 0] = [];
 /// A batch that still takes records.
 #[derive(Debug)]
 pub struct BatchWriter {
-    /// Invariant: begins with `HEADER_SIZE` bytes of room, then whole records only.
+    /// Invariant: begins with `HEADER_SIZE` bytes of room, then whole records up to `end`. What is behind that is of no
+    /// meaning: bytes of a batch before, or zeros.
     buffer: BytesMut,
+    end: usize,
     count: u32,
     /// The first record's: timestamps are written relative to it.
     base_timestamp: i64,
@@ -38,9 +40,29 @@ impl BatchWriter {
 
     /// Writes into a used buffer, whatever it holds: see [`SealedBatch::recycle`].
     pub fn with_buffer(mut buffer: BytesMut) -> Self {
-        buffer.clear();
-        buffer.put_bytes(0, HEADER_SIZE);
-        Self { buffer, count: 0, base_timestamp: 0, max_timestamp: i64::MIN }
+        if buffer.len() < HEADER_SIZE {
+            buffer.resize(HEADER_SIZE, 0);
+        }
+        Self { buffer, end: HEADER_SIZE, count: 0, base_timestamp: 0, max_timestamp: i64::MIN }
+    }
+
+    /// Moves what is written into another buffer, which becomes as large as that if it is smaller. Returns the one that
+    /// it was in.
+    pub fn move_to(&mut self, mut buffer: BytesMut) -> BytesMut {
+        let written = self.buffer.get(..self.end).unwrap_or_default();
+        match buffer.get_mut(..self.end) {
+            Some(place) => place.copy_from_slice(written),
+            None => {
+                buffer.clear();
+                buffer.extend_from_slice(written);
+            }
+        }
+        std::mem::replace(&mut self.buffer, buffer)
+    }
+
+    /// The buffer for another one, without what was written.
+    pub fn into_buffer(self) -> BytesMut {
+        self.buffer
     }
 
     /// Records so far: the index that the next one gets.
@@ -55,12 +77,12 @@ impl BatchWriter {
 
     /// Bytes so far, header included: what the batch adds to a request.
     pub fn size(&self) -> usize {
-        self.buffer.len()
+        self.end
     }
 
-    /// Bytes that are reserved.
-    pub fn capacity(&self) -> usize {
-        self.buffer.capacity()
+    /// What [`Self::size`] can become before the buffer must grow: [`Self::SPARE`] bytes less than it has.
+    pub fn room(&self) -> usize {
+        self.buffer.capacity().saturating_sub(Self::SPARE)
     }
 
     /// The greatest timestamp so far.
@@ -112,27 +134,56 @@ impl BatchWriter {
         K: AsRef<[u8]>,
     {
         let index = self.count;
-        let delta = self.timestamp_delta(timestamp);
-        let layout = Layout::of(delta, index, key, value, headers.clone());
-        let size = layout.size();
+        let [time, far] = Few::varlong(zigzag(self.timestamp_delta(timestamp)));
+        let number = Few::varint(zigzag(index.into()));
+        let (key_length, value_length) = (Few::length(key.map(<[u8]>::len)), Few::length(value.map(<[u8]>::len)));
+        let (mut header_count, mut header_size) = (0usize, 0usize);
+        for (key, value) in headers.clone() {
+            header_size = header_size.saturating_add(bytes_size(Some(key.as_ref()))).saturating_add(bytes_size(value));
+            header_count = header_count.saturating_add(1);
+        }
+        let header_length = Few::length(Some(header_count));
+        // Slices are shorter than half of what a usize counts, and the rest is a few dozen bytes.
+        let fields = key.map_or(0, <[u8]>::len).wrapping_add(value.map_or(0, <[u8]>::len)).saturating_add(header_size);
+        let lengths = key_length.count.wrapping_add(value_length.count).wrapping_add(header_length.count);
+        let numbers = time.count.wrapping_add(far.count).wrapping_add(number.count);
+        let body = fields.saturating_add(lengths.wrapping_add(numbers).wrapping_add(1));
+        let length = Few::length(Some(body));
+        let size = body.saturating_add(length.count);
         // Below this limit every length in the batch fits an i32, and so does the count.
-        let total = self.buffer.len().saturating_add(size);
+        let total = self.end.saturating_add(size);
         if total > limit.min(i32::MAX as usize) {
             return Err(size);
         }
-
-        let buffer = &mut self.buffer;
-        buffer.reserve(size.saturating_add(Few::ROOM));
-        Few::length(Some(layout.body)).then_zero().put(buffer); // attributes: none are defined
-        put_varlong(buffer, zigzag(delta));
-        Few::varint(zigzag(index.into())).put(buffer);
-        put_field(buffer, key);
-        put_field(buffer, value);
-        Few::length(Some(layout.headers)).put(buffer);
-        if layout.headers > 0 {
-            put_headers(buffer, headers);
+        let room = total.saturating_add(Self::SPARE);
+        if room > self.buffer.len() {
+            self.make_room(room);
         }
-        debug_assert_eq!(self.buffer.len(), total, "a record is as large as was computed");
+        let Some(place) = self.buffer.get_mut(self.end..room) else { return Err(size) };
+
+        let mut place = Place { bytes: place, at: 0 };
+        // After the length the attributes, of which none are defined.
+        match length.then_zero().joined(time).joined(number) {
+            front if front.count <= 8 && far.count == 0 => place.put(front),
+            _ => [length.then_zero(), time, far, number].into_iter().for_each(|few| place.put(few)),
+        }
+        match key {
+            None => place.put(key_length.joined(value_length)),
+            Some(key) => {
+                place.put(key_length);
+                place.put_bytes(key);
+                place.put(value_length);
+            }
+        }
+        if let Some(value) = value {
+            place.put_bytes(value);
+        }
+        place.put(header_length);
+        if header_count > 0 {
+            place.put_headers(headers);
+        }
+        debug_assert_eq!(place.at, size, "a record is as large as was computed");
+        self.end = total;
 
         if index == 0 {
             self.base_timestamp = timestamp;
@@ -142,8 +193,25 @@ impl BatchWriter {
         Ok(index)
     }
 
+    /// So that a batch's last bytes, too, can be written eight at a time.
+    pub const SPARE: usize = 8;
+
+    /// Zeros behind what is written, some more than are needed now: a used buffer has been written to before, and needs
+    /// none, while a new one costs memory only as it fills.
+    #[cold]
+    fn make_room(&mut self, room: usize) {
+        const STEP: usize = 4096;
+        let capacity = self.buffer.capacity();
+        if room > capacity {
+            self.buffer.reserve(room.saturating_sub(self.buffer.len()));
+        }
+        let ahead = room.saturating_add(STEP).min(self.buffer.capacity());
+        self.buffer.resize(ahead, 0);
+    }
+
     /// Ends the batch: all of the header is known but who sends it.
-    pub fn finish(self) -> SealedBatch {
+    pub fn finish(mut self) -> SealedBatch {
+        self.buffer.truncate(self.end);
         let count = i32::try_from(self.count).unwrap_or(i32::MAX);
         let header = BatchHeader {
             base_offset: 0,
@@ -216,40 +284,49 @@ impl Layout {
     }
 }
 
-fn put_headers<'h, H, K>(buffer: &mut BytesMut, headers: H)
-where
-    H: IntoIterator<Item = (K, Option<&'h [u8]>)>,
-    K: AsRef<[u8]>,
-{
-    for (key, value) in headers {
-        put_field(buffer, Some(key.as_ref()));
-        put_field(buffer, value);
-    }
+/// Where a record goes: as many bytes as it takes, and [`BatchWriter::SPARE`] more.
+struct Place<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
 }
 
-/// A nullable byte field with its length.
-#[inline(always)]
-fn put_field(buffer: &mut BytesMut, bytes: Option<&[u8]>) {
-    Few::length(bytes.map(<[u8]>::len)).put(buffer);
-    if let Some(bytes) = bytes {
-        buffer.extend_from_slice(bytes);
+impl Place<'_> {
+    /// One store of eight bytes: what is too much, the next one overwrites.
+    #[inline(always)]
+    fn put(&mut self, few: Few) {
+        if let Some(place) = self.bytes.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = few.bytes.to_le_bytes();
+        }
+        self.at = self.at.saturating_add(few.count);
     }
-}
 
-/// At most ten bytes, but two unless the timestamps of a batch are far apart.
-#[inline(always)]
-fn put_varlong(buffer: &mut BytesMut, mut value: u64) {
-    while value > Few::MAX {
-        buffer.put_u8(value as u8 | 0x80);
-        value >>= 7;
+    #[inline(always)]
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        let end = self.at.saturating_add(bytes.len());
+        if let Some(place) = self.bytes.get_mut(self.at..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.at = end;
     }
-    Few::varint(value).put(buffer);
+
+    fn put_headers<'h, H, K>(&mut self, headers: H)
+    where
+        H: IntoIterator<Item = (K, Option<&'h [u8]>)>,
+        K: AsRef<[u8]>,
+    {
+        for (key, value) in headers {
+            for field in [Some(key.as_ref()), value] {
+                self.put(Few::length(field.map(<[u8]>::len)));
+                self.put_bytes(field.unwrap_or_default());
+            }
+        }
+    }
 }
 
 /// Up to eight bytes in a register, the first one lowest.
 ///
-/// They go into the buffer as one store of eight, and what is too much is cut off again: put together byte by byte in
-/// memory and copied from there, they would have to wait for each other.
+/// They go into the buffer as one store of eight: put together byte by byte in memory and copied from there, they would
+/// have to wait for each other.
 #[derive(Clone, Copy)]
 struct Few {
     bytes: u64,
@@ -257,8 +334,6 @@ struct Few {
 }
 
 impl Few {
-    /// What a store of eight bytes may touch behind a record.
-    const ROOM: usize = 8;
     /// Seven bytes of seven bits.
     const MAX: u64 = (1 << 49) - 1;
 
@@ -289,23 +364,41 @@ impl Few {
         Self { bytes: u64::from_le_bytes(bytes), count }
     }
 
+    /// At most ten bytes, but two, in the first half, unless the timestamps of a batch are far apart.
+    #[inline(always)]
+    fn varlong(value: u64) -> [Self; 2] {
+        match value {
+            0..=Self::MAX => [Self::varint(value), Self { bytes: 0, count: 0 }],
+            _ => Self::far(value),
+        }
+    }
+
+    #[cold]
+    fn far(value: u64) -> [Self; 2] {
+        let (low, high) = (value & Self::MAX, value >> 49);
+        // All of the seven bytes say that more follow.
+        let septet = |n: u32| (low >> n.wrapping_mul(7) & 0x7f | 0x80) << n.wrapping_mul(8);
+        [Self { bytes: (0..7).map(septet).fold(0, |bytes, byte| bytes | byte), count: 7 }, Self::varint(high)]
+    }
+
     /// A length, or -1 for null. At most a batch's size, so five bytes.
     #[inline(always)]
     fn length(length: Option<usize>) -> Self {
         length.map_or(Self { bytes: 1, count: 1 }, |length| Self::varint((length as u64) << 1))
     }
 
+    /// Both, one behind the other. Of more than eight bytes only the count is right.
+    #[inline(always)]
+    fn joined(self, next: Self) -> Self {
+        let count = self.count.saturating_add(next.count);
+        let shift = (self.count as u32).wrapping_mul(8);
+        Self { bytes: self.bytes | next.bytes.wrapping_shl(shift), count }
+    }
+
     /// One more byte: zero, which the unused ones are already.
     #[inline(always)]
     fn then_zero(self) -> Self {
         Self { count: self.count.saturating_add(1), ..self }
-    }
-
-    #[inline(always)]
-    fn put(self, buffer: &mut BytesMut) {
-        let end = buffer.len().saturating_add(self.count);
-        buffer.extend_from_slice(&self.bytes.to_le_bytes());
-        buffer.truncate(end);
     }
 }
 

@@ -4,15 +4,19 @@
 
 mod bombs;
 mod faults;
+mod followers;
 #[path = "../mock_cluster/harness.rs"]
 #[allow(dead_code, reason = "shared with the mock's own tests, which use all of it")]
 mod harness;
+mod latency;
 mod memory;
+mod metrics;
 mod offsets;
 mod polling;
 mod reading;
 mod rig;
 mod sessions;
 mod steering;
+mod surface;
 mod transactions;
 mod truncation;

@@ -3,8 +3,9 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 
+use futures_executor::block_on;
 use futures_util::{FutureExt, StreamExt};
 use milena::mock::{Api, KafkaRelease, MockCluster};
 use milena::{Client, ErrorKind, OffsetReset, Position, Record, TimestampType};
@@ -253,24 +254,6 @@ fn a_loop_that_always_has_records_lets_others_run() {
         assert!(worst <= 130, "{worst} records without a turn for the neighbour");
         neighbour.abort();
     });
-}
-
-/// An executor that is not tokio's.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }
 
 #[test]

@@ -161,3 +161,55 @@ async fn a_lost_session_costs_one_round_trip() {
     within(SECOND / 10, consumer.recv()).await.unwrap();
     assert!(started.elapsed() < SECOND / 100, "{:?}", started.elapsed());
 }
+
+/// A broker remembers a thousand sessions for all its clients: who goes gives its own back.
+#[tokio::test(start_paused = true)]
+async fn who_reads_nothing_any_more_leaves_no_session_behind() {
+    let cluster = cluster(2).await;
+    cluster.create_topic("t", 8);
+    let sessions = || (1..3).map(|broker| cluster.fetch_sessions(broker)).collect::<Vec<_>>();
+    for way in ["close", "drop", "unassign"] {
+        fill(&cluster, 80).await;
+        let mut consumer = reader(&cluster).await;
+        let mut checker = Checker::default();
+        let all_there = cluster.offsets("t", 0).1 as usize * 8;
+        checker.read(&mut consumer, all_there).await;
+        silent(3 * SECOND, &mut consumer).await;
+        assert!(sessions().iter().all(|count| (1..=2).contains(count)), "{:?}", sessions());
+        match way {
+            "close" => {
+                let started = tokio::time::Instant::now();
+                consumer.close().await.unwrap();
+                assert!(started.elapsed() < SECOND / 10, "{:?}", started.elapsed());
+                assert_eq!(sessions(), [0, 0]);
+            }
+            "drop" => {
+                drop(consumer);
+                tokio::time::sleep(SECOND).await;
+                assert_eq!(sessions(), [0, 0]);
+            }
+            _ => {
+                consumer.assign::<(&str, i32)>([]).unwrap();
+                tokio::time::sleep(3 * SECOND).await;
+                assert_eq!(sessions(), [0, 0]);
+                // And another one begins when there is something to read.
+                consumer.incremental_assign(all(8).map(|tp| (tp, 0))).unwrap();
+                Checker::default().read(&mut consumer, all_there).await;
+                silent(SECOND, &mut consumer).await;
+                assert!(sessions().iter().all(|count| *count >= 1), "{:?}", sessions());
+            }
+        }
+    }
+    assert!(cluster.violations().is_empty(), "{:?}", cluster.violations());
+}
+
+/// A broker that hangs holds up closing for a second.
+#[tokio::test(start_paused = true)]
+async fn closing_does_not_wait_for_a_broker_that_hangs() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    let mut consumer = reader(&cluster).await;
+    silent(2 * SECOND, &mut consumer).await;
+    cluster.hang_broker(1);
+    within(2 * SECOND + SECOND / 10, consumer.close()).await.unwrap();
+}

@@ -33,7 +33,7 @@ impl Cluster {
                 Self { brokers: bootstrap.len() as i16, bootstrap, real: Some(real), _mock: None }
             }
             Err(_) => {
-                let mock = MockCluster::builder().brokers(3).start().await;
+                let mock = MockCluster::builder().brokers(3).racks(["rack-1", "rack-2", "rack-3"]).start().await;
                 Self { bootstrap: mock.bootstrap(), brokers: 3, real: None, _mock: Some(mock) }
             }
         }

@@ -13,6 +13,8 @@ mod console;
 mod consume;
 mod failover;
 mod million;
+mod nearby;
+mod never_stuck;
 mod old_formats;
 mod produce;
 #[cfg(feature = "tls")]
@@ -87,6 +89,10 @@ fn main() -> ExitCode {
         consume::offsets_are_committed_and_found_again
         consume::a_stream_waits_for_what_comes
         consume::bad_input
+        never_stuck::a_rejected_record
+        never_stuck::a_deleted_topic
+        never_stuck::an_idle_consumer
+        nearby::the_replica_in_the_same_rack_is_read_from
         million::a_million_records
     }
     macro_rules! before_3 {
@@ -105,6 +111,10 @@ fn main() -> ExitCode {
         console::a_batch_beyond_the_limit_is_skipped
         failover::a_killed_broker_loses_and_doubles_nothing
         failover::a_stopped_broker_delays_nobody_else
+        nearby::a_killed_replica_nearby_is_left_for_the_leader
+        never_stuck::a_partition_without_isr
+        never_stuck::a_throttled_broker
+        never_stuck::a_stopped_follower
     }
     // On clusters of `scripts/kafka run --secure`.
     #[cfg(feature = "tls")]

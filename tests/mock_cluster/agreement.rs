@@ -11,6 +11,7 @@
 mod administration;
 pub mod configs;
 mod groups;
+mod members;
 mod reading;
 mod records;
 mod replicas;
@@ -96,6 +97,7 @@ async fn interview(address: &str) -> Vec<String> {
     interview.groups().await;
     interview.offsets_by_topic_id().await;
     interview.described_groups().await;
+    interview.members().await;
     interview.log_dirs().await;
     interview.elections().await;
     interview.topics_by_page().await;

@@ -8,6 +8,7 @@ mod brokers;
 mod combinations;
 mod faults;
 mod fetch;
+mod groups;
 mod harness;
 mod links;
 mod offsets;

@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, HeartbeatRequest, InitProducerIdRequest,
-    MetadataRequest, RequestHeader,
+    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, InitProducerIdRequest, MetadataRequest,
+    RequestHeader, WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Message, Request};
 use milena::mock::{Api, KafkaRelease, MockCluster};
@@ -119,7 +119,7 @@ async fn what_cannot_be_decoded_closes_the_connection() {
     let cluster = in_memory(1).await;
     let metadata = encoded(&MetadataRequest::default(), 9);
     let shorter = &metadata[..metadata.len() - 1];
-    let other_api = encoded(&HeartbeatRequest::default(), 4);
+    let other_api = encoded(&WriteTxnMarkersRequest::default(), 1);
     for (what, bytes) in [
         ("nothing", &[][..]),
         ("half a header", &metadata[..3]),

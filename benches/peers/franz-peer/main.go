@@ -4,21 +4,16 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"runtime"
-	"sort"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-const warmUp = 200
 
 var (
 	flags      = flag.NewFlagSet("peer", flag.ExitOnError)
@@ -33,42 +28,20 @@ var (
 	rate       = flags.Int("rate", 1000, "")
 	acks       = flags.String("acks", "all", "")
 	keyed      = flags.String("keyed", "false", "")
-	random     = flags.String("random", "false", "")
+	spread     = flags.String("spread", "runs", "")
 	defaults   = flags.String("defaults", "false", "")
 	idempotent = flags.String("idempotent", "true", "")
 	tasks      = flags.Uint64("tasks", 1, "")
 	threads    = flags.Int("threads", 2, "")
+	inFlight   = flags.Int("in-flight", 0, "")
+	buffer     = flags.Int("buffer", 256<<20, "")
+	pollMax    = flags.Int("poll-max", 0, "")
+	stall      = flags.Int("stall-secs", 0, "")
+	idleFor    = flags.Int("idle-secs", 10, "")
+	// It counts acknowledgements by callbacks in any case, and hands out fetches only.
+	_ = flags.String("receipts", "true", "")
+	_ = flags.String("one-by-one", "false", "")
 )
-
-func usage() (cpu float64, maxRssMb float64) {
-	var r syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &r)
-	seconds := func(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
-	return seconds(r.Utime) + seconds(r.Stime), float64(r.Maxrss) / 1024
-}
-
-type clock struct {
-	start time.Time
-	cpu   float64
-}
-
-func startClock() clock {
-	cpu, _ := usage()
-	return clock{time.Now(), cpu}
-}
-
-func (c clock) report(mode string, n uint64, bytes uint64, more map[string]any) {
-	seconds := time.Since(c.start).Seconds()
-	cpu, rss := usage()
-	line := map[string]any{"peer": "franz-go", "mode": mode, "records": n, "secs": seconds,
-		"krec_s": float64(n) / seconds / 1e3, "mb_s": float64(bytes) / seconds / 1e6,
-		"cpu_ns_rec": (cpu - c.cpu) * 1e9 / float64(n), "maxrss_mb": rss}
-	for k, v := range more {
-		line[k] = v
-	}
-	text, _ := json.Marshal(line)
-	fmt.Println(string(text))
-}
 
 // splitmix64, as in common/src/lib.rs.
 func scramble(i uint64) uint64 {
@@ -104,18 +77,21 @@ func payloads() [][]byte {
 
 func producer(mode string) *kgo.Client {
 	options := []kgo.Opt{kgo.SeedBrokers(*bootstrap), kgo.DefaultProduceTopic(*topic)}
-	if *keyed != "true" {
+	if mode != "produce" || (*keyed != "true" && *spread != "sticky") {
 		options = append(options, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	}
+	if *inFlight > 0 {
+		options = append(options, kgo.MaxProduceRequestsInflightPerBroker(*inFlight))
 	}
 	if *defaults != "true" {
 		codecs := map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "lz4": kgo.Lz4Compression(),
 			"zstd": kgo.ZstdCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression()}
 		wait := time.Duration(*linger) * time.Millisecond
-		if mode == "latency" {
+		if mode == "latency" || mode == "end-to-end" {
 			wait = 0
 		}
 		options = append(options, kgo.ProducerBatchCompression(codecs[*codec]), kgo.ProducerLinger(wait),
-			kgo.ProducerBatchMaxBytes(int32(*batch)), kgo.MaxBufferedRecords(500000))
+			kgo.ProducerBatchMaxBytes(int32(*batch)), kgo.MaxBufferedRecords(500000), kgo.MaxBufferedBytes(*buffer))
 		if *acks != "all" {
 			wanted := map[string]kgo.Acks{"1": kgo.LeaderAck(), "0": kgo.NoAck()}[*acks]
 			options = append(options, kgo.DisableIdempotentWrite(), kgo.RequiredAcks(wanted))
@@ -158,7 +134,7 @@ func produce() {
 			defer senders.Done()
 			for i := first; i < first+share; i++ {
 				n := i / 1000
-				if *random == "true" {
+				if *spread == "random" {
 					n = scramble(i)
 				}
 				client.Produce(context.Background(), record(values[i%uint64(len(values))], i, int32(n%*partitions)),
@@ -177,33 +153,61 @@ func produce() {
 	if failed.Load() > 0 {
 		panic(fmt.Sprintf("%d records failed", failed.Load()))
 	}
-	clock.report("produce", *records, *records*uint64(*size), nil)
+	clock.report("produce", *records, *records*uint64(*size))
 }
 
-func consume() {
+func consumer(from kgo.Offset) *kgo.Client {
 	offsets := map[int32]kgo.Offset{}
 	for p := int32(0); p < int32(*partitions); p++ {
-		offsets[p] = kgo.NewOffset().AtStart()
+		offsets[p] = from
 	}
-	clock := startClock()
 	client, err := kgo.NewClient(kgo.SeedBrokers(*bootstrap),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{*topic: offsets}))
 	if err != nil {
 		panic(err)
 	}
+	return client
+}
+
+// What came, all that is buffered or --poll-max records of it; panics after ten seconds without any.
+func poll(client *kgo.Client) kgo.Fetches {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	fetches := client.PollRecords(ctx, *pollMax)
+	if err := fetches.Err0(); err != nil {
+		panic(err)
+	}
+	return fetches
+}
+
+func consume() {
+	clock := startClock()
+	client := consumer(kgo.NewOffset().AtStart())
 	var n, bytes, sum uint64
-	for n < *records {
-		client.PollFetches(context.Background()).EachRecord(func(r *kgo.Record) {
+	wanted := *records
+	if *stall > 0 {
+		wanted = min(wanted, 1000)
+	}
+	for n < wanted {
+		fetches := poll(client)
+		clock.came()
+		fetches.EachRecord(func(r *kgo.Record) {
 			n++
 			bytes += uint64(len(r.Value))
 			sum += uint64(r.Value[len(r.Value)/2])
 		})
 	}
 	runtime.KeepAlive(sum)
-	clock.report("consume", n, bytes, nil)
+	time.Sleep(time.Duration(*stall) * time.Second)
+	clock.report("consume", n, bytes)
+}
+
+func pace(start time.Time, i uint64) {
+	time.Sleep(time.Until(start.Add(time.Duration(i) * time.Second / time.Duration(*rate))))
 }
 
 func latency() {
+	warmUp := uint64(*rate)
 	client, values := producer("latency"), payloads()
 	var lock sync.Mutex
 	us := make([]float64, 0, *records)
@@ -211,8 +215,7 @@ func latency() {
 	start := time.Now()
 	clock := startClock()
 	for i := uint64(0); i < *records+warmUp; i++ {
-		due := start.Add(time.Duration(i) * time.Second / time.Duration(*rate))
-		time.Sleep(time.Until(due))
+		pace(start, i)
 		if i == warmUp {
 			clock = startClock()
 		}
@@ -232,16 +235,73 @@ func latency() {
 			})
 	}
 	waiting.Wait()
-	sort.Float64s(us)
-	at := func(part float64) float64 { return us[int(float64(len(us)-1)*part)] }
-	clock.report("latency", *records, *records*uint64(*size), map[string]any{"rate": *rate, "p50_us": at(.5),
-		"p95_us": at(.95), "p99_us": at(.99), "p999_us": at(.999), "max_us": at(1)})
+	clock.reportLatency("latency", us)
+}
+
+// From the call that enqueues a record until the consumer has handed it out. Two clients, as two programs would have.
+func endToEnd() {
+	warmUp := uint64(2 * *rate)
+	values, origin := payloads(), time.Now()
+	done := make(chan []float64)
+	go func() {
+		client := consumer(kgo.NewOffset().AtEnd())
+		var us []float64
+		for uint64(len(us)) < *records {
+			poll(client).EachRecord(func(r *kgo.Record) {
+				sent := time.Duration(binary.LittleEndian.Uint64(r.Value[8:]))
+				if binary.LittleEndian.Uint64(r.Value) >= warmUp {
+					us = append(us, float64((time.Since(origin) - sent).Microseconds()))
+				}
+			})
+		}
+		done <- us
+	}()
+	client := producer("end-to-end")
+	start := time.Now()
+	clock := startClock()
+	for i := uint64(0); i < *records+warmUp; i++ {
+		pace(start, i)
+		if i == warmUp {
+			clock = startClock()
+		}
+		value := append([]byte(nil), values[i%uint64(len(values))]...)
+		binary.LittleEndian.PutUint64(value, i)
+		binary.LittleEndian.PutUint64(value[8:], uint64(time.Since(origin)))
+		client.Produce(context.Background(), &kgo.Record{Value: value, Partition: int32(i % *partitions)},
+			func(_ *kgo.Record, err error) {
+				if err != nil {
+					panic(err)
+				}
+			})
+	}
+	us := <-done
+	clock.reportLatency("end-to-end", us)
+}
+
+func idleProduce() {
+	client, values := producer("idle-produce"), payloads()
+	for p := uint64(0); p < *partitions; p++ {
+		if err := client.ProduceSync(context.Background(), &kgo.Record{Value: values[0], Partition: int32(p)}).FirstErr(); err != nil {
+			panic(err)
+		}
+	}
+	watchIdle("idle-produce", func(ctx context.Context) { <-ctx.Done() })
+}
+
+func idleConsume() {
+	client := consumer(kgo.NewOffset().AtStart())
+	watchIdle("idle-consume", func(ctx context.Context) {
+		if n := client.PollFetches(ctx).NumRecords(); n > 0 {
+			panic(fmt.Sprintf("%d records came", n))
+		}
+	})
 }
 
 func main() {
-	modes := map[string]func(){"produce": produce, "consume": consume, "latency": latency}
+	modes := map[string]func(){"produce": produce, "latency": latency, "idle-produce": idleProduce, "consume": consume,
+		"end-to-end": endToEnd, "idle-consume": idleConsume}
 	if len(os.Args) < 2 || modes[os.Args[1]] == nil {
-		panic("a mode: produce, consume or latency")
+		panic("a mode: produce, latency, consume, end-to-end, idle-produce or idle-consume")
 	}
 	flags.Parse(os.Args[2:])
 	runtime.GOMAXPROCS(*threads)

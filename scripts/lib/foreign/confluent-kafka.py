@@ -140,6 +140,42 @@ def consume():
         say(f"listed {name}", [future.result(10).offset for future in found.values()])
 
 
+def groups():
+    def member(strategy):
+        consumer = Consumer({
+            "bootstrap.servers": BOOTSTRAP, "group.id": f"{TOPIC}-{strategy}", "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": strategy, "session.timeout.ms": 10000, "heartbeat.interval.ms": 500,
+            "enable.auto.commit": False,
+        })
+        consumer.subscribe([TOPIC])
+        return consumer
+
+    def poll_until(consumers, sizes):
+        until = time.monotonic() + 60
+        while sorted(len(c.assignment()) for c in consumers) != sizes:
+            assert time.monotonic() < until, [c.assignment() for c in consumers]
+            for consumer in consumers:
+                consumer.poll(0.05)
+
+    def owned(*consumers):
+        return sorted(tp.partition for consumer in consumers for tp in consumer.assignment())
+
+    for strategy in ["range", "roundrobin", "cooperative-sticky"]:
+        first = member(strategy)
+        poll_until([first], [3])
+        second = member(strategy)
+        poll_until([first, second], [1, 2])
+        say(f"{strategy}: two", owned(first, second))
+        tp = second.assignment()[0]
+        second.commit(offsets=[TopicPartition(TOPIC, tp.partition, 3)], asynchronous=False)
+        say(f"{strategy}: committed", second.committed([tp], 10)[0].offset)
+        second.close()
+        poll_until([first], [3])
+        say(f"{strategy}: alone again", owned(first))
+        first.close()
+
+
 topics()
 produce()
 consume()
+groups()

@@ -5,6 +5,9 @@ import time
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewPartitions, NewTopic
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
@@ -100,6 +103,42 @@ def consume():
     resumed.close()
 
 
+def poll_all(consumers, done):
+    """Polls them in turn, each in its own thread's stead, until `done`, which takes what they own."""
+    records, until = {consumer: [] for consumer in consumers}, time.monotonic() + 60
+    while not done([sorted((tp.topic, tp.partition) for tp in c.assignment()) for c in consumers]):
+        assert time.monotonic() < until, [c.assignment() for c in consumers]
+        for consumer in consumers:
+            for some in consumer.poll(100).values():
+                records[consumer] += some
+    return records
+
+
+def groups():
+    def member(strategy):
+        return KafkaConsumer(
+            TOPIC, bootstrap_servers=BOOTSTRAP, group_id=f"{TOPIC}-{strategy.name}", auto_offset_reset="earliest",
+            partition_assignment_strategy=[strategy], session_timeout_ms=10000, heartbeat_interval_ms=500,
+            enable_auto_commit=False,
+        )
+
+    for strategy in [RangePartitionAssignor, RoundRobinPartitionAssignor, StickyPartitionAssignor]:
+        first = member(strategy)
+        poll_all([first], lambda owned: len(owned[0]) == 3)
+        say(f"{strategy.name}: alone", sorted(tp.partition for tp in first.assignment()))
+        second = member(strategy)
+        poll_all([first, second], lambda owned: sorted(map(len, owned)) == [1, 2])
+        say(f"{strategy.name}: two", sorted(tp.partition for c in (first, second) for tp in c.assignment()))
+        tp = sorted(second.assignment())[0]
+        second.commit({tp: OffsetAndMetadata(3, "by a member", -1)})
+        say(f"{strategy.name}: committed", second.committed(tp))
+        second.close()
+        poll_all([first], lambda owned: len(owned[0]) == 3)
+        say(f"{strategy.name}: alone again", sorted(tp.partition for tp in first.assignment()))
+        first.close()
+
+
 topics()
 produce()
 consume()
+groups()

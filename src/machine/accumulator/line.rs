@@ -13,7 +13,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::PartitionId;
+use super::doubt::ask_again;
 use crate::machine::connection::Token;
+use crate::machine::planted::bug;
 
 /// Which of a leader's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +46,6 @@ pub(super) enum Step {
     Cut,
 }
 
-/// How often others are asked while an answer is overdue.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// An answer that was held up together with the probe's may come right behind it.
 pub(super) const GRACE: Duration = Duration::from_millis(5);
 
@@ -149,12 +149,14 @@ impl Line {
         }
         let was_probing = match self.suspicion {
             Suspicion::Granted { .. } => return Some(Step::Cut),
+            Suspicion::Asked { .. } if bug("probe_not_awaited") => return Some(Step::Cut),
             Suspicion::Asked { is_probing, .. } => is_probing,
             Suspicion::Calm => false,
         };
         // There is nothing to cut before there is a connection.
         let probe = self.head().filter(|_| self.is_up && !was_probing);
-        self.suspicion = Suspicion::Asked { again: now + ASK_AGAIN, is_probing: was_probing || probe.is_some() };
+        let again = now + ask_again(self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)));
+        self.suspicion = Suspicion::Asked { again, is_probing: was_probing || probe.is_some() };
         Some(Step::Ask(probe))
     }
 }

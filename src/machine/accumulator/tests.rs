@@ -607,8 +607,9 @@ fn timers_are_exact_and_spurious_calls_do_nothing() {
         rig.pass(ms(1));
         assert_eq!((rig.takes(), rig.events()), (takes, events));
         if at == BACKOFF {
-            assert_eq!(rig.request().unwrap().1, [(0, 0, 0)], "what is stamped needs no identity");
-            rig.accumulator.handle_all_failed(rig.now, &CallError::Lost { cause: Cause::Eof, sent: false }, MIDDLE);
+            let (token, stamps) = rig.request().unwrap();
+            assert_eq!(stamps, [(0, 0, 0)], "what is stamped needs no identity");
+            rig.respond(token, vec![refused(0, ErrorCode::NOT_ENOUGH_REPLICAS)]);
             rig.pass(ms(300));
             rig.events();
         }
@@ -652,7 +653,7 @@ fn an_overdue_head_moves_and_frees_what_is_behind_it() {
     rig.pass(ms(1));
     assert_eq!(rig.events(), [Seen::Overdue, Seen::Probe(LaneId::Fast, stuck)]);
     // Others are asked again and again; nothing is cut before the broker has answered anything.
-    rig.pass(ms(250));
+    rig.pass(ms(100));
     assert_eq!(rig.events(), [Seen::Overdue]);
     rig.accumulator.handle_probe(rig.now, LaneId::Fast, stuck + 1, true);
     rig.pass(ms(20));
@@ -731,4 +732,93 @@ fn a_refusal_for_now_moves_a_partition_to_the_slow_lane() {
     rig.push(1, 3);
     let lanes: Vec<_> = (0..2).map(|_| rig.accumulator.poll_request(rig.now).unwrap().lane).collect();
     assert_eq!(lanes, [LaneId::Fast, LaneId::Slow]);
+}
+
+/// In trouble twice, it needs two answers to come back; what was listed as slow meanwhile must not wait for an event.
+#[test]
+fn what_waits_for_the_slow_lane_goes_out_on_the_fast_one() {
+    let mut rig = Rig::new(1);
+    for batch in 0..2 {
+        rig.push(0, batch);
+        let token = rig.token();
+        rig.respond(token, vec![refused(0, ErrorCode::NOT_ENOUGH_REPLICAS)]);
+        rig.pass(BACKOFF);
+        let token = rig.token();
+        rig.respond(token, vec![ok(0, 0)]);
+    }
+    rig.push(0, 2);
+    let token = rig.token();
+    rig.push(0, 3);
+    assert_eq!(rig.request(), None, "one request at a time on the slow lane");
+    rig.respond(token, vec![ok(0, 1)]);
+    assert_eq!(rig.accumulator.poll_request(rig.now).map(|send| send.lane), Some(LaneId::Fast));
+}
+
+/// Row 3: a leader that is dead has moved soon, and its partitions' own attempts come ever more rarely. Others are asked all
+/// the while: often at first, then after a fiftieth of the time that it has taken.
+#[test]
+fn others_are_asked_while_a_leader_is_in_doubt() {
+    let mut rig = Rig::new(1);
+    rig.push(0, 1);
+    let start = rig.now;
+    let token = rig.token();
+    rig.fail(token, true);
+    assert_eq!(rig.events(), [Seen::Refresh]);
+    let mut asked = Vec::new();
+    while rig.now < start + ms(9_000) {
+        rig.pass(ms(10));
+        asked.extend(rig.events().iter().filter(|event| **event == Seen::Overdue).map(|_| rig.now - start));
+    }
+    assert_eq!(asked[..3], [ms(100), ms(200), ms(300)]);
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] <= ms(190)), "{asked:?}");
+    // A new leader was found: nobody is asked any more.
+    rig.accumulator.release(rig.now, 0);
+    assert_eq!(rig.events().last(), Some(&Left(0)));
+    rig.pass(ms(5_000));
+    assert_eq!((rig.events(), rig.accumulator.poll_timeout()), (vec![], None));
+}
+
+/// Partitions that wait for the same follower: the first that gets through tells the others not to wait on.
+#[test]
+fn a_stuck_partition_that_gets_through_ends_the_back_off_of_others() {
+    let mut rig = Rig::new(3);
+    (0..3).for_each(|id| rig.push(id, id));
+    let token = rig.token();
+    let refusals = (0..3).map(|id| refused(id, ErrorCode::NOT_ENOUGH_REPLICAS)).collect();
+    rig.respond(token, refusals);
+    assert_eq!(rig.request(), None);
+    rig.pass(BACKOFF);
+    for id in 0..2 {
+        let (token, stamps) = rig.request().unwrap();
+        assert_eq!(stamps, [(id, 0, 0)]);
+        rig.respond(token, vec![refused(id, ErrorCode::NOT_ENOUGH_REPLICAS)]);
+    }
+    let (token, stamps) = rig.request().unwrap();
+    assert_eq!((stamps, rig.request()), (vec![(2, 0, 0)], None));
+    rig.respond(token, vec![ok(2, 0)]);
+    assert_eq!(rig.partitions(), [0], "at once, though its back-off is 200 ms");
+}
+
+/// A partition that leaves while it waits for its turn on the slow lane, and comes back to the fast one before that has come,
+/// has one turn: a request that names a partition twice gets one answer for two batches. (Seed 9420 of the simulation.)
+#[test]
+fn a_partition_that_left_and_came_back_is_in_a_request_once() {
+    let mut rig = Rig::new(2);
+    (0..2).for_each(|id| rig.push(id, id));
+    let token = rig.token();
+    rig.respond(token, (0..2).map(|id| refused(id, ErrorCode::NOT_ENOUGH_REPLICAS)).collect());
+    rig.pass(BACKOFF);
+    let (slow, stamps) = rig.request().unwrap();
+    assert_eq!((stamps, rig.request()), (vec![(0, 0, 0)], None), "one at a time");
+    rig.accumulator.release(rig.now, 1);
+    let (moving, _) = rig.left();
+    rig.accumulator.adopt(rig.now, 1, moving, None);
+    let (fast, stamps) = rig.request().unwrap();
+    assert_eq!(stamps, [(1, 0, 0)]);
+    rig.respond(fast, vec![ok(1, 0)]);
+    rig.respond(slow, vec![ok(0, 0)]);
+    assert_eq!(rig.request(), None);
+    rig.push(1, 11);
+    rig.push(1, 12);
+    assert_eq!((rig.request().unwrap().1, rig.request().unwrap().1), (vec![(1, 0, 1)], vec![(1, 0, 2)]));
 }

@@ -469,6 +469,20 @@ fn a_nearer_replica_is_fetched_from_until_it_fails_or_the_time_is_over() {
         rig.wait(ms(1000));
         assert_eq!(rig.outputs(), ["route 0.0 to 1 at 10 in epoch 3"]);
     }
+    // It is down: the leader at once, which is not to name it again for a while.
+    let mut rig = Rig::fetching(Reset::Earliest);
+    follow(&mut rig);
+    rig.machine.handle_released(rig.now, 0, 0, (10, Seen::NOTHING), Why::Unreachable, MIDDLE);
+    let Some(Output::Route { leader: 1, route }) = rig.machine.poll_output(rig.now) else { panic!("it goes on") };
+    assert_eq!((route.leader_until, route.is_nearby), (Some(rig.now + LEADER_FOR), false));
+    // It is gone from the picture.
+    follow(&mut rig);
+    let mut without = Cluster::clone(&cluster(ErrorCode::NONE, &[(1, 3), (1, 3)]));
+    without.brokers.remove(&2);
+    rig.machine.handle_cluster(Arc::new(without));
+    assert_eq!(rig.outputs(), ["recall 0.0 from 2"]);
+    rig.released(0, 12, Why::Recalled);
+    assert_eq!(rig.outputs(), ["route 0.0 to 1 at 12 in epoch 3"]);
     // A broker that nobody knows.
     let mut rig = Rig::fetching(Reset::Earliest);
     rig.released(0, 10, Why::Preferred(9));

@@ -212,9 +212,11 @@ fn a_retry_carries_the_identical_bytes() {
 /// Rule 3 (franz-go #1217): the definite error is about this attempt, and an earlier one may have been appended.
 #[test]
 fn an_open_outcome_stays_open_whatever_comes_next() {
-    for definite in [NEVER, ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::MESSAGE_TOO_LARGE] {
+    for (definite, records) in
+        [(NEVER, 3), (ErrorCode::TOPIC_AUTHORIZATION_FAILED, 3), (ErrorCode::MESSAGE_TOO_LARGE, 1)]
+    {
         let mut rig = Rig::new();
-        rig.push(1, 3);
+        rig.push(1, records);
         rig.attempt(OPEN);
         rig.attempt(NOT_YET);
         let (token, _) = rig.send();

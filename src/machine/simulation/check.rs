@@ -52,6 +52,8 @@ struct Wire {
     /// The leader's last word was an acknowledgement (rule 6).
     is_proven: bool,
     last_settled: Option<u32>,
+    /// Where its last request went.
+    line: usize,
 }
 
 pub(super) struct Ledger {
@@ -125,6 +127,11 @@ impl Ledger {
         self.claim(wire.in_flight.len() < window, || format!("P11: more than {window} in flight: {what}"));
         let is_proven = ahead == 0 || wire.is_proven || !self.is_idempotent;
         self.claim(is_proven, || format!("rule 6: behind what this leader has not taken: {what}"));
+        let is_alone = !self.is_idempotent || wire.in_flight.keys().all(|(line, _)| *line == via.0);
+        self.claim(is_alone, || format!("P3: on two connections at once: {what}"));
+        wire.line = via.0;
+        // Of a new producer id a leader takes any first sequence.
+        wire.is_proven &= wire.chain.last().is_none_or(|newest| newest.stamp.id == id);
         let sent = Sent { stamp, records: records.to_vec(), bytes };
         if self.is_idempotent {
             wire.chain = self.link(wire.chain, sent, wire.in_flight.len(), &what);
@@ -162,12 +169,10 @@ impl Ledger {
                 return chain;
             }
             // A part of one that was too large.
+            self.summary.splits += 1;
             let offset = known.records.iter().position(|record| *record == sent.records[0]).unwrap_or_default();
             let expected = ((i64::from(known.stamp.sequence) + offset as i64) % (1 << 31)) as i32;
             self.claim(sequence == expected, || format!("P11: a part, not {expected}: {what}"));
-            let records = known.records.iter().map(|record| &self.records[*record as usize]);
-            let may_be_split = records.into_iter().all(|record| !record.is_open || record.outcome.is_some());
-            self.claim(may_be_split, || format!("rule 3: open, and split: {what}"));
             let (before, rest) = known.records.split_at(offset);
             let after = rest[sent.records.len()..].to_vec();
             let after_stamp = Stamp { sequence: sent.end(), ..sent.stamp };
@@ -244,6 +249,11 @@ impl Ledger {
             self.claim(before.is_none(), || format!("P4: record {record} ends as {outcome:?}, before as {before:?}"));
             self.pending = self.pending.saturating_sub(1);
         }
+    }
+
+    /// The connection that its last request was for.
+    pub(super) fn line(&self, partition: usize) -> usize {
+        self.wires[partition].line
     }
 
     /// Every record of the partition that was ever sent has ended, `since` then.

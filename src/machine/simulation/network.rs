@@ -1,6 +1,6 @@
 //! Connections and brokers: what may become of a request, and of its answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::broker::{Stamp, Verdict};
 use super::world::{What, World};
@@ -110,7 +110,9 @@ struct Copy {
 }
 
 /// Two connections to each node, fast and slow.
-const LANES: usize = 2;
+pub(super) const LANES: usize = 2;
+/// How long a request on the slow one may wait for followers.
+const MOST_PATIENCE: Micros = 500 * MS;
 
 pub(super) struct Network {
     /// By line: node and lane.
@@ -118,12 +120,14 @@ pub(super) struct Network {
     copies: BTreeMap<u64, Copy>,
     next_copy: u64,
     hung_until: Vec<Micros>,
+    /// Heads about whose brokers the client has heard that they answer others.
+    pub(super) probed: BTreeSet<(usize, Token)>,
 }
 
 impl Network {
     pub(super) fn new(nodes: usize) -> Self {
         let connections = (0..nodes * LANES).map(|_| Connection::default()).collect();
-        Self { connections, copies: BTreeMap::new(), next_copy: 0, hung_until: vec![0; nodes] }
+        Self { connections, copies: BTreeMap::new(), next_copy: 0, hung_until: vec![0; nodes], probed: BTreeSet::new() }
     }
 
     pub(super) fn heal(&mut self) {
@@ -177,6 +181,9 @@ impl World {
             let header = batch.header();
             let stamp = Stamp { id: header.producer_id, epoch: header.producer_epoch, sequence: header.base_sequence };
             let records = records_of(&batch);
+            if batches.iter().any(|other: &Batch| other.partition == partition) {
+                self.ledger.problems.push(format!("P11: partition {partition} twice in a request: {records:?}"));
+            }
             self.ledger.send((line, token), partition, stamp, &records, bytes);
             batches.push(Batch { partition, stamp, records });
         }
@@ -184,6 +191,12 @@ impl World {
             self.ledger.problems.push("a slow partition is not alone".into());
         }
         let timeout = request.timeout_ms as Micros * MS;
+        if lane == LaneId::Slow {
+            self.ledger.summary.slow += 1;
+            if timeout > MOST_PATIENCE {
+                self.ledger.problems.push(format!("a slow partition keeps its connection for {timeout} us"));
+            }
+        }
         let connection = &mut self.network.connections[line];
         connection.open.push_back(Open { token, is_written: false, timeout, batches });
         if connection.open.len() > self.plan.max_in_flight {
@@ -411,6 +424,11 @@ impl World {
     /// The client cuts a connection: everything on it was taken back.
     pub(super) fn cut(&mut self, node: usize, lane: LaneId) {
         let line = node * LANES + lane as usize;
+        self.ledger.summary.cuts += 1;
+        let head = self.network.connections[line].open.front().map(|open| open.token);
+        if !head.is_some_and(|head| self.network.probed.contains(&(line, head))) {
+            self.ledger.problems.push(format!("row 6: cut, and nobody knows whether the broker answers: {head:?}"));
+        }
         let connection = &mut self.network.connections[line];
         connection.generation += 1;
         connection.is_up = false;

@@ -4,11 +4,13 @@
 //!   cargo test --lib simulation                                      the seeds from 0 on, as many as a test may take
 //!   MILENA_SEEDS=1000000 cargo test --release --lib simulation       more of them
 //!   MILENA_SEED=4711 cargo test --lib simulation                     one, with its plan and summary
+//!   MILENA_BUG=name MILENA_SEEDS=20000                               built with `--cfg milena_bugs`: how soon it is found
 //! ```
 #![expect(clippy::disallowed_methods, reason = "there is no other way to make the first `Instant`")]
 #![allow(clippy::print_stdout, reason = "a replay shows what it did")]
 
 use super::*;
+use crate::machine::planted;
 
 /// What fits in about five seconds of an unoptimised build.
 const SEEDS: u64 = 5000;
@@ -24,6 +26,10 @@ fn promises_hold_in_every_history() {
         }
         None => 0..number("MILENA_SEEDS").unwrap_or(SEEDS),
     };
+    if let Ok(bug) = std::env::var("MILENA_BUG") {
+        planted::plant(bug);
+        return find(start, seeds);
+    }
     let mut total = Summary::default();
     for seed in seeds.clone() {
         let ended = std::panic::catch_unwind(|| run(start, seed));
@@ -41,10 +47,43 @@ fn promises_hold_in_every_history() {
         total.not_written += summary.not_written;
         total.unknown += summary.unknown;
         total.requests += summary.requests;
+        total.slow += summary.slow;
+        total.cuts += summary.cuts;
+        total.splits += summary.splits;
+        total.hints += summary.hints;
     }
     println!("seeds {seeds:?}: {total:?}");
     if seeds.end - seeds.start >= 100 {
-        let Summary { acknowledged, not_written, unknown, .. } = total;
-        assert!(acknowledged > 0 && not_written > 0 && unknown > 0, "a simulation that tries nothing: {total:?}");
+        let Summary { acknowledged, not_written, unknown, slow, cuts, splits, hints, .. } = total;
+        let tried = [acknowledged, not_written, unknown, slow, cuts, splits, hints];
+        assert!(!tried.contains(&0), "a simulation that tries nothing: {total:?}");
+    }
+}
+
+/// How often a planted bug is looked for, anew behind the seed that found it.
+const FINDS: usize = 9;
+
+/// Prints how many seeds it took to find the bug that is planted, each time, and what was seen the first time.
+fn find(start: Instant, seeds: std::ops::Range<u64>) {
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut took = Vec::new();
+    let (mut since, mut seen) = (seeds.start, String::new());
+    for seed in seeds {
+        let ended = std::panic::catch_unwind(|| run(start, seed));
+        if let Err(problems) = ended.unwrap_or_else(|_| Err("a panic".into())) {
+            if took.is_empty() {
+                seen = format!("seed {seed}: {}", problems.lines().next().unwrap_or_default());
+            }
+            took.push(seed + 1 - since);
+            since = seed + 1;
+            if took.len() == FINDS {
+                break;
+            }
+        }
+    }
+    took.sort_unstable();
+    match took.get(took.len() / 2) {
+        Some(median) => println!("FOUND {median} {} {seen}", took.len()),
+        None => println!("MISSED"),
     }
 }

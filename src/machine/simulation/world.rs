@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::broker;
 use super::check::{Ledger, Outcome};
-use super::network::{Network, Wire};
+use super::network::{LANES, Network, Wire};
 use super::{MS, Micros, Plan, Random, Summary};
 use crate::machine::accumulator::{Accumulator, Config, Event, Hint, LaneId, Moving, PartitionId, PartitionName, Send};
 use crate::machine::connection::Token;
@@ -33,6 +33,10 @@ impl sequence::Receipts for Receipts {
 
 /// More than any history needs: one that takes more is a busy loop (P14).
 const MOST_EVENTS: u64 = 50_000;
+/// How long after one record a partition that is on the slow lane gets another, in the end; and how many at most: it comes
+/// back after 64 quick answers in a row at the latest.
+const AGAIN: Micros = 300 * MS;
+const MOST_AGAIN: usize = 80;
 /// How often the router looks at partitions without a leader.
 const SWEEP: Micros = 100 * MS;
 
@@ -63,6 +67,8 @@ pub(super) enum What {
     Heal,
     /// Records that must arrive, since nothing goes wrong any more.
     Last,
+    /// One more for a partition that is on the slow lane still, for the so-manieth time.
+    Again(usize, usize),
     Stop,
 }
 
@@ -294,6 +300,7 @@ impl World {
                 self.logs[partition].held_until = self.now + self.random.between(10 * MS, 3000 * MS);
             }
             What::Probed(node, lane, token) => {
+                self.network.probed.insert((node * LANES + lane as usize, token));
                 self.with_task(node, |task, now, _| task.handle_probe(now, lane, token, true));
             }
             What::Heal => self.heal(),
@@ -303,7 +310,21 @@ impl World {
                 let is_patient = self.plan.delivery_timeout >= 1500 * MS;
                 for partition in 0..self.plan.partitions {
                     self.append_to(partition, is_patient);
+                    if is_patient && !self.is_stopped {
+                        self.after(AGAIN, What::Again(partition, 0));
+                    }
                 }
+            }
+            What::Again(partition, count) => {
+                if self.ledger.line(partition) % LANES != LaneId::Slow as usize {
+                    return;
+                }
+                if count >= MOST_AGAIN {
+                    self.ledger.problems.push(format!("partition {partition} stays on the slow lane"));
+                    return;
+                }
+                self.append_to(partition, true);
+                self.after(AGAIN, What::Again(partition, count + 1));
             }
             What::Stop => self.stop(),
         }
@@ -389,7 +410,12 @@ impl World {
                     self.tasks[node].accumulator.adopt(now, id, *partition, since);
                     self.fetch_sealed(node, id);
                 }
-                Message::Release { id } => self.tasks[node].accumulator.release(now, id),
+                Message::Release { id } => {
+                    self.tasks[node].accumulator.release(now, id);
+                    if self.plan.is_idempotent && self.tasks[node].accumulator.has(id) {
+                        self.ledger.problems.push(format!("partition {id} waits for its old leader"));
+                    }
+                }
                 Message::Hurry => self.tasks[node].accumulator.hurry(now),
             }
         }
@@ -458,7 +484,10 @@ impl World {
                     let delay = self.random.between(self.plan.delay / 2, 2 * self.plan.delay);
                     self.at(self.network.awake_at(node, self.now) + delay, What::Probed(node, lane, token));
                 }
-                Event::Hint(hint) => self.ask(Request::Hint(hint)),
+                Event::Hint(hint) => {
+                    self.ledger.summary.hints += 1;
+                    self.ask(Request::Hint(hint));
+                }
                 Event::NeedsNewerThan(spent) => self.ask(Request::NewEpoch(spent)),
                 Event::Left { id, partition } => self.leave(node, id, Box::new(partition)),
             }

@@ -1,11 +1,13 @@
 //! What every peer shares: the command line, the payloads and the accounting, so that two programs differ in nothing
 //! but the client.
 
+mod report;
+
 use std::time::{Duration, Instant};
 
-use cpu_time::ProcessTime;
+pub use report::{Clock, Idle};
 
-/// The flags, the same for every peer: `benches/peers/run --help` tells what they mean.
+/// The flags, the same for every peer: `benches/peers/README.md` tells what they mean.
 #[derive(Clone, Debug)]
 pub struct Args {
     pub mode: String,
@@ -18,18 +20,39 @@ pub struct Args {
     pub acks: String,
     pub linger: Duration,
     pub batch: usize,
-    /// Eight bytes of key for each record, all different.
+    /// Eight bytes of key for each record, all different, choose the partition.
     pub keyed: bool,
-    /// A partition at random for each record, instead of runs of a thousand.
-    pub random: bool,
+    /// Without keys, who chooses it: runs of a thousand records, a draw for each, or the client (`sticky`).
+    pub spread: Spread,
     /// Nothing is set but addresses and topic: what a client does when nobody tells it.
     pub defaults: bool,
     /// How many tasks enqueue at once.
     pub tasks: u64,
-    /// Records a second, of mode latency.
+    /// Records a second, of modes latency and end-to-end.
     pub rate: u64,
     pub threads: usize,
     pub idempotent: bool,
+    /// Whether each record's receipt is kept until all are enqueued, or dropped at once.
+    pub receipts: bool,
+    /// Produce requests in flight on a connection; 0 is the client's own number.
+    pub in_flight: usize,
+    /// What a producer may buffer.
+    pub buffer: usize,
+    /// How many records to take at once, where the client offers it; 0 is as many as there are.
+    pub poll_max: usize,
+    /// Records one by one, where the client offers both: milena's `recv` instead of `poll`.
+    pub one_by_one: bool,
+    /// How long mode consume stops reading after the first thousand records; it ends there.
+    pub stall: Duration,
+    /// How long the modes idle-produce and idle-consume watch.
+    pub idle: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    Runs,
+    Random,
+    Sticky,
 }
 
 impl Args {
@@ -47,15 +70,22 @@ impl Args {
             linger: Duration::from_millis(5),
             batch: 128 << 10,
             keyed: false,
-            random: false,
+            spread: Spread::Runs,
             defaults: false,
             tasks: 1,
             rate: 1000,
             threads: 2,
             idempotent: true,
+            receipts: true,
+            in_flight: 0,
+            buffer: 256 << 20,
+            poll_max: 0,
+            one_by_one: false,
+            stall: Duration::ZERO,
+            idle: Duration::from_secs(10),
         };
         let mut words = std::env::args().skip(1);
-        args.mode = words.next().expect("a mode: produce, consume or latency");
+        args.mode = words.next().expect("a mode: produce, latency, consume, end-to-end, idle-produce or idle-consume");
         while let Some(flag) = words.next() {
             let value = words.next().unwrap_or_else(|| panic!("{flag} lacks its value"));
             let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{flag} takes a number, not {value}"));
@@ -70,12 +100,26 @@ impl Args {
                 "--linger-ms" => args.linger = Duration::from_millis(number()),
                 "--batch" => args.batch = number() as usize,
                 "--keyed" => args.keyed = value == "true",
-                "--random" => args.random = value == "true",
+                "--spread" => {
+                    args.spread = match value.as_str() {
+                        "runs" => Spread::Runs,
+                        "random" => Spread::Random,
+                        "sticky" => Spread::Sticky,
+                        _ => panic!("--spread takes runs, random or sticky, not {value}"),
+                    }
+                }
                 "--defaults" => args.defaults = value == "true",
                 "--tasks" => args.tasks = number(),
                 "--rate" => args.rate = number(),
                 "--threads" => args.threads = number() as usize,
                 "--idempotent" => args.idempotent = value == "true",
+                "--receipts" => args.receipts = value == "true",
+                "--in-flight" => args.in_flight = number() as usize,
+                "--buffer" => args.buffer = number() as usize,
+                "--poll-max" => args.poll_max = number() as usize,
+                "--one-by-one" => args.one_by_one = value == "true",
+                "--stall-secs" => args.stall = Duration::from_secs(number()),
+                "--idle-secs" => args.idle = Duration::from_secs(number()),
                 _ => panic!("there is no flag {flag}"),
             }
         }
@@ -83,15 +127,35 @@ impl Args {
         args
     }
 
-    /// The partition of record number `i`, unless keys choose: runs of a thousand, or at random.
-    pub fn partition(&self, i: u64) -> i32 {
-        let n = if self.random { scramble(i) } else { i / 1000 };
-        (n % self.partitions as u64) as i32
+    /// The partition of record number `i`, unless its key or the client chooses.
+    pub fn partition(&self, i: u64) -> Option<i32> {
+        let n = match self.spread {
+            _ if self.keyed => return None,
+            Spread::Runs => i / 1000,
+            Spread::Random => scramble(i),
+            Spread::Sticky => return None,
+        };
+        Some((n % self.partitions as u64) as i32)
     }
 
     /// How many records task number `task` sends.
     pub fn share(&self, task: u64) -> u64 {
         self.records / self.tasks + u64::from(task < self.records % self.tasks)
+    }
+
+    /// The linger of this mode: none where latency is measured.
+    pub fn linger(&self) -> Duration {
+        if self.mode == "latency" || self.mode == "end-to-end" { Duration::ZERO } else { self.linger }
+    }
+
+    /// Records before the first that counts: connections and leaders are known then, and a consumer at the end is there.
+    pub fn warm_up(&self) -> u64 {
+        if self.mode == "end-to-end" { 2 * self.rate } else { self.rate }
+    }
+
+    /// When record number `i` of an open loop is due, from its start.
+    pub fn due(&self, i: u64) -> Duration {
+        Duration::from_nanos(i * 1_000_000_000 / self.rate)
     }
 }
 
@@ -132,59 +196,29 @@ pub fn payloads(size: usize) -> Vec<Vec<u8>> {
     (0..1024).map(payload).collect()
 }
 
-/// Counts time and CPU from its start.
-pub struct Clock {
-    start: Instant,
-    cpu: ProcessTime,
+/// A payload that carries its number and when it was made, for mode end-to-end, whose both sides are one process.
+pub struct Stamps {
+    origin: Instant,
+    first: u64,
 }
 
-impl Clock {
-    #[allow(clippy::new_without_default)]
-    pub fn start() -> Self {
-        Self { start: Instant::now(), cpu: ProcessTime::now() }
+impl Stamps {
+    pub fn new(args: &Args) -> Self {
+        assert!(args.size >= 16, "mode end-to-end needs records of at least 16 bytes");
+        Self { origin: Instant::now(), first: args.warm_up() }
     }
 
-    /// Prints the line of modes produce and consume.
-    pub fn report(&self, peer: &str, args: &Args, records: u64, bytes: u64) {
-        let (secs, cpu) = (self.start.elapsed().as_secs_f64(), self.cpu.elapsed().as_secs_f64());
-        println!(
-            "{{\"peer\":\"{peer}\",\"mode\":\"{}\",\"records\":{records},\"secs\":{secs:.3},\"krec_s\":{:.1},\
-             \"mb_s\":{:.1},\"cpu_ns_rec\":{:.1},\"maxrss_mb\":{:.1}}}",
-            args.mode,
-            records as f64 / secs / 1e3,
-            bytes as f64 / secs / 1e6,
-            cpu * 1e9 / records as f64,
-            peak_rss_mb(),
-        );
+    pub fn put(&self, payload: &[u8], i: u64) -> Vec<u8> {
+        let mut stamped = payload.to_vec();
+        stamped[..8].copy_from_slice(&i.to_le_bytes());
+        stamped[8..16].copy_from_slice(&(self.origin.elapsed().as_nanos() as u64).to_le_bytes());
+        stamped
     }
 
-    /// Prints the line of mode latency, from microseconds.
-    pub fn report_latency(&self, peer: &str, args: &Args, mut us: Vec<u64>) {
-        let cpu = self.cpu.elapsed().as_secs_f64();
-        us.sort_unstable();
-        let at = |part: f64| us[((us.len() - 1) as f64 * part) as usize];
-        println!(
-            "{{\"peer\":\"{peer}\",\"mode\":\"latency\",\"records\":{},\"rate\":{},\"p50_us\":{},\"p95_us\":{},\
-             \"p99_us\":{},\"p999_us\":{},\"max_us\":{},\"cpu_ns_rec\":{:.0},\"maxrss_mb\":{:.1}}}",
-            us.len(),
-            args.rate,
-            at(0.5),
-            at(0.95),
-            at(0.99),
-            at(0.999),
-            at(1.0),
-            cpu * 1e9 / us.len() as f64,
-            peak_rss_mb(),
-        );
+    /// Microseconds from `put` until now, unless the record belongs to the warm-up.
+    pub fn since(&self, value: &[u8]) -> Option<u64> {
+        let number = |at: usize| u64::from_le_bytes(value[at..at + 8].try_into().unwrap());
+        let us = (self.origin.elapsed().as_nanos() as u64 - number(8)) / 1000;
+        (number(0) >= self.first).then_some(us)
     }
 }
-
-/// The most memory that the process has had resident so far.
-fn peak_rss_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
-}
-
-/// Records before the first that counts, in mode latency: connections and leaders are known then.
-pub const WARM_UP: u64 = 200;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Args, Clock, WARM_UP, payloads};
-use krafka::consumer::AutoOffsetReset;
+use common::{Args, Clock, Idle, Stamps, payloads};
+use krafka::consumer::{AutoOffsetReset, Consumer};
 use krafka::producer::{Acks, Producer};
 use krafka::{Compression, Kafka, Record};
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() {
     let args = Args::parse();
@@ -17,8 +19,11 @@ fn main() {
         let kafka = Kafka::builder(args.bootstrap.clone()).connect().await.unwrap();
         match args.mode.as_str() {
             "produce" => produce(&kafka, &args).await,
-            "consume" => consume(&kafka, &args).await,
             "latency" => latency(&kafka, &args).await,
+            "idle-produce" => idle_produce(&kafka, &args).await,
+            "consume" => consume(&kafka, &args).await,
+            "end-to-end" => end_to_end(&kafka, &args).await,
+            "idle-consume" => idle_consume(&kafka, &args).await,
             mode => panic!("there is no mode {mode}"),
         }
     });
@@ -41,9 +46,8 @@ async fn producer(kafka: &Kafka, args: &Args) -> Arc<Producer> {
         "zstd" => Compression::Zstd,
         codec => panic!("there is no codec {codec}"),
     };
-    let linger = if args.mode == "latency" { Duration::ZERO } else { args.linger };
-    let builder = kafka.producer().acks(acks).compression(compression).linger(linger).batch_size(args.batch);
-    Arc::new(builder.buffer_memory(256 << 20).build().await.unwrap())
+    let builder = kafka.producer().acks(acks).compression(compression).linger(args.linger()).batch_size(args.batch);
+    Arc::new(builder.buffer_memory(args.buffer).build().await.unwrap())
 }
 
 fn values(args: &Args) -> Arc<Vec<Bytes>> {
@@ -54,28 +58,35 @@ fn values(args: &Args) -> Arc<Vec<Bytes>> {
 async fn produce(kafka: &Kafka, args: &Args) {
     let producer = producer(kafka, args).await;
     let values = values(args);
-    producer.send(Record::new(args.topic.as_str(), values[0].clone()).partition(0)).await.unwrap();
+    let _ = producer.send(Record::new(args.topic.as_str(), values[0].clone()).partition(0)).await.unwrap();
     let clock = Clock::start();
     let mut tasks = Vec::new();
     let mut first = 0;
     for task in 0..args.tasks {
-        let (producer, values, args, share) = (Arc::clone(&producer), Arc::clone(&values), args.clone(), args.share(task));
+        let (producer, values, args, share) =
+            (Arc::clone(&producer), Arc::clone(&values), args.clone(), args.share(task));
         tasks.push(tokio::spawn(async move {
             let mut receipts = std::collections::VecDeque::new();
             for i in first..first + share {
                 let record = Record::new(args.topic.as_str(), values[i as usize % values.len()].clone());
-                let record =
-                    if args.keyed { record.key(i.to_be_bytes().to_vec()) } else { record.partition(args.partition(i)) };
-                receipts.push_back(producer.enqueue(record).await.unwrap());
+                let record = match args.partition(i) {
+                    Some(partition) => record.partition(partition),
+                    None if args.keyed => record.key(i.to_be_bytes().to_vec()),
+                    None => record,
+                };
+                let receipt = producer.enqueue(record).await.unwrap();
+                if args.receipts {
+                    receipts.push_back(receipt);
+                }
                 if receipts.len() >= 400_000 {
                     for receipt in receipts.drain(..100_000) {
-                        receipt.await.unwrap();
+                        let _ = receipt.await.unwrap();
                     }
                 }
             }
             producer.flush().await.unwrap();
             for receipt in receipts {
-                receipt.await.unwrap();
+                let _ = receipt.await.unwrap();
             }
         }));
         first += share;
@@ -87,19 +98,24 @@ async fn produce(kafka: &Kafka, args: &Args) {
     producer.close().await.unwrap();
 }
 
-async fn consume(kafka: &Kafka, args: &Args) {
-    let clock = Clock::start();
-    let builder = kafka.consumer_without_group().auto_offset_reset(AutoOffsetReset::Earliest).enable_auto_commit(false);
+async fn consumer(kafka: &Kafka, args: &Args, reset: AutoOffsetReset) -> Consumer {
+    let builder = kafka.consumer_without_group().auto_offset_reset(reset).enable_auto_commit(false);
     let builder = if args.defaults { builder } else { builder.max_poll_records(10_000) };
+    let builder = if args.poll_max > 0 { builder.max_poll_records(args.poll_max as i32) } else { builder };
     let consumer = builder.build().await.unwrap();
     consumer.assign(&args.topic, (0..args.partitions).collect()).await.unwrap();
-    for partition in 0..args.partitions {
-        consumer.seek_to_beginning(&args.topic, partition).await.unwrap();
-    }
+    consumer
+}
+
+async fn consume(kafka: &Kafka, args: &Args) {
+    let clock = Clock::start();
+    let consumer = consumer(kafka, args, AutoOffsetReset::Earliest).await;
+    let wanted = if args.stall.is_zero() { args.records } else { args.records.min(1000) };
     let (mut read, mut bytes, mut sum) = (0, 0, 0u64);
-    while read < args.records {
-        let records = consumer.poll(Duration::from_secs(10)).await.unwrap();
-        assert!(!records.is_empty(), "nothing came for ten seconds, after {read} records");
+    while read < wanted {
+        let records = consumer.poll(PATIENCE).await.unwrap();
+        assert!(!records.is_empty(), "nothing came, after {read} records");
+        clock.came();
         for record in &records {
             let value = record.value.as_ref().unwrap();
             read += 1;
@@ -108,27 +124,93 @@ async fn consume(kafka: &Kafka, args: &Args) {
         }
     }
     std::hint::black_box(sum);
+    tokio::time::sleep(args.stall).await;
     clock.report("krafka", args, read, bytes);
     consumer.close().await.unwrap();
+}
+
+/// The consumer has a handle of its own: on one, its fetches and the produce requests wait for each other.
+async fn end_to_end(kafka: &Kafka, args: &Args) {
+    let (stamps, payloads) = (Stamps::new(args), payloads(args.size));
+    let consuming = async {
+        let kafka = Kafka::builder(args.bootstrap.clone()).connect().await.unwrap();
+        let consumer = consumer(&kafka, args, AutoOffsetReset::Latest).await;
+        let mut us = Vec::new();
+        while (us.len() as u64) < args.records {
+            let records = consumer.poll(PATIENCE).await.unwrap();
+            assert!(!records.is_empty(), "nothing came, after {} records", us.len());
+            for record in &records {
+                us.extend(stamps.since(record.value.as_ref().unwrap()));
+            }
+        }
+        us
+    };
+    let producing = async {
+        let producer = producer(kafka, args).await;
+        let begun = tokio::time::Instant::now();
+        let mut clock = Clock::start();
+        for i in 0..args.records + args.warm_up() {
+            tokio::time::sleep_until(begun + args.due(i)).await;
+            if i == args.warm_up() {
+                clock = Clock::start();
+            }
+            let value = stamps.put(&payloads[i as usize % payloads.len()], i);
+            let record = Record::new(args.topic.as_str(), value).partition((i % args.partitions as u64) as i32);
+            drop(producer.enqueue(record).await.unwrap());
+        }
+        producer.flush().await.unwrap();
+        clock
+    };
+    let (us, clock) = tokio::join!(consuming, producing);
+    clock.report_latency("krafka", args, us);
+}
+
+async fn idle_produce(kafka: &Kafka, args: &Args) {
+    let producer = producer(kafka, args).await;
+    let values = values(args);
+    for partition in 0..args.partitions {
+        let _ = producer.send(Record::new(args.topic.as_str(), values[0].clone()).partition(partition)).await.unwrap();
+    }
+    let mut idle = Idle::start();
+    loop {
+        let left = idle.left(args);
+        if left.is_zero() {
+            break;
+        }
+        tokio::time::sleep(left).await;
+    }
+    idle.report("krafka", args);
+    producer.close().await.unwrap();
+}
+
+async fn idle_consume(kafka: &Kafka, args: &Args) {
+    let consumer = consumer(kafka, args, AutoOffsetReset::Earliest).await;
+    let mut idle = Idle::start();
+    loop {
+        let left = idle.left(args);
+        if left.is_zero() {
+            break;
+        }
+        assert!(consumer.poll(left).await.unwrap().is_empty(), "a record came");
+    }
+    idle.report("krafka", args);
 }
 
 async fn latency(kafka: &Kafka, args: &Args) {
     let producer = producer(kafka, args).await;
     let values = values(args);
-    let gap = Duration::from_secs(1) / args.rate as u32;
-    let mut due = tokio::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let (mut waiting, mut clock) = (Vec::new(), Clock::start());
-    for i in 0..args.records + WARM_UP {
-        due += gap;
-        tokio::time::sleep_until(due).await;
-        if i == WARM_UP {
+    for i in 0..args.records + args.warm_up() {
+        tokio::time::sleep_until(begun + args.due(i)).await;
+        if i == args.warm_up() {
             clock = Clock::start();
         }
         let record = Record::new(args.topic.as_str(), values[i as usize % values.len()].clone());
         let (producer, record) = (Arc::clone(&producer), record.partition((i % args.partitions as u64) as i32));
         waiting.push(tokio::spawn(async move {
             let start = Instant::now();
-            producer.send(record).await.unwrap();
+            let _ = producer.send(record).await.unwrap();
             start.elapsed().as_micros() as u64
         }));
     }
@@ -136,5 +218,5 @@ async fn latency(kafka: &Kafka, args: &Args) {
     for task in waiting {
         us.push(task.await.unwrap());
     }
-    clock.report_latency("krafka", args, us.split_off(WARM_UP as usize));
+    clock.report_latency("krafka", args, us.split_off(args.warm_up() as usize));
 }

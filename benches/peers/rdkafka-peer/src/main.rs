@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Args, Clock, WARM_UP, payloads};
+use common::{Args, Clock, Idle, Stamps, payloads};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{
@@ -12,12 +12,17 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn main() {
     let args = Args::parse();
     match args.mode.as_str() {
         "produce" => produce(&args),
-        "consume" => consume(&args),
         "latency" => latency(&args),
+        "idle-produce" => idle_produce(&args),
+        "consume" => consume(&args),
+        "end-to-end" => end_to_end(&args),
+        "idle-consume" => idle_consume(&args),
         mode => panic!("there is no mode {mode}"),
     }
 }
@@ -43,17 +48,19 @@ impl ProducerContext for Count {
 fn settings(args: &Args) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", &args.bootstrap);
+    if args.in_flight > 0 {
+        settings.set("max.in.flight", args.in_flight.to_string());
+    }
     if !args.defaults {
-        let linger = if args.mode == "latency" { Duration::ZERO } else { args.linger };
         settings
-            .set("linger.ms", linger.as_millis().to_string())
+            .set("linger.ms", args.linger().as_millis().to_string())
             .set("batch.size", args.batch.to_string())
             .set("batch.num.messages", "100000")
             .set("compression.type", &args.codec)
             .set("acks", &args.acks)
             .set("enable.idempotence", args.idempotent.to_string())
             .set("queue.buffering.max.messages", "500000")
-            .set("queue.buffering.max.kbytes", "262144");
+            .set("queue.buffering.max.kbytes", (args.buffer >> 10).to_string());
     }
     settings
 }
@@ -72,7 +79,8 @@ fn produce(args: &Args) {
                 for i in first..first + share {
                     let key = i.to_be_bytes();
                     let record = BaseRecord::to(&args.topic).payload(&payloads[i as usize % payloads.len()][..]);
-                    let mut record = if args.keyed { record.key(&key[..]) } else { record.partition(args.partition(i)) };
+                    let mut record = if args.keyed { record.key(&key[..]) } else { record };
+                    record.partition = args.partition(i);
                     while let Err((_, returned)) = producer.send(record) {
                         record = returned;
                         std::thread::sleep(Duration::from_micros(500));
@@ -88,7 +96,7 @@ fn produce(args: &Args) {
     clock.report("rdkafka", args, acknowledged, acknowledged * args.size as u64);
 }
 
-fn consume(args: &Args) {
+fn consumer(args: &Args, from: Offset) -> BaseConsumer {
     let mut settings = ClientConfig::new();
     settings
         .set("bootstrap.servers", &args.bootstrap)
@@ -103,22 +111,93 @@ fn consume(args: &Args) {
             .set("fetch.queue.backoff.ms", "1");
     }
     let consumer: BaseConsumer = settings.create().unwrap();
-    let clock = Clock::start();
     let mut partitions = TopicPartitionList::new();
     for partition in 0..args.partitions {
-        partitions.add_partition_offset(&args.topic, partition, Offset::Beginning).unwrap();
+        partitions.add_partition_offset(&args.topic, partition, from).unwrap();
     }
     consumer.assign(&partitions).unwrap();
+    consumer
+}
+
+fn consume(args: &Args) {
+    let clock = Clock::start();
+    let consumer = consumer(args, Offset::Beginning);
+    let wanted = if args.stall.is_zero() { args.records } else { args.records.min(1000) };
     let (mut read, mut bytes, mut sum) = (0, 0, 0u64);
-    while read < args.records {
-        let record = consumer.poll(Duration::from_secs(10)).expect("nothing came for ten seconds").unwrap();
+    while read < wanted {
+        let record = consumer.poll(PATIENCE).expect("nothing came").unwrap();
         let value = record.payload().unwrap();
+        clock.came();
         read += 1;
         bytes += value.len() as u64;
         sum = sum.wrapping_add(value[value.len() / 2].into());
     }
     std::hint::black_box(sum);
+    std::thread::sleep(args.stall);
     clock.report("rdkafka", args, read, bytes);
+}
+
+/// A thread that polls, and the callback producer in an open loop.
+fn end_to_end(args: &Args) {
+    let (stamps, payloads) = (Stamps::new(args), payloads(args.size));
+    let mut clock = Clock::start();
+    let us = std::thread::scope(|scope| {
+        let consuming = scope.spawn(|| {
+            let consumer = consumer(args, Offset::End);
+            let mut us = Vec::new();
+            while (us.len() as u64) < args.records {
+                let record = consumer.poll(PATIENCE).expect("nothing came").unwrap();
+                us.extend(stamps.since(record.payload().unwrap()));
+            }
+            us
+        });
+        let producer: ThreadedProducer<Count> = settings(args).create_with_context(Count::default()).unwrap();
+        let begun = Instant::now();
+        for i in 0..args.records + args.warm_up() {
+            std::thread::sleep((begun + args.due(i)).saturating_duration_since(Instant::now()));
+            if i == args.warm_up() {
+                clock = Clock::start();
+            }
+            let value = stamps.put(&payloads[i as usize % payloads.len()], i);
+            let record = BaseRecord::<[u8], _>::to(&args.topic).payload(&value[..]);
+            producer.send(record.partition((i % args.partitions as u64) as i32)).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        consuming.join().unwrap()
+    });
+    clock.report_latency("rdkafka", args, us);
+}
+
+fn idle_produce(args: &Args) {
+    let producer: ThreadedProducer<Count> = settings(args).create_with_context(Count::default()).unwrap();
+    let payloads = payloads(args.size);
+    for partition in 0..args.partitions {
+        let record = BaseRecord::<[u8], _>::to(&args.topic).payload(&payloads[0]).partition(partition);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    let mut idle = Idle::start();
+    loop {
+        let left = idle.left(args);
+        if left.is_zero() {
+            break;
+        }
+        std::thread::sleep(left);
+    }
+    idle.report("rdkafka", args);
+}
+
+fn idle_consume(args: &Args) {
+    let consumer = consumer(args, Offset::Beginning);
+    let mut idle = Idle::start();
+    loop {
+        let left = idle.left(args);
+        if left.is_zero() {
+            break;
+        }
+        assert!(consumer.poll(left).is_none(), "a record came, or an error");
+    }
+    idle.report("rdkafka", args);
 }
 
 fn latency(args: &Args) {
@@ -127,13 +206,11 @@ fn latency(args: &Args) {
     runtime.block_on(async {
         let producer: FutureProducer = settings(args).create().unwrap();
         let payloads: Arc<Vec<Vec<u8>>> = Arc::new(payloads(args.size));
-        let gap = Duration::from_secs(1) / args.rate as u32;
-        let mut due = tokio::time::Instant::now();
+        let begun = tokio::time::Instant::now();
         let (mut waiting, mut clock) = (Vec::new(), Clock::start());
-        for i in 0..args.records + WARM_UP {
-            due += gap;
-            tokio::time::sleep_until(due).await;
-            if i == WARM_UP {
+        for i in 0..args.records + args.warm_up() {
+            tokio::time::sleep_until(begun + args.due(i)).await;
+            if i == args.warm_up() {
                 clock = Clock::start();
             }
             let (producer, payloads, topic, partition) =
@@ -149,6 +226,6 @@ fn latency(args: &Args) {
         for task in waiting {
             us.push(task.await.unwrap());
         }
-        clock.report_latency("rdkafka", args, us.split_off(WARM_UP as usize));
+        clock.report_latency("rdkafka", args, us.split_off(args.warm_up() as usize));
     });
 }

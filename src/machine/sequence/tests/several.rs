@@ -268,3 +268,47 @@ fn a_lent_batch_holds_back_those_behind_it() {
     rig.queue.give_back(78, Err(Reason::Compression("no".into())));
     assert_eq!(rig.settled(), Some((3, Err(false))));
 }
+
+/// One whose earlier attempt is open is split as well: brokers look at the size first, so that one was refused too. If it was
+/// not, since the limit was lowered meanwhile, the parts' sequences are spent, and nobody can tell what became of them.
+#[test]
+fn a_batch_with_an_open_outcome_is_split_and_its_parts_stay_open() {
+    for is_in_log in [false, true] {
+        let mut rig = Rig::proven();
+        rig.push(1, 4);
+        rig.attempt(OPEN);
+        let (token, whole) = rig.send();
+        assert_eq!(rig.refuse(token, ErrorCode::MESSAGE_TOO_LARGE), None);
+        let (first, front) = rig.send();
+        assert_eq!((whole.sequence, whole.count, front.sequence, front.count), (2, 4, 2, 2));
+        assert_eq!(rig.queue.upcoming(rig.now, rig.identity), None, "more than one only behind a success");
+        if is_in_log {
+            assert_eq!(rig.refuse(first, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER), Some((1, Err(true))));
+            let (second, back) = rig.send();
+            assert_eq!((back.sequence, back.count), (4, 2));
+            assert_eq!(rig.refuse(second, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER), Some((1, Err(true))));
+            rig.expect_new_epoch(2);
+        } else {
+            assert_eq!(rig.acknowledge(first, 1), Some((1, Ok(Some(1)))));
+            let (second, back) = rig.send();
+            assert_eq!((back.sequence, back.count), (4, 2));
+            assert_eq!(rig.acknowledge(second, 3), Some((1, Ok(Some(3)))));
+            rig.expect_sequence(2, 6);
+        }
+    }
+}
+
+/// Rule 6: what a leader acknowledged under one producer id says nothing of the next, of which it takes any first sequence.
+/// (Seed 2131 of the simulation.)
+#[test]
+fn a_new_producer_id_has_one_in_flight_until_it_is_acknowledged() {
+    let mut rig = Rig::proven();
+    rig.identity = Some(Identity { id: 8, epoch: 0 });
+    rig.push(1, 1);
+    rig.push(2, 1);
+    let (token, sent) = rig.send();
+    assert_eq!((sent.epoch, sent.sequence), (0, 0));
+    assert!(!rig.can_start());
+    assert_eq!(rig.acknowledge(token, 1), Some((1, Ok(Some(1)))));
+    assert_eq!(rig.send().1.sequence, 1);
+}

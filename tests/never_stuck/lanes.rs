@@ -1,42 +1,11 @@
 //! Two connections to a leader: a partition that keeps others waiting goes on alone, and a broker that hangs is not taken
-//! for one. On the mock cluster in memory, on paused time, so that every figure is exact.
-#![allow(clippy::disallowed_methods, reason = "tests read tokio's paused clock and spawn")]
-#![allow(clippy::print_stdout, reason = "figures are worth reading")]
+//! for one.
 
-use std::time::Duration;
-
-use milena::mock::{Api, Fault, MockCluster, When};
-use milena::{Client, Producer, Record};
+use milena::mock::{Api, Fault, When};
+use milena::{Client, Record};
 use tokio::time::Instant;
 
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-async fn start(brokers: i32, partitions: usize) -> (MockCluster, Producer) {
-    let cluster = MockCluster::builder().brokers(brokers).in_memory().start().await;
-    cluster.create_topic("t", partitions);
-    let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap();
-    let producer = client.producer().linger(Duration::ZERO).delivery_timeout(600 * SECOND).build().unwrap();
-    for partition in 0..partitions as i32 {
-        latency(&producer, partition).await;
-    }
-    (cluster, producer)
-}
-
-async fn latency(producer: &Producer, partition: i32) -> Duration {
-    let start = Instant::now();
-    producer.send(Record::to("t").partition(partition).value("v")).await.unwrap();
-    start.elapsed()
-}
-
-async fn worst_of(count: usize, producer: &Producer, partition: i32) -> Duration {
-    let mut worst = Duration::ZERO;
-    for _ in 0..count {
-        worst = worst.max(latency(producer, partition).await);
-        tokio::time::sleep(7 * MS).await;
-    }
-    worst
-}
+use crate::rig::{MS, SECOND, latency, start, worst_of};
 
 /// A batch that the broker does not answer, and others behind it on the same connection: they wait for one lane switch,
 /// and from then on for nothing.
@@ -194,102 +163,4 @@ async fn a_leader_that_is_slow_with_every_batch_is_given_time() {
     let usual = latency(&producer, 0).await;
     assert!(usual < 1_100 * MS, "{usual:?}");
     assert_eq!(cluster.log("t", 0).len(), 13);
-}
-
-/// An idle producer sleeps: nothing of the client, and nothing of the idle mock beside it, wakes more than twice a second
-/// for each of its connections.
-#[tokio::test(start_paused = true)]
-async fn an_idle_producer_wakes_less_than_twice_a_second_per_connection() {
-    let (_cluster, producer) = start(2, 4).await;
-    let wakes = || tokio::runtime::Handle::current().metrics().worker_park_count(0);
-    // Two leaders' connections, and those that metadata came over.
-    let connections = 4;
-    let before = wakes();
-    tokio::time::sleep(100 * SECOND).await;
-    let per_second = (wakes() - before) as f64 / 100.0;
-    println!("{per_second} wakes a second on an idle runtime");
-    assert!(per_second <= 2.0 * f64::from(connections), "{per_second}");
-    drop(producer);
-}
-
-/// A loop that only enqueues, on one thread, beside a timer that should fire every 10 ms of real time.
-#[test]
-fn a_loop_that_only_enqueues_lets_timers_fire() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let cluster = MockCluster::start().await;
-        cluster.create_topic("t", 1);
-        let client = Client::builder(cluster.bootstrap()).connect().await.unwrap();
-        let producer = client.producer().build().unwrap();
-        producer.send(Record::to("t").value("v")).await.unwrap();
-        let ticks = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-        let ticking = std::sync::Arc::clone(&ticks);
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(10 * MS).await;
-                ticking.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        });
-        let start = Instant::now();
-        while start.elapsed() < 500 * MS {
-            producer.enqueue(Record::to("t").value(&[0; 10])).await.unwrap();
-        }
-        let ticks = ticks.load(std::sync::atomic::Ordering::Relaxed);
-        assert!(ticks >= 5, "{ticks} ticks of 10 ms in half a second");
-    });
-}
-
-/// P4: when its topic is deleted, every receipt resolves, and in time.
-#[tokio::test(start_paused = true)]
-async fn every_receipt_resolves_when_the_topic_is_deleted() {
-    let cluster = MockCluster::builder().brokers(2).in_memory().start().await;
-    cluster.create_topic("t", 2);
-    let builder = Client::builder(cluster.bootstrap()).connector(cluster.connector()).request_timeout(SECOND);
-    let client = builder.connect().await.unwrap();
-    let producer = client.producer().linger(Duration::ZERO).delivery_timeout(3 * SECOND).build().unwrap();
-    let mut receipts = Vec::new();
-    let start = Instant::now();
-    for n in 0..200 {
-        if n == 100 {
-            client.admin().delete_topics(["t"]).await.unwrap();
-        }
-        let record = Record::to("t").partition(n % 2).value("v");
-        receipts.push((Instant::now(), producer.enqueue(record).await.unwrap()));
-        tokio::time::sleep(MS).await;
-    }
-    let mut acknowledged = 0;
-    for (since, receipt) in receipts {
-        acknowledged += usize::from(receipt.await.is_ok());
-        assert!(since.elapsed() <= 4 * SECOND + 200 * MS, "{:?}", since.elapsed());
-    }
-    assert!((100..200).contains(&acknowledged), "{acknowledged}");
-    assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
-}
-
-/// P4: when the runtime ends, whoever holds a receipt on another one is told at once.
-#[test]
-fn every_receipt_resolves_when_the_runtime_ends() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (cluster, receipts) = runtime.block_on(async {
-        let cluster = MockCluster::builder().in_memory().start().await;
-        cluster.create_topic("t", 1);
-        let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap();
-        let producer = client.producer().compression(milena::Compression::Zstd).build().unwrap();
-        producer.send(Record::to("t").value("v")).await.unwrap();
-        cluster.inject(When::api(Api::Produce), Fault::stall());
-        let mut receipts = Vec::new();
-        for n in 0..3_000 {
-            receipts.push(producer.enqueue(Record::to("t").value(format!("{n:0500}"))).await.unwrap());
-        }
-        (cluster, receipts)
-    });
-    drop(runtime);
-    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    other.block_on(async {
-        for receipt in receipts {
-            let error = tokio::time::timeout(5 * SECOND, receipt).await.expect("it is told").unwrap_err();
-            assert_eq!(error.error.kind(), milena::ErrorKind::Closed);
-        }
-    });
-    drop(cluster);
 }

@@ -1,20 +1,21 @@
-//! ListGroups and DescribeGroups: what administrators ask of groups. Those of the mock have offsets and no members.
+//! ListGroups and DescribeGroups: what administrators ask of groups.
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::api::KafkaRelease;
-use super::broker::{Call, Handle, Handled};
-use super::fault::Target;
-use super::offsets::check_coordinator;
+use crate::mock::api::KafkaRelease;
+use crate::mock::broker::{Call, Handle, Handled};
+use crate::mock::fault::Target;
+use crate::mock::offsets::check_coordinator;
+use crate::mock::state::State;
 
-/// The state of a group that has no members.
-const EMPTY: &str = "Empty";
 /// The state of a group that is not there.
 const DEAD: &str = "Dead";
+/// Where members are, as Java writes addresses: the mock does not listen elsewhere.
+const HOST: &str = "/127.0.0.1";
 const CLASSIC: &str = "classic";
 const NOT_ASKED: i32 = i32::MIN;
 /// The first version of DescribeGroups that calls a group unknown (KIP-1043); before, it is dead.
@@ -33,6 +34,15 @@ fn passes(call: &Call<'_>, filter: &[StrBytes], value: &str) -> bool {
     filter.is_empty() || filter.iter().any(same)
 }
 
+/// Administrators see groups as they are now.
+fn pass_time(call: &Call<'_>, state: &mut State) {
+    let now = call.shared.runtime.elapsed();
+    for group in state.groups.values_mut() {
+        group.classic.pass_time(now);
+        group.changed.notify_waiters();
+    }
+}
+
 impl Handle for ListGroupsRequest {
     fn targets(&self, _: &Call<'_>) -> Vec<Target> {
         Vec::new()
@@ -43,16 +53,18 @@ impl Handle for ListGroupsRequest {
         if let Some(error) = call.effects.error() {
             return call.answer(&response.with_error_code(error));
         }
-        let wanted = passes(call, &self.states_filter, EMPTY) && passes(call, &self.types_filter, CLASSIC);
-        let state = call.state();
-        let groups = state
-            .groups
-            .iter()
-            .filter(|(id, group)| wanted && group.exists() && state.coordinator(id) == Some(call.broker));
-        let groups = groups.map(|(id, _)| {
-            let listed = ListedGroup::default().with_group_id(StrBytes::from(id.clone()).into());
+        let mut state = call.state();
+        pass_time(call, &mut state);
+        let groups = state.groups.iter().filter(|(_, group)| {
+            let is_wanted = passes(call, &self.states_filter, group.classic.state());
+            is_wanted && passes(call, &self.types_filter, CLASSIC) && group.exists() && group.home == Some(call.broker)
+        });
+        let groups = groups.map(|(id, group)| {
+            let listed = ListedGroup::default()
+                .with_group_id(StrBytes::from(id.clone()).into())
+                .with_protocol_type(StrBytes::from(group.classic.protocol_type().to_owned()));
             // What a version does not have is left at its default.
-            let listed = if call.version >= 4 { listed.with_group_state(EMPTY.into()) } else { listed };
+            let listed = if call.version >= 4 { listed.with_group_state(group.classic.state().into()) } else { listed };
             if call.version >= 5 { listed.with_group_type(CLASSIC.into()) } else { listed }
         });
         call.answer(&response.with_groups(groups.collect()))
@@ -76,9 +88,28 @@ impl Handle for DescribeGroupsRequest {
             }
             let operations =
                 if self.include_authorized_operations { all_operations(call.shared.release) } else { NOT_ASKED };
-            if call.state().groups.get(id.as_str()).is_some_and(|group| group.exists()) {
-                return described.with_group_state(EMPTY.into()).with_authorized_operations(operations);
+            let mut state = call.state();
+            pass_time(call, &mut state);
+            if let Some(group) = state.groups.get(id.as_str()).filter(|group| group.exists()) {
+                let (protocol, members) = group.classic.described();
+                let members = members.into_iter().map(|member| {
+                    let instance = member.instance.filter(|_| call.version >= 4);
+                    DescribedGroupMember::default()
+                        .with_member_id(member.member_id.into())
+                        .with_group_instance_id(instance.map(StrBytes::from))
+                        .with_client_id(member.client_id.into())
+                        .with_client_host(HOST.into())
+                        .with_member_metadata(member.metadata)
+                        .with_member_assignment(member.assignment)
+                });
+                return described
+                    .with_group_state(group.classic.state().into())
+                    .with_protocol_type(StrBytes::from(group.classic.protocol_type().to_owned()))
+                    .with_protocol_data(StrBytes::from(protocol.to_owned()))
+                    .with_members(members.collect())
+                    .with_authorized_operations(operations);
             }
+            drop(state);
             let dead = described.with_group_state(DEAD.into());
             if call.version < UNKNOWN_GROUPS {
                 return dead.with_authorized_operations(operations);

@@ -1,0 +1,28 @@
+//! The topics that `run` measures on.
+
+use std::time::Duration;
+
+use common::Args;
+use milena::{Client, NewTopic};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Returns once every partition has a leader, so that no client's first record waits for one.
+pub async fn create(client: &Client, args: &Args) {
+    let admin = client.admin();
+    let topic = NewTopic::named(args.topic.as_str()).partitions(args.partitions);
+    admin.create_topics([topic]).timeout(PATIENCE).await.unwrap();
+    loop {
+        let described = admin.describe_topics([args.topic.as_str()]).await;
+        let led =
+            |partitions: &[milena::PartitionDescription]| partitions.iter().filter(|p| p.leader.is_some()).count();
+        if described.is_ok_and(|topics| topics.iter().all(|topic| led(&topic.partitions) == args.partitions as usize)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub async fn delete(client: &Client, args: &Args) {
+    client.admin().delete_topics([args.topic.as_str()]).timeout(PATIENCE).await.unwrap();
+}

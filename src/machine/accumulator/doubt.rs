@@ -1,0 +1,49 @@
+//! Partitions whose leader may be another one by now, and when to ask who it is.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::PartitionId;
+
+/// Others are asked again after a fiftieth of the time for which a leader has been in doubt, so that a new one is found
+/// soon after a short outage, and a long one is no storm.
+pub(super) fn ask_again(in_doubt: Duration) -> Duration {
+    (in_doubt / 50).clamp(Duration::from_millis(100), Duration::from_secs(2))
+}
+
+/// What their last attempts died of says that they may be led elsewhere. The attempts themselves come too rarely to find
+/// out, once they back off.
+#[derive(Debug, Default)]
+pub(super) struct Doubt {
+    astray: BTreeSet<PartitionId>,
+    /// Since when, and when to ask again.
+    times: Option<(Instant, Instant)>,
+}
+
+impl Doubt {
+    pub(super) fn lose(&mut self, now: Instant, id: PartitionId) {
+        self.astray.insert(id);
+        self.times.get_or_insert_with(|| (now, now + ask_again(Duration::ZERO)));
+    }
+
+    /// It was acknowledged, has left, or has nothing to send.
+    pub(super) fn find(&mut self, id: PartitionId) {
+        if self.astray.remove(&id) && self.astray.is_empty() {
+            self.times = None;
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.times.map(|(_, again)| again)
+    }
+
+    /// Whether to ask now.
+    pub(super) fn step(&mut self, now: Instant) -> bool {
+        let Some((since, again)) = &mut self.times else { return false };
+        let is_due = *again <= now;
+        if is_due {
+            *again = now + ask_again(now.saturating_duration_since(*since));
+        }
+        is_due
+    }
+}

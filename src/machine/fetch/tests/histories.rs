@@ -1,0 +1,172 @@
+//! The budget, and histories at random.
+
+use super::*;
+
+#[test]
+fn a_stalled_caller_is_fetched_for_up_to_the_budget_and_no_further() {
+    const TOTAL: usize = 100_000;
+    let mut rig = Rig::with_buffer(4, TOTAL, 10_000);
+    // Partition 3 is idle, the others have no end.
+    let mut next = [0i64; 4];
+    for _ in 0..100 {
+        let Some(plan) = rig.plan() else { break };
+        let mut answers = Vec::new();
+        for asked in &plan.request.topics[0].partitions {
+            let (at, limit) = (asked.partition as usize, asked.partition_max_bytes as usize);
+            let mut records = Vec::new();
+            while at != 3 && records.len() + 305 < limit {
+                records.extend(batch(next[at], 14));
+                next[at] += 14;
+            }
+            answers.push(data(asked.partition, records));
+        }
+        rig.wait(MAX_WAIT);
+        rig.answer(&plan, answers);
+        assert!(rig.credit.used() <= TOTAL, "{}", rig.credit.used());
+        rig.events();
+    }
+    assert!(rig.credit.used() > TOTAL * 7 / 10, "{}", rig.credit.used());
+    // The full ones wait for their caller, the idle one for data.
+    let waiting = rig.ask(LaneKind::Waiting, &[3]);
+    assert!(rig.machine.is_starved());
+    rig.silent();
+    rig.credit.give_back(1, 20_000);
+    let plan = rig.plan().unwrap();
+    assert!(plan.lane == LaneKind::Immediate && named(&plan).contains(&1), "{plan:?}");
+    rig.wait(MAX_WAIT);
+    rig.answer(&waiting, [empty(3)]);
+    rig.events();
+    // Whoever has nothing buffered always has credit for a fetch.
+    let used = rig.credit.used();
+    rig.credit.take(0, TOTAL);
+    let plan = rig.ask(LaneKind::Waiting, &[3]);
+    assert!(plan.request.topics[0].partitions[0].partition_max_bytes >= 1_000);
+    assert!(rig.credit.used() >= used + TOTAL);
+}
+
+/// A leader with endless logs, a caller who takes, seeks and stalls, partitions that leave and come back, and answers
+/// that are lost: whatever happens, each partition's data continues exactly where it ended.
+#[test]
+fn random_histories_lose_and_double_nothing() {
+    for seed in 0..2_000u64 {
+        history(seed);
+    }
+}
+
+fn history(seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    const PARTITIONS: u64 = 4;
+    let mut rig = Rig::with_buffer(PARTITIONS, 20_000, 2_000);
+    // Every other broker has sessions.
+    let mut broker = Broker::default();
+    // What the next data must begin with, under which generation; and what is at home.
+    let mut expected = [(0i64, 0u64); PARTITIONS as usize];
+    let mut at_home: BTreeMap<PartitionId, i64> = BTreeMap::new();
+    let mut flights: Vec<Plan> = Vec::new();
+    let mut buffered: Vec<(PartitionId, usize)> = Vec::new();
+    for _ in 0..100 {
+        match random(9) {
+            0..=2 => {
+                while let Some(plan) = rig.plan() {
+                    flights.push(plan);
+                }
+                assert!(flights.len() <= 2);
+            }
+            3 | 4 if !flights.is_empty() => {
+                let mut plan = flights.swap_remove(random(flights.len() as u64) as usize);
+                if seed.is_multiple_of(2) {
+                    (plan.request.session_id, plan.request.session_epoch) = (0, -1);
+                }
+                if random(30) == 0 {
+                    broker.sessions.clear();
+                }
+                // A lost request may have reached the broker all the same.
+                let is_lost = random(6) == 0;
+                let opened = if is_lost && random(2) == 0 { Ok((Vec::new(), 0)) } else { broker.open(&plan.request) };
+                if let (Err(error_code), false) = (&opened, is_lost) {
+                    rig.answer_as(&plan, FetchResponse { error_code: *error_code, ..Default::default() });
+                } else if is_lost {
+                    rig.machine.handle_failed(rig.now, plan.token, MIDDLE);
+                } else {
+                    let mut answers = Vec::new();
+                    let (wanted, session_id) = opened.unwrap();
+                    for asked in &wanted {
+                        answers.push(match random(9) {
+                            8 if plan.request.session_epoch > 0 => continue,
+                            0 => refused(asked.partition, CODE_NOT_LEADER),
+                            1 => empty(asked.partition),
+                            _ => {
+                                // Batches of ten, so the first one may begin below.
+                                let base = asked.fetch_offset / 10 * 10;
+                                let mut records = set(&[(base, 10), (base + 10, 10)]);
+                                let cut = random(5) as usize;
+                                records.truncate(records.len() - cut * 30);
+                                data(asked.partition, records)
+                            }
+                        });
+                    }
+                    rig.answer_as(&plan, FetchResponse { session_id, ..response(answers) });
+                }
+            }
+            5 => {
+                let id = random(PARTITIONS);
+                let (_, generation) = expected[id as usize];
+                let to = random(1000) as i64;
+                expected[id as usize] = (to, generation + 1);
+                at_home.remove(&id);
+                rig.machine.add(route(id, generation + 1, to));
+            }
+            6 => {
+                let id = random(PARTITIONS);
+                rig.machine.recall(id, expected[id as usize].1);
+            }
+            7 => {
+                for (id, next) in std::mem::take(&mut at_home) {
+                    rig.machine.add(route(id, expected[id as usize].1, next));
+                }
+            }
+            _ => {
+                buffered.drain(..).for_each(|(id, bytes)| rig.credit.give_back(id, bytes));
+                let time = ms(random(300));
+                rig.wait(time);
+            }
+        }
+        while let Some(event) = rig.machine.poll_event() {
+            match event {
+                Event::Answered { id, generation, reserved, fetched, .. } => {
+                    rig.credit.give_back(id, reserved);
+                    let Some(fetched) = fetched else { continue };
+                    let (next, current) = &mut expected[id as usize];
+                    assert_eq!(generation, *current, "seed {seed}: data of a past life");
+                    assert_eq!(fetched.from, *next, "seed {seed}");
+                    *next = fetched.batches.back().unwrap().header().next_offset();
+                    rig.credit.take(id, fetched.bytes);
+                    buffered.push((id, fetched.bytes));
+                }
+                Event::Released { id, generation, next, .. } => {
+                    if (next, generation) == expected[id as usize] {
+                        at_home.insert(id, next);
+                    } else {
+                        assert!(generation < expected[id as usize].1, "seed {seed}: released at {next}");
+                    }
+                }
+                Event::Hint(_) | Event::SessionOver(_) | Event::Stale | Event::Refused(_) => {}
+            }
+        }
+    }
+    // Every reservation comes back.
+    flights.iter().for_each(|plan| rig.machine.handle_failed(rig.now, plan.token, MIDDLE));
+    while let Some(event) = rig.machine.poll_event() {
+        if let Event::Answered { id, reserved, .. } = event {
+            rig.credit.give_back(id, reserved);
+        }
+    }
+    let left: usize = buffered.iter().map(|(_, bytes)| bytes).sum();
+    assert_eq!(rig.credit.used(), left, "seed {seed}");
+}

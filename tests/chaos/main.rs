@@ -1,0 +1,140 @@
+//! Brokers die while records go in: is what callers were told true? `scripts/chaos --help` runs it on real brokers.
+//!
+//! `cargo test --test chaos` tries the judge itself, and a short run on the mock cluster.
+#![allow(clippy::print_stdout, reason = "a test program reports")]
+#![allow(clippy::disallowed_methods, reason = "it reads clocks and spawns")]
+
+mod cluster;
+mod judge;
+mod judge_tests;
+mod run;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::Cluster;
+use libtest_mimic::{Arguments, Trial};
+use milena::mock::MockCluster;
+use run::{Fault, Plan};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((command, rest)) if command == "run" => chaos(rest),
+        _ => tests(),
+    }
+}
+
+fn tests() -> ExitCode {
+    macro_rules! trials {
+        ($($test:ident)*) => {
+            vec![$(Trial::test(concat!("judge::", stringify!($test)), || { judge_tests::$test(); Ok(()) }),)*]
+        };
+    }
+    let mut trials = trials! {
+        a_history_without_faults_is_clean
+        every_fault_of_a_history_is_found
+        every_fault_of_a_reader_is_found
+    };
+    for (name, faults) in [("kills", Fault::Kill), ("freezes", Fault::Freeze)] {
+        trials.push(Trial::test(format!("mock::{name}"), move || on_the_mock(faults)));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn on_the_mock(faults: Fault) -> Result<(), libtest_mimic::Failed> {
+    let plan = Plan {
+        faults,
+        records: 20_000,
+        rate: 4_000,
+        away: (SECOND / 5, SECOND),
+        frozen: (SECOND / 5, SECOND),
+        rest: SECOND,
+        with_kcat: false,
+        ..plan_of("etl").expect("it is one")
+    };
+    let report = runtime().block_on(async {
+        let cluster = Cluster::Mock(MockCluster::builder().brokers(3).start().await);
+        run::run(Arc::new(cluster), plan).await
+    });
+    println!("{}", report.text);
+    if report.verdict.is_clean() && report.faults > 0 { Ok(()) } else { Err("see above".into()) }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+fn plan_of(mode: &str) -> Option<Plan> {
+    let plan = Plan {
+        faults: Fault::Kill,
+        records: usize::MAX,
+        duration: 3_600 * SECOND,
+        rate: 4_000,
+        delivery_timeout: 120 * SECOND,
+        request_timeout: 30 * SECOND,
+        away: (7 * SECOND, 10 * SECOND),
+        frozen: (2 * SECOND, 12 * SECOND),
+        rest: 2 * SECOND,
+        seed: 1,
+        must_arrive: true,
+        with_kcat: true,
+        history: None,
+    };
+    Some(match mode {
+        "etl" => Plan { records: 500_000, ..plan },
+        "short" => {
+            let (duration, delivery_timeout, request_timeout) = (120 * SECOND, 4 * SECOND, 3 * SECOND);
+            Plan { faults: Fault::Both, duration, delivery_timeout, request_timeout, must_arrive: false, ..plan }
+        }
+        "kill-loop" => Plan { duration: 600 * SECOND, rate: 2_000, away: (Duration::ZERO, 8 * SECOND), ..plan },
+        "freeze" => Plan { faults: Fault::Freeze, duration: 120 * SECOND, ..plan },
+        _ => return None,
+    })
+}
+
+fn chaos(arguments: &[String]) -> ExitCode {
+    let mut arguments = arguments.iter().map(String::as_str);
+    let mode = arguments.next().unwrap_or_default();
+    let Some(mut plan) = plan_of(mode) else {
+        println!("there is no mode '{mode}': see scripts/chaos --help");
+        return ExitCode::from(2);
+    };
+    while let Some(option) = arguments.next() {
+        if option == "--history" {
+            plan.history = arguments.next().map(str::to_owned);
+            continue;
+        }
+        let Some(number) = arguments.next().and_then(|text| text.parse::<u64>().ok()) else {
+            println!("{option} wants a number: see scripts/chaos --help");
+            return ExitCode::from(2);
+        };
+        match option {
+            "--records" => plan.records = number as usize,
+            "--seconds" => plan.duration = SECOND * number as u32,
+            "--minutes" => plan.duration = 60 * SECOND * number as u32,
+            "--rate" => plan.rate = number,
+            "--seed" => plan.seed = number,
+            _ => {
+                println!("there is no option {option}: see scripts/chaos --help");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let cluster = match Cluster::from_environment() {
+        Ok(cluster) => Arc::new(cluster),
+        Err(error) => {
+            println!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("{mode}: {plan:?}");
+    let report = runtime().block_on(run::run(cluster, plan));
+    println!("{mode}:\n{}", report.text);
+    let middle = report.recoveries.get(report.recoveries.len() / 2);
+    println!("{mode}: {}, median recovery {middle:?}", if report.verdict.is_clean() { "clean" } else { "NOT CLEAN" });
+    if report.verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
