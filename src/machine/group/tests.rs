@@ -3,10 +3,17 @@
 //!
 //! After every step: no partition has two owners, what a listener hears does not overlap, and no commit goes back. After
 //! the last fault every partition has an owner.
+//!
+//! ```text
+//!   MILENA_GROUP_SEEDS=0..1000 cargo test --release --lib machine::group::tests      more of them
+//!   MILENA_GROUP_SEEDS=30 cargo test --lib machine::group::tests                     one
+//! ```
 #![expect(clippy::disallowed_methods, reason = "there is no other way to make the first `Instant`")]
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +21,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::error::TopicPartition;
-use crate::machine::assignor::{Assignor, CooperativeSticky, Range, Sticky, Topics};
+use crate::machine::assignor::{self, Assignor, CooperativeSticky, Sticky, Topics};
 use crate::wire::error_code::ErrorCode;
 use coordinator::{Coordinator, Reply};
 
@@ -29,6 +36,8 @@ const SESSION: Duration = ms(6_000);
 const SLOWEST: u64 = 40;
 const FAULTS: u64 = 60_000;
 const END: u64 = 160_000;
+/// What a debug build does in ten seconds or so.
+const SEEDS: Range<u64> = 0..12;
 
 struct Member {
     machine: Classic,
@@ -50,7 +59,8 @@ enum Message {
     Answered(usize, u64, Answer),
     Committing(usize, CommitRequest),
     Committed(usize, u64, Result<BTreeMap<TopicPartition, ErrorCode>, ()>),
-    Described(usize, Topics),
+    /// What the topics are when it arrives.
+    Described(usize),
 }
 
 struct World {
@@ -64,7 +74,9 @@ struct World {
     mail: Vec<(Instant, u64, Message)>,
     sent: u64,
     topics: Topics,
-    /// Of 1,000 messages, how many are lost.
+    /// Until when there are faults.
+    faulty: Instant,
+    /// Of 1,000 messages, how many are lost until then.
     loss: u32,
     rebalances: u64,
     accepted: u64,
@@ -72,16 +84,26 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
+        let mut world = Self::empty(seed);
+        world.faulty = world.start + ms(FAULTS);
+        for _ in 0..world.rng.usize(2..6) {
+            world.join();
+        }
+        world
+    }
+
+    /// Without members and faults.
+    fn empty(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let start = Instant::now();
         let assignors: Vec<Arc<dyn Assignor>> = match seed % 3 {
             0 => vec![Arc::new(CooperativeSticky)],
             1 => vec![Arc::new(Sticky)],
-            _ => vec![Arc::new(Range), Arc::new(CooperativeSticky)],
+            _ => vec![Arc::new(assignor::Range), Arc::new(CooperativeSticky)],
         };
         let topics = Topics::from([("t".into(), vec![Vec::new(); 7]), ("u".into(), vec![Vec::new(); 4])]);
         let loss = [0, 5, 30][rng.usize(..3)];
-        let mut world = Self {
+        Self {
             now: start,
             start,
             rng,
@@ -93,18 +115,15 @@ impl World {
             mail: Vec::new(),
             sent: 0,
             topics,
+            faulty: start,
             loss,
             rebalances: 0,
             accepted: 0,
-        };
-        for _ in 0..world.rng.usize(2..6) {
-            world.join();
         }
-        world
     }
 
     fn is_faulty(&self) -> bool {
-        self.now - self.start < ms(FAULTS)
+        self.now < self.faulty
     }
 
     fn join(&mut self) {
@@ -135,38 +154,29 @@ impl World {
         self.next_member += 1;
     }
 
-    /// On its way, unless it is lost; whoever waits for an answer hears that there is none.
+    /// On its way, unless it is lost.
     fn mail(&mut self, message: Message) {
         let delay = ms(self.rng.u64(1..SLOWEST));
-        self.post(delay, message);
+        if !self.is_faulty() || self.rng.u32(..1_000) >= self.loss {
+            self.post(self.now + delay, message);
+        }
     }
 
-    fn post(&mut self, delay: Duration, message: Message) {
-        let is_lost = self.is_faulty() && self.rng.u32(..1_000) < self.loss;
-        let (delay, message) = match message {
-            Message::Asked(member, send) if is_lost => {
-                (send.timeout, Message::Answered(member, send.token, Answer::Lost))
-            }
-            Message::Answered(member, token, _) if is_lost => {
-                (ms(3_000), Message::Answered(member, token, Answer::Lost))
-            }
-            Message::Committing(member, request) if is_lost => {
-                (ms(3_000), Message::Committed(member, request.token, Err(())))
-            }
-            Message::Committed(member, token, _) if is_lost => (ms(3_000), Message::Committed(member, token, Err(()))),
-            message => (delay, message),
-        };
+    fn post(&mut self, at: Instant, message: Message) {
         self.sent += 1;
-        self.mail.push((self.now + delay, self.sent, message));
+        self.mail.push((at, self.sent, message));
     }
 
-    fn run(&mut self) {
-        while self.now - self.start < ms(END) {
+    fn run(&mut self, until: u64) {
+        while self.now - self.start < ms(until) {
             self.step();
             self.check();
         }
-        for topic in self.topics.keys() {
-            for index in 0..self.topics[topic].len() {
+    }
+
+    fn check_all_are_owned(&self) {
+        for (topic, partitions) in &self.topics {
+            for index in 0..partitions.len() {
                 let partition = TopicPartition::new(Arc::clone(topic), index as i32);
                 let owners = self.members.values().filter(|member| member.machine.owned().contains(&partition));
                 assert_eq!(owners.count(), 1, "{partition} after all faults");
@@ -220,8 +230,10 @@ impl World {
             }
             6 if self.topics["t"].len() < 12 => {
                 self.topics.get_mut("t").unwrap().push(Vec::new());
-                for member in self.members.values_mut() {
-                    member.machine.handle_topics(&self.topics);
+                let watches = self.members.iter().filter(|(_, member)| member.machine.described().is_some());
+                let watches: Vec<_> = watches.map(|(id, _)| *id).collect();
+                for id in watches {
+                    self.post(self.now + ms(SLOWEST / 2), Message::Described(id));
                 }
             }
             _ => {}
@@ -265,10 +277,13 @@ impl World {
                 Some(member) => member.ledger.handle_answer(now, token, answer.clone(), random),
                 None => self.later(id, message),
             },
-            Message::Described(id, ref topics) => match self.awake(id) {
-                Some(member) => member.machine.handle_topics(topics),
-                None => self.later(id, message),
-            },
+            Message::Described(id) => {
+                let topics = self.topics.clone();
+                match self.awake(id) {
+                    Some(member) => member.machine.handle_topics(&topics),
+                    None => self.later(id, message),
+                }
+            }
         }
     }
 
@@ -283,15 +298,14 @@ impl World {
 
     fn later(&mut self, id: usize, message: Message) {
         if let Some(until) = self.members.get(&id).and_then(|member| member.paused) {
-            self.sent += 1;
-            self.mail.push((until, self.sent, message));
+            self.post(until, message);
         }
     }
 
     /// As a driver does it; see the module's documentation.
     fn drive(&mut self, id: usize) {
         let now = self.now;
-        let work = self.rng.u8(..4) == 0;
+        let work = self.rng.u8(..16) == 0;
         let listens = ms(self.rng.u64(..300));
         let random = self.rng.u64(..);
         let Some(member) = self.awake(id) else { return };
@@ -336,13 +350,18 @@ impl World {
 
     fn carry_out(&mut self, id: usize, outputs: Vec<Output>, commit: Option<CommitRequest>) {
         if let Some(request) = commit {
+            self.post(self.now + ms(3_000), Message::Committed(id, request.token, Err(())));
             self.mail(Message::Committing(id, request));
         }
         for output in outputs {
             match output {
-                Output::FindCoordinator => self.mail(Message::Found(id, Ok(1))),
-                Output::Send(send) => self.mail(Message::Asked(id, send)),
-                Output::Describe(_) => self.mail(Message::Described(id, self.topics.clone())),
+                Output::FindCoordinator => self.post(self.now + ms(SLOWEST / 2), Message::Found(id, Ok(1))),
+                Output::Send(send) => {
+                    // Its time runs out whatever becomes of it: a coordinator that moves takes along what waits there.
+                    self.post(self.now + send.timeout, Message::Answered(id, send.token, Answer::Lost));
+                    self.mail(Message::Asked(id, send));
+                }
+                Output::Describe(_) => self.post(self.now + ms(SLOWEST / 2), Message::Described(id)),
                 Output::Changed(Change::Assigned(assigned)) => {
                     self.rebalances += 1;
                     let committed = &self.coordinator.committed;
@@ -382,22 +401,56 @@ impl World {
     }
 }
 
-/// `MILENA_SEEDS=1000` runs more of them.
+fn seeds() -> Range<u64> {
+    let Ok(text) = env::var("MILENA_GROUP_SEEDS") else { return SEEDS };
+    let number = |text: &str| {
+        text.parse().unwrap_or_else(|_| panic!("MILENA_GROUP_SEEDS is {text:?}: N or N..M is wanted"))
+    };
+    match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => number(&text)..number(&text) + 1,
+    }
+}
+
 #[test]
 #[expect(clippy::print_stderr, reason = "the seed is needed to run it again")]
 fn no_partition_has_two_owners_and_no_commit_goes_back() {
-    let seeds = env::var("MILENA_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(6);
+    let seeds = seeds();
     let (mut rebalances, mut accepted) = (0, 0);
-    for seed in 0..seeds {
+    for seed in seeds.clone() {
         let mut world = World::new(seed);
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            world.run(END);
+            world.check_all_are_owned();
+        }));
         if let Err(panic) = outcome {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(panic);
+            eprintln!("MILENA_GROUP_SEEDS={seed}");
+            panic::resume_unwind(panic);
         }
         rebalances += world.rebalances;
         accepted += world.accepted;
     }
     // It must have been about something.
-    assert!(rebalances > 5 * seeds && accepted > 200 * seeds, "{rebalances} rebalances, {accepted} commits");
+    let count = seeds.end - seeds.start;
+    assert!(rebalances > 5 * count && accepted > 200 * count, "{rebalances} rebalances, {accepted} commits");
+}
+
+/// A join waits for a member that is gone when another broker takes over, which has never heard of the join. Nobody
+/// answers it: the member must not wait for longer than a rebalance may take.
+#[test]
+fn a_join_that_waited_at_the_old_coordinator_is_sent_again() {
+    for seed in 0..3 {
+        let mut world = World::empty(seed);
+        world.join();
+        world.run(2_000);
+        world.check_all_are_owned();
+        world.members.remove(&0);
+        world.join();
+        world.run(3_000);
+        world.coordinator.fail_over(world.now);
+        world.run(20_000);
+        assert_eq!(world.members[&1].machine.owned().len(), 0);
+        world.run(32_000);
+        world.check_all_are_owned();
+    }
 }
