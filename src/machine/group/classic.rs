@@ -212,17 +212,23 @@ impl Classic {
         }
     }
 
-    /// Metadata of the topics that were to be described.
+    /// Metadata of the topics that were to be described. What changes while the sync is on its way counts after it.
     pub fn handle_topics(&mut self, topics: &Topics) {
         let Some(leader) = &mut self.leader else { return };
         match self.state {
-            State::Describing => {
+            State::Describing | State::Syncing(None) => {
                 let assignor = self.assignors.iter().find(|assignor| *assignor.name() == *self.protocol);
                 let Some(assignor) = assignor else { return };
                 leader.assign(&**assignor, topics);
                 self.state = State::Syncing(None);
             }
-            State::Stable if leader.is_outdated(topics) => self.rejoin("metadata changed"),
+            State::Syncing(Some(_)) => leader.compare(topics),
+            State::Stable => {
+                leader.compare(topics);
+                if leader.is_outdated() {
+                    self.rejoin("metadata changed");
+                }
+            }
             _ => {}
         }
     }
@@ -536,6 +542,8 @@ impl Classic {
         } else if was_skipped {
             // The assignment that was kept is not for what is subscribed to now (rule 66).
             self.rejoin("topics changed while away");
+        } else if self.leader.as_ref().is_some_and(Leader::is_outdated) {
+            self.rejoin("metadata changed");
         } else if self.topics != self.joined && !self.topics.is_empty() {
             self.rejoin("topics changed");
         }

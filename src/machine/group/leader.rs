@@ -20,6 +20,7 @@ pub struct Leader {
     assignments: Vec<SyncGroupRequestAssignment>,
     /// The coordinator keeps the assignment that there is (KIP-814).
     is_skipped: bool,
+    is_outdated: bool,
 }
 
 impl Leader {
@@ -30,7 +31,7 @@ impl Leader {
         };
         let members: Vec<_> = members.into_iter().map(member).collect();
         let topics = members.iter().flat_map(|member| &member.subscription.topics).cloned().collect();
-        Self { members, topics, snapshot: Topics::new(), assignments: Vec::new(), is_skipped }
+        Self { members, topics, snapshot: Topics::new(), assignments: Vec::new(), is_skipped, is_outdated: false }
     }
 
     /// Of all members.
@@ -39,7 +40,7 @@ impl Leader {
     }
 
     pub fn assign(&mut self, assignor: &dyn Assignor, topics: &Topics) {
-        self.snapshot = self.of_members(topics);
+        (self.snapshot, self.is_outdated) = (self.of_members(topics), false);
         if !self.is_skipped {
             let assigned = assignor.assign(&self.members, &self.snapshot);
             let mut assigned = assigned.into_iter();
@@ -57,9 +58,14 @@ impl Leader {
         std::mem::take(&mut self.assignments)
     }
 
+    /// As they are now, after the assignment was made.
+    pub fn compare(&mut self, topics: &Topics) {
+        self.is_outdated = self.of_members(topics) != self.snapshot;
+    }
+
     /// Whether partitions came or went, or moved to other racks, since the assignment was made.
-    pub fn is_outdated(&self, topics: &Topics) -> bool {
-        self.of_members(topics) != self.snapshot
+    pub fn is_outdated(&self) -> bool {
+        self.is_outdated
     }
 
     /// Whether an assignment that was kept is not for these topics. Asked once; a member may well have no partition of a

@@ -230,6 +230,32 @@ fn a_leader_joins_assigns_and_beats() {
     rig.expect(&["join 'm1' gen 4: t owns ''"]);
 }
 
+/// A partition that appears between the assignment and the answer to the sync must not wait for the next one that does.
+#[test]
+fn metadata_that_changes_while_the_leader_syncs_is_not_forgotten() {
+    for (then, news) in [(4, true), (3, false)] {
+        let mut rig = Rig::new(None, cooperative());
+        rig.subscribe("t");
+        rig.outputs();
+        rig.coordinator();
+        rig.expect(&["join '' gen -1: t owns ''"]);
+        rig.join(4, "m1", "m1", &[("m1", "t")]);
+        rig.expect(&[r#"describe {"t"}"#]);
+        rig.machine.handle_topics(&of("t", 2));
+        // Not sent yet: the assignment is made of what is newest.
+        rig.machine.handle_topics(&of("t", 3));
+        rig.expect(&[r#"sync m1 gen 4: ["m1: t-0 t-1 t-2"]"#]);
+        rig.machine.handle_topics(&of("t", 5));
+        rig.machine.handle_topics(&of("t", then));
+        rig.expect(&[]);
+        rig.sync("t-0 t-1 t-2");
+        rig.expect(&["assigned: t-0 t-1 t-2"]);
+        rig.machine.acknowledge();
+        let expected: &[&str] = if news { &["join 'm1' gen 4: t owns 't-0 t-1 t-2'"] } else { &[] };
+        rig.expect(expected);
+    }
+}
+
 /// Rules 57 and 58: what is revoked is gone at once, and the group is joined when the listener has returned.
 #[test]
 fn eager_members_give_everything_back() {
