@@ -1,8 +1,9 @@
 //! Many members and a small coordinator, in virtual time, with faults drawn from a seed: answers and requests that are
-//! lost, coordinators that move, members that stop for longer than their session, and members that come and go.
+//! lost, coordinators that move, members that stop for longer than their session or do not poll, members that come and
+//! go, subscriptions that change and topics that grow.
 //!
 //! After every step: no partition has two owners, what a listener hears does not overlap, and no commit goes back. After
-//! the last fault every partition has an owner.
+//! the last fault every partition that is subscribed to has an owner.
 //!
 //! ```text
 //!   MILENA_GROUP_SEEDS=0..1000 cargo test --release --lib machine::group::tests      more of them
@@ -10,7 +11,7 @@
 //! ```
 #![expect(clippy::disallowed_methods, reason = "there is no other way to make the first `Instant`")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
@@ -46,6 +47,9 @@ struct Member {
     listening: Option<Instant>,
     /// Stopped until then: nothing of it runs.
     paused: Option<Instant>,
+    /// The user works until then, and does not poll.
+    working: Option<Instant>,
+    topics: BTreeSet<Arc<str>>,
     closing: bool,
     /// Where it is in each of its partitions.
     positions: BTreeMap<TopicPartition, i64>,
@@ -139,13 +143,16 @@ impl World {
             retry_backoff_max: ms(500),
         };
         let mut machine = Classic::new(config, self.assignors.clone());
-        machine.subscribe(self.now, self.topics.keys().cloned().collect());
+        let topics: BTreeSet<_> = self.topics.keys().cloned().collect();
+        machine.subscribe(self.now, topics.clone());
         machine.poll_begins();
         let member = Member {
             machine,
             ledger: Ledger::new(ms(50), ms(500)),
             listening: None,
             paused: None,
+            working: None,
+            topics,
             closing: false,
             positions: BTreeMap::new(),
             commits: 0,
@@ -175,11 +182,13 @@ impl World {
     }
 
     fn check_all_are_owned(&self) {
+        assert!(self.members.values().all(|member| !member.closing), "a member that was closed is still there");
         for (topic, partitions) in &self.topics {
+            let wanted = usize::from(self.members.values().any(|member| member.topics.contains(topic)));
             for index in 0..partitions.len() {
                 let partition = TopicPartition::new(Arc::clone(topic), index as i32);
                 let owners = self.members.values().filter(|member| member.machine.owned().contains(&partition));
-                assert_eq!(owners.count(), 1, "{partition} after all faults");
+                assert_eq!(owners.count(), wanted, "{partition} after all faults");
             }
         }
     }
@@ -210,18 +219,17 @@ impl World {
         match self.rng.u32(..3_000) {
             0 => self.coordinator.fail_over(self.now),
             1 | 2 => {
-                let ids: Vec<_> = self.members.keys().copied().collect();
-                let id = ids[self.rng.usize(..ids.len())];
-                let long = [500, 4_000, 9_000, 30_000][self.rng.usize(..4)];
-                self.members.get_mut(&id).unwrap().paused = Some(self.now + ms(long));
+                let until = self.now + ms([500, 4_000, 9_000, 30_000][self.rng.usize(..4)]);
+                if let Some(member) = self.any_member() {
+                    member.paused = Some(until);
+                }
             }
             3 if self.members.len() < 7 => self.join(),
             4 if self.members.len() > 1 => {
-                let ids: Vec<_> = self.members.keys().copied().collect();
-                let id = ids[self.rng.usize(..ids.len())];
-                let member = self.members.get_mut(&id).unwrap();
-                member.closing = true;
-                member.machine.close(true);
+                if let Some(member) = self.any_member() {
+                    member.closing = true;
+                    member.machine.close(true);
+                }
             }
             // Gone without a word.
             5 if self.members.len() > 1 => {
@@ -236,8 +244,36 @@ impl World {
                     self.post(self.now + ms(SLOWEST / 2), Message::Described(id));
                 }
             }
+            7 | 8 => {
+                let now = self.now;
+                let topics: BTreeSet<Arc<str>> = match self.rng.usize(..4) {
+                    0 => [].into(),
+                    1 => ["t".into()].into(),
+                    2 => ["u".into()].into(),
+                    _ => ["t".into(), "u".into()].into(),
+                };
+                if let Some(member) = self.any_member() {
+                    member.topics.clone_from(&topics);
+                    member.machine.subscribe(now, topics);
+                }
+            }
+            9 => {
+                let now = self.now;
+                let until = now + ms([5_000, 25_000][self.rng.usize(..2)]);
+                if let Some(member) = self.any_member() {
+                    member.working = Some(until);
+                    member.machine.poll_ends(now);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// One that runs.
+    fn any_member(&mut self) -> Option<&mut Member> {
+        let ids: Vec<_> = self.members.keys().copied().collect();
+        let id = ids[self.rng.usize(..ids.len())];
+        self.awake(id)
     }
 
     fn reply(&mut self, (member, token): (usize, u64), reply: Reply) {
@@ -309,6 +345,10 @@ impl World {
         let listens = ms(self.rng.u64(..300));
         let random = self.rng.u64(..);
         let Some(member) = self.awake(id) else { return };
+        if member.working.is_some_and(|until| until <= now) {
+            member.working = None;
+            member.machine.poll_begins();
+        }
         if member.listening.is_some_and(|until| until <= now) {
             member.listening = None;
             member.machine.acknowledge();
@@ -403,9 +443,8 @@ impl World {
 
 fn seeds() -> Range<u64> {
     let Ok(text) = env::var("MILENA_GROUP_SEEDS") else { return SEEDS };
-    let number = |text: &str| {
-        text.parse().unwrap_or_else(|_| panic!("MILENA_GROUP_SEEDS is {text:?}: N or N..M is wanted"))
-    };
+    let number =
+        |text: &str| text.parse().unwrap_or_else(|_| panic!("MILENA_GROUP_SEEDS is {text:?}: N or N..M is wanted"));
     match text.split_once("..") {
         Some((from, to)) => number(from)..number(to),
         None => number(&text)..number(&text) + 1,
