@@ -38,7 +38,7 @@ const SLOWEST: u64 = 40;
 const FAULTS: u64 = 60_000;
 const END: u64 = 160_000;
 /// What a debug build does in ten seconds or so.
-const SEEDS: Range<u64> = 0..12;
+const SEEDS: Range<u64> = 0..24;
 
 struct Member {
     machine: Classic,
@@ -217,7 +217,12 @@ impl World {
 
     fn disturb(&mut self) {
         match self.rng.u32(..3_000) {
-            0 => self.coordinator.fail_over(self.now),
+            0 => {
+                let is_gone = self.rng.bool();
+                for (send, reply) in self.coordinator.fail_over(self.now, is_gone) {
+                    self.reply(send, reply);
+                }
+            }
             1 | 2 => {
                 let until = self.now + ms([500, 4_000, 9_000, 30_000][self.rng.usize(..4)]);
                 if let Some(member) = self.any_member() {
@@ -486,7 +491,7 @@ fn a_join_that_waited_at_the_old_coordinator_is_sent_again() {
         world.members.remove(&0);
         world.join();
         world.run(3_000);
-        world.coordinator.fail_over(world.now);
+        world.coordinator.fail_over(world.now, true);
         world.run(20_000);
         assert_eq!(world.members[&1].machine.owned().len(), 0);
         world.run(32_000);

@@ -77,19 +77,29 @@ impl Coordinator {
         }
     }
 
-    /// Another broker takes over: what waited is never answered, and sessions begin anew.
-    pub fn fail_over(&mut self, now: Instant) {
+    /// Another broker takes over, and sessions begin anew. The old one says so to those that wait, unless it is gone: then
+    /// nobody answers them.
+    pub fn fail_over(&mut self, now: Instant, is_gone: bool) -> Replies {
+        let mut replies = Vec::new();
         self.loading = Some(now + Duration::from_millis(300));
         self.has_moved = true;
         self.pending.clear();
         for member in self.members.values_mut() {
-            (member.join, member.sync) = (None, None);
+            let (join, sync) = (member.join.take(), member.sync.take());
             member.expires = now + self.session;
+            if !is_gone {
+                let error_code = ErrorCode::NOT_COORDINATOR;
+                let joined = Answer::Join(JoinGroupResponse { error_code, ..Default::default() });
+                let synced = Answer::Sync(SyncGroupResponse { error_code, ..Default::default() });
+                replies.extend(join.map(|from| (from, Reply::Member(joined))));
+                replies.extend(sync.map(|from| (from, Reply::Member(synced))));
+            }
         }
         if self.state == State::Completing {
             // Only a synced generation is in the log.
             self.prepare(now);
         }
+        replies
     }
 
     fn refusal(&mut self, now: Instant) -> Option<ErrorCode> {
@@ -164,7 +174,7 @@ impl Coordinator {
         let metadata = request.protocols[0].metadata.clone();
         let is_same = self.members.get(&request.member_id).is_some_and(|member| member.metadata == metadata);
         let is_leader = self.leader == request.member_id;
-        if self.state == State::Stable && is_same && !is_leader {
+        if is_same && (self.state == State::Completing || self.state == State::Stable && !is_leader) {
             // It did not hear the answer to its join.
             return vec![(from, Reply::Member(Answer::Join(self.joined(&request.member_id))))];
         }
