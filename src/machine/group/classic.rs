@@ -753,7 +753,9 @@ impl Classic {
             self.state,
             State::Joining(_) | State::Describing | State::Syncing(_) | State::Stable | State::Quitting
         );
-        self.working.filter(|_| is_in).map(|since| since + self.config.max_poll_interval)
+        // Who closes polls no more; its listener has as long as a rebalance may take.
+        let is_closing = matches!(self.then, Then::Depart { end: End::Closed, .. });
+        self.working.filter(|_| is_in && !is_closing).map(|since| since + self.config.max_poll_interval)
     }
 
     fn rebalance_timeout(&self) -> Duration {

@@ -625,7 +625,8 @@ impl Consumer {
     }
 
     fn poll_end(&self) -> Option<Instant> {
-        let is_in = matches!(self.state, State::Joining | State::Stable | State::Quitting(..));
+        // Who closes polls no more.
+        let is_in = matches!(self.state, State::Joining | State::Stable | State::Quitting(_, End::Out));
         self.working.filter(|_| is_in).map(|since| since + self.config.max_poll_interval)
     }
 }

@@ -216,7 +216,7 @@ impl World {
     }
 
     fn disturb(&mut self) {
-        match self.rng.u32(..3_000) {
+        match self.rng.u32(..800) {
             0 => {
                 let is_gone = self.rng.bool();
                 for (send, reply) in self.coordinator.fail_over(self.now, is_gone) {

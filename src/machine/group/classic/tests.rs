@@ -449,6 +449,24 @@ fn who_does_not_poll_leaves() {
     rig.expect(&["join '' gen -1: t owns ''"]);
 }
 
+/// Who closes polls no more, and is not taken for one who works for too long.
+#[test]
+fn a_close_outlasts_the_poll_interval() {
+    let mut rig = Rig::following(eager(), "t-0");
+    rig.machine.poll_ends(rig.now);
+    for _ in 0..19 {
+        rig.beat(ErrorCode::NONE);
+    }
+    rig.machine.close(true);
+    rig.expect(&["revoked: t-0"]);
+    rig.beat(ErrorCode::NONE);
+    rig.expect(&[]);
+    rig.machine.acknowledge();
+    rig.expect(&["leave m1"]);
+    rig.answer("leave", Answer::Leave(LeaveGroupResponse::default()));
+    rig.expect(&["closed"]);
+}
+
 #[test]
 fn static_members_fall_silent() {
     let mut rig = Rig::new(Some("i"), eager());

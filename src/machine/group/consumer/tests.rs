@@ -350,6 +350,27 @@ fn who_does_not_poll_leaves() {
     rig.expect(&["m1 epoch 0 full names [t] holds []"]);
 }
 
+/// Who closes polls no more, and is not taken for one who works for too long.
+#[test]
+fn a_close_outlasts_the_poll_interval() {
+    let mut rig = Rig::joined(None);
+    rig.machine.poll_ends(rig.now);
+    for _ in 0..19 {
+        rig.pass(3_000);
+        rig.expect(&["m1 epoch 3"]);
+        rig.answer(3, None);
+    }
+    rig.machine.close(true);
+    rig.expect(&["revoked: t-0 t-1"]);
+    rig.pass(3_000);
+    rig.expect(&["m1 epoch 3"]);
+    rig.answer(3, None);
+    rig.machine.acknowledge();
+    rig.expect(&["m1 epoch -1"]);
+    rig.answer(-1, None);
+    rig.expect(&["closed"]);
+}
+
 /// Rule 58; and what the listener has not heard of never was.
 #[test]
 fn listeners_never_overlap() {
