@@ -17,6 +17,8 @@ pub mod connection;
 pub mod credit;
 pub mod fetch;
 pub mod fetch_session;
+#[cfg(any(test, feature = "__internals"))]
+pub mod group;
 pub mod metadata;
 pub mod offsets;
 pub mod planted;
