@@ -116,11 +116,16 @@ def poll_all(consumers, done):
 
 def groups():
     def member(strategy):
-        return KafkaConsumer(
-            TOPIC, bootstrap_servers=BOOTSTRAP, group_id=f"{TOPIC}-{strategy.name}", auto_offset_reset="earliest",
+        consumer = KafkaConsumer(
+            bootstrap_servers=BOOTSTRAP, group_id=f"{TOPIC}-{strategy.name}", auto_offset_reset="earliest",
             partition_assignment_strategy=[strategy], session_timeout_ms=10000, heartbeat_interval_ms=500,
             enable_auto_commit=False,
         )
+        # Without metadata it would join with nothing to assign, and once more at once: how often is a matter of luck.
+        while len(consumer.partitions_for_topic(TOPIC) or ()) < 3:
+            time.sleep(0.1)
+        consumer.subscribe([TOPIC])
+        return consumer
 
     for strategy in [RangePartitionAssignor, RoundRobinPartitionAssignor, StickyPartitionAssignor]:
         first = member(strategy)
