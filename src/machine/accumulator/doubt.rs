@@ -8,7 +8,7 @@ use super::PartitionId;
 /// Others are asked again after a fiftieth of the time for which a leader has been in doubt, so that a new one is found
 /// soon after a short outage, and a long one is no storm.
 pub(super) fn ask_again(in_doubt: Duration) -> Duration {
-    (in_doubt / 50).clamp(Duration::from_millis(100), Duration::from_secs(2))
+    (in_doubt / 50).clamp(Duration::from_millis(100), Duration::from_secs(5))
 }
 
 /// What their last attempts died of says that they may be led elsewhere. The attempts themselves come too rarely to find
