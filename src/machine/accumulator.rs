@@ -590,11 +590,13 @@ impl<R: Receipts> Accumulator<R> {
             let (limit, has_lanes) = (self.limit(lane), self.has_lanes());
             match self.lines[lane as usize].step(now, limit) {
                 None => {}
-                Some(Step::Ask(head)) => {
-                    self.events.push_back(Event::Overdue);
-                    if let Some(token) = head.filter(|_| has_lanes) {
-                        self.events.push_back(Event::Probe { lane, token });
+                Some(Step::Ask { probe, is_first }) => {
+                    let probe = probe.filter(|_| has_lanes);
+                    // A leader that is only slow says so first: asking others for thousands of leaders helps nobody.
+                    if probe.is_none() || !is_first {
+                        self.events.push_back(Event::Overdue);
                     }
+                    self.events.extend(probe.map(|token| Event::Probe { lane, token }));
                 }
                 Some(Step::Cut) => self.cut(now, lane),
             }

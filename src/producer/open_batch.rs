@@ -90,7 +90,9 @@ impl Open {
         let size = self.writer.size();
         self.settle.shrink_reserved(size);
         if !self.settle.try_room(self.writer.room()) {
-            limits.pool.put(self.writer.move_to(pool::fresh(size)));
+            let close = limits.pool.rounded(size);
+            let buffer = if self.settle.try_room(close) { limits.pool.take(close) } else { pool::fresh(size) };
+            limits.pool.put(self.writer.move_to(buffer));
             self.settle.try_room(self.writer.room());
         }
     }
