@@ -303,7 +303,8 @@ impl<R: Receipts> Accumulator<R> {
 
     fn poll_lane(&mut self, now: Instant, lane: LaneId) -> Option<Send> {
         let most = if lane == LaneId::Fast { self.config.max_in_flight } else { 1 };
-        if self.lines[lane as usize].len() >= most {
+        let line = &self.lines[lane as usize];
+        if line.len() >= line.most(now, most) {
             return None;
         }
         let token = self.next_token;
@@ -582,11 +583,13 @@ impl<R: Receipts> Accumulator<R> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let first = self.timers.first().map(|(at, _)| *at);
         let lanes = LaneId::ALL.map(|lane| self.lines[lane as usize].poll_timeout(self.limit(lane)));
-        first.into_iter().chain(lanes.into_iter().flatten()).chain(self.doubt.poll_timeout()).min()
+        let muted = self.lines.iter().filter_map(Line::muted_until);
+        first.into_iter().chain(lanes.into_iter().flatten()).chain(self.doubt.poll_timeout()).chain(muted).min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         for lane in LaneId::ALL {
+            self.lines[lane as usize].unmute(now);
             let (limit, has_lanes) = (self.limit(lane), self.has_lanes());
             match self.lines[lane as usize].step(now, limit) {
                 None => {}

@@ -243,6 +243,7 @@ impl Leader {
             Message::Packed { id, number, sealed } => self.accumulator.give_back(now, id, number, sealed),
             Message::Moved(address) => {
                 self.lanes = lanes(&self.network, &address);
+                LaneId::ALL.into_iter().for_each(|lane| self.accumulator.handle_up(now, lane, false));
                 self.asked.drain(..).for_each(|_| self.watch.counts.unanswered());
                 let error = CallError::Lost { cause: Cause::Closed, sent: true };
                 self.accumulator.handle_all_failed(now, &error, self.network.runtime.random());

@@ -77,6 +77,25 @@ impl Line {
         self.open.front().copied()
     }
 
+    /// How many requests it may have, of at most so many: what can be written at once, or by whom a connection is made. A
+    /// batch that expires before it is written leaves a gap in front of what was handed over behind it.
+    pub(super) fn most(&self, now: Instant, most: usize) -> usize {
+        match self.muted_until {
+            Some(until) if until > now && !bug("hands_over_while_muted") => 0,
+            _ if !self.is_up && !bug("hands_over_before_it_is_up") => most.min(1),
+            _ => most,
+        }
+    }
+
+    /// When it is not muted any more, if anything waits for that.
+    pub(super) fn muted_until(&self) -> Option<Instant> {
+        self.muted_until.filter(|_| !self.ready.is_empty())
+    }
+
+    pub(super) fn unmute(&mut self, now: Instant) {
+        self.muted_until = self.muted_until.filter(|until| *until > now);
+    }
+
     pub(super) fn push(&mut self, now: Instant, token: Token) {
         self.open.push_back(token);
         if self.open.len() == 1 {
