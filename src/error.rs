@@ -93,6 +93,8 @@ pub enum ErrorKind {
     /// A commit for partitions that are not this member's any more: they were revoked or lost meanwhile, and whoever has them
     /// goes on from the commit before. See [`Error::not_committed`].
     NotOwned,
+    /// A handler of a pool of [workers](crate::Workers) failed, and that ended it: see [`Error::handler_failure`].
+    Handler,
     /// Given up because [`Producer::purge`](crate::Producer::purge) asked for it.
     Purged,
     /// The client, producer or consumer is closed.
@@ -124,6 +126,30 @@ impl std::error::Error for DataLoss {}
 impl DataLoss {
     pub(crate) fn new(expected: i64, next: i64) -> Self {
         Self { expected, next }
+    }
+}
+
+/// What a handler of [workers](crate::Workers) failed at.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HandlerFailure {
+    /// Of the record. Its partition is the error's: [`Error::topic_partition`].
+    pub offset: i64,
+    /// How often the handler got it.
+    pub attempts: u32,
+    /// What the handler returned the last time, or what its panic said.
+    pub error: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+impl fmt::Display for HandlerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the handler failed at offset {}, attempt {}", self.offset, self.attempts)
+    }
+}
+
+impl std::error::Error for HandlerFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.error)
     }
 }
 
@@ -180,6 +206,11 @@ impl Error {
         source.map_or(&[], |not_committed| &not_committed.0)
     }
 
+    /// Of an [`ErrorKind::Handler`]: at which record, and what the handler said.
+    pub fn handler_failure(&self) -> Option<&HandlerFailure> {
+        self.0.source.as_ref()?.downcast_ref()
+    }
+
     /// What is wrong with TLS, of an [`ErrorKind::Tls`].
     pub fn tls(&self) -> Option<TlsFailure> {
         self.0.tls
@@ -233,6 +264,20 @@ impl Error {
             inner.code = Some(code);
             inner.is_retriable = code.is_retriable();
         })
+    }
+
+    /// `then`: what else was wrong.
+    pub(crate) fn handler_failed(
+        tp: TopicPartition,
+        offset: i64,
+        attempts: u32,
+        error: Arc<dyn std::error::Error + Send + Sync>,
+        then: &str,
+    ) -> Self {
+        let times = if attempts == 1 { String::new() } else { format!(", {attempts} times") };
+        let message = format!("the handler failed at {tp}, offset {offset}{times}: {error}{then}");
+        let failure = HandlerFailure { offset, attempts, error };
+        Self::new(ErrorKind::Handler, message).with_source(failure).with_partition(tp)
     }
 
     pub(crate) fn with_partition(self, topic_partition: TopicPartition) -> Self {

@@ -38,12 +38,12 @@ pub use admin::{Admin, NewTopic, PartitionDescription};
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
     Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerMetrics,
-    ConsumerRecord, GroupMembership, GroupMetadata, GroupProtocol, IsolationLevel, OffsetAndMetadata,
-    OffsetAndTimestamp, OffsetReset, PartitionMetrics, Position, RebalanceEvent, RebalanceEvents, RebalanceGuard,
-    RebalanceListener, Rebalancing, Watermarks, assignor,
+    ConsumerRecord, ErrorAction, FailurePolicy, GroupMembership, GroupMetadata, GroupProtocol, IsolationLevel,
+    OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, PartitionMetrics, Position, RebalanceEvent, RebalanceEvents,
+    RebalanceGuard, RebalanceListener, Rebalancing, Watermarks, WorkOrder, Workers, assignor,
 };
 pub use count::Timing;
-pub use error::{DataLoss, Error, ErrorKind, TopicPartition};
+pub use error::{DataLoss, Error, ErrorKind, HandlerFailure, TopicPartition};
 pub use machine::trust::TlsFailure;
 #[cfg(feature = "oidc")]
 pub use net::Oidc;

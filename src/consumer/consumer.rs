@@ -376,7 +376,7 @@ impl Consumer {
                     Step::Bad { offset, end, error } => {
                         let cursor = Arc::clone(current.cursor());
                         self.handle.shared.deliver(|inbox| {
-                            if let Some(new) = inbox.renew(cursor.id, Some(offset)) {
+                            if let Some(new) = inbox.resume(cursor.id, offset) {
                                 let (id, generation) = (new.id, new.generation);
                                 inbox.tell(Command::Seek { id, generation, start: Start::Halted });
                             }

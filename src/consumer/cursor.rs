@@ -1,9 +1,12 @@
 //! How far one assigned partition was read, between two seeks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, Ordering};
+
+use tokio::sync::Notify;
 
 use super::commit::OffsetAndMetadata;
+use super::workers::Track;
 use crate::error::TopicPartition;
 use crate::machine::credit::PartitionId;
 
@@ -27,6 +30,9 @@ pub struct Cursor {
     /// Up to where the caller has dealt with records; below zero: nothing.
     mark: AtomicI64,
     state: AtomicU8,
+    /// Workers say what is dealt with, in whatever order they do it: what is settled is up to `track`.
+    is_tracked: AtomicBool,
+    track: Arc<Track>,
 }
 
 const LIVE: u8 = 0;
@@ -50,21 +56,44 @@ impl Cursor {
             end: AtomicI64::new(i64::MAX),
             mark: AtomicI64::new(-1),
             state: AtomicU8::new(LIVE),
+            is_tracked: AtomicBool::new(false),
+            track: Arc::new(Track::new(generation, position)),
         }
     }
 
     /// The one that takes over. From here on this one is stale.
     pub fn renew(&self, position: Option<i64>) -> Arc<Self> {
+        let new = self.successor(position);
+        self.retire();
+        Arc::new(new)
+    }
+
+    /// The same, where what was handed out before `position` still counts: workers may be at it.
+    pub fn resume(&self, position: i64) -> Arc<Self> {
+        if !self.is_tracked() {
+            return self.renew(Some(position));
+        }
+        let mut new = self.successor(Some(position));
+        new.track = Arc::clone(&self.track);
+        new.is_tracked = AtomicBool::new(true);
+        new.track.lock().cut(new.generation, position);
+        self.state.store(STALE, Ordering::Release);
+        Arc::new(new)
+    }
+
+    fn successor(&self, position: Option<i64>) -> Self {
         let new = Self::at(self.id, self.topic_partition.clone(), self.generation + 1, position);
         new.end.store(self.end(), Ordering::Relaxed);
         new.state.store(if self.is_live() { LIVE } else { HELD }, Ordering::Relaxed);
-        self.retire();
-        Arc::new(new)
+        new
     }
 
     /// Nothing more is handed out under this one.
     pub fn retire(&self) {
         self.state.store(STALE, Ordering::Release);
+        if self.is_tracked() {
+            self.track.shut();
+        }
     }
 
     /// Paused, or at its end: nothing is handed out for now. Only under the lock of the inbox.
@@ -98,6 +127,12 @@ impl Cursor {
     #[inline]
     pub fn settle(&self) {
         let position = self.position.load(Ordering::Acquire);
+        if self.is_tracked() {
+            if position >= 0 {
+                self.track.lock().reach(self.generation, position, self.epoch.load(Ordering::Acquire));
+            }
+            return;
+        }
         if self.settled.load(Ordering::Relaxed) != position {
             self.settled_epoch.store(self.epoch.load(Ordering::Acquire), Ordering::Relaxed);
             self.settled.store(position, Ordering::Release);
@@ -131,13 +166,71 @@ impl Cursor {
         committable(self.mark.load(Ordering::Acquire), &self.epoch)
     }
 
+    /// What was handed out; while workers are at it, what they have done.
     pub fn reached(&self) -> Option<OffsetAndMetadata> {
+        if self.is_tracked() {
+            return self.settled();
+        }
         committable(self.position.load(Ordering::Acquire), &self.epoch)
     }
 
     /// Without what the caller still has in hand.
     pub fn settled(&self) -> Option<OffsetAndMetadata> {
+        if self.is_tracked() {
+            let (offset, epoch) = self.track.lock().prefix()?;
+            return Some(OffsetAndMetadata::new(offset).leader_epoch(epoch));
+        }
         committable(self.settled.load(Ordering::Acquire), &self.settled_epoch)
+    }
+}
+
+/// # While workers run
+impl Cursor {
+    /// Workers begin, behind what was handed out before. `bell` rings when a rebalance need not wait for them any longer.
+    pub fn begin_work(&self, bell: Arc<Notify>) {
+        self.settle();
+        self.track.begin(self.generation, self.position(), self.epoch.load(Ordering::Acquire), bell);
+        self.is_tracked.store(true, Ordering::Release);
+    }
+
+    /// What is not done is begun no more. Where to go on, if anything is left, and the epoch of the record before that.
+    pub fn end_work(&self) -> Option<(i64, i32)> {
+        if !self.is_tracked() {
+            return None;
+        }
+        self.track.shut();
+        self.is_tracked.store(false, Ordering::Release);
+        let ledger = self.track.lock();
+        if ledger.is_clear() {
+            self.settle();
+            return None;
+        }
+        ledger.prefix()
+    }
+
+    /// The record before it was of this epoch.
+    pub fn settle_epoch(&self, epoch: i32) {
+        self.epoch.store(epoch, Ordering::Release);
+        self.settled_epoch.store(epoch, Ordering::Release);
+    }
+
+    #[inline]
+    pub fn is_tracked(&self) -> bool {
+        self.is_tracked.load(Ordering::Acquire)
+    }
+
+    pub fn track(&self) -> &Arc<Track> {
+        &self.track
+    }
+
+    /// A record was handed out, for a worker. None: it is void.
+    pub fn register(&self, offset: i64, epoch: i32) -> Option<u64> {
+        self.track.lock().register(self.generation, offset, epoch)
+    }
+
+    /// Whether a rebalance that wants it has to wait for workers.
+    pub fn is_busy(&self) -> bool {
+        self.is_tracked() && self.track.lock().is_busy()
     }
 }
 

@@ -421,7 +421,8 @@ impl ConsumerHandle {
     }
 
     /// Commits, for the [`group`](super::ConsumerBuilder::group), the position of every assigned partition: that all
-    /// records which were handed out have been dealt with. (Java: `commitSync()`.)
+    /// records which were handed out have been dealt with; while [workers](super::Consumer::workers) run, what they have done
+    /// without a gap. (Java: `commitSync()`.)
     ///
     /// # Errors
     /// As for [`commit_offsets`](Self::commit_offsets).

@@ -60,6 +60,8 @@ impl Calls {
 #[derive(Debug, Default)]
 pub struct Hands {
     caller: Caller,
+    /// Workers have what was handed out: they say when it is done, not the caller.
+    is_working: bool,
     /// Guards of the user that keep a rebalance away.
     guards: usize,
     /// To be given back.
@@ -92,7 +94,7 @@ impl Hands {
     /// Asks for these back. Whether there is nothing of them in the caller's hands.
     pub fn call_back(&mut self, revoking: BTreeSet<PartitionId>) -> bool {
         self.revoking = revoking;
-        self.is_back = self.caller != Caller::Holding;
+        self.is_back = self.is_working || self.caller != Caller::Holding;
         self.is_back
     }
 
@@ -106,6 +108,15 @@ impl Hands {
     pub fn put_down(&mut self) {
         self.come_back();
         self.caller = Caller::Away;
+    }
+
+    /// Workers begin, or have ended.
+    pub fn work(&mut self, is_working: bool) {
+        self.is_working = is_working;
+    }
+
+    pub fn is_working(&self) -> bool {
+        self.is_working
     }
 
     pub fn revoking(&self) -> BTreeSet<PartitionId> {

@@ -386,7 +386,7 @@ impl Manager {
         let renewed = self.shared.deliver(|inbox| {
             let cursor = inbox.cursor(tp).filter(|cursor| (cursor.id, cursor.generation) == (id, generation))?;
             let position = cursor.position().unwrap_or(end);
-            let new = inbox.renew(id, Some(position.min(end)))?;
+            let new = inbox.resume(id, position.min(end))?;
             Some((position, new.generation))
         });
         // Sought or unassigned meanwhile: a command says so.

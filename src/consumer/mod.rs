@@ -35,6 +35,7 @@ mod shared;
 mod trace;
 mod unpack;
 mod watch;
+mod workers;
 
 pub use batch::Batch;
 pub use builder::{ConsumerBuilder, IsolationLevel, OffsetReset};
@@ -47,3 +48,4 @@ pub use lookup::OffsetAndTimestamp;
 pub use membership::RebalanceGuard;
 pub use metrics::{ConsumerMetrics, PartitionMetrics};
 pub use record::{BorrowedRecord, ConsumerRecord};
+pub use workers::{ErrorAction, FailurePolicy, WorkOrder, Workers};

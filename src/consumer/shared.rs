@@ -312,6 +312,7 @@ impl Inbox {
             gauge,
         };
         self.buffers.insert(cursor.id, buffer);
+        self.track(&cursor);
         cursor
     }
 
@@ -336,9 +337,19 @@ impl Inbox {
 
     /// Drops what is queued of the partition, and returns the cursor of what will come.
     pub fn renew(&mut self, id: PartitionId, position: Option<i64>) -> Option<Arc<Cursor>> {
-        let buffer = self.buffers.get_mut(&id)?;
-        buffer.cursor = buffer.cursor.renew(position);
-        let cursor = Arc::clone(&buffer.cursor);
+        let cursor = self.buffers.get(&id)?.cursor.renew(position);
+        self.track(&cursor);
+        self.succeed(id, cursor)
+    }
+
+    /// The same, at a position that it has come to: what workers still have of what was before that counts.
+    pub fn resume(&mut self, id: PartitionId, position: i64) -> Option<Arc<Cursor>> {
+        let cursor = self.buffers.get(&id)?.cursor.resume(position);
+        self.succeed(id, cursor)
+    }
+
+    fn succeed(&mut self, id: PartitionId, cursor: Arc<Cursor>) -> Option<Arc<Cursor>> {
+        self.buffers.get_mut(&id)?.cursor = Arc::clone(&cursor);
         self.purge(id);
         self.hold(id);
         self.feed();
@@ -385,9 +396,51 @@ impl Inbox {
         for id in self.hands.revoking() {
             if let Some(buffer) = self.buffers.get_mut(&id) {
                 buffer.is_revoking = true;
+                buffer.cursor.track().lock().close();
                 self.hold(id);
             }
         }
+    }
+
+    /// Whether what is to be given back can be taken: neither the caller nor a worker is at it.
+    pub fn are_hands_free(&self) -> bool {
+        let is_busy = |id| self.buffers.get(&id).is_some_and(|buffer| buffer.cursor.is_busy());
+        self.hands.are_free() && !self.hands.revoking().into_iter().any(is_busy)
+    }
+
+    /// From here on workers say what is dealt with; the caller comes for more, and has dealt with what it had.
+    pub fn begin_work(&mut self) {
+        self.hands.work(true);
+        let cursors: Vec<_> = self.cursors().map(Arc::clone).collect();
+        cursors.iter().for_each(|cursor| self.track(cursor));
+        self.hands.put_down();
+        self.hold_for_revocation();
+    }
+
+    fn track(&self, cursor: &Cursor) {
+        if self.hands.is_working() {
+            cursor.begin_work(self.hands.bell());
+        }
+    }
+
+    /// Workers finish what they have begun, and what lies before it.
+    pub fn close_work(&self) {
+        self.cursors().for_each(|cursor| cursor.track().lock().close());
+    }
+
+    /// Workers are gone, or begin nothing any more: what is left comes again.
+    pub fn end_work(&mut self) {
+        self.hands.work(false);
+        let cursors: Vec<_> = self.cursors().map(Arc::clone).collect();
+        for cursor in cursors {
+            if let Some((position, epoch)) = cursor.end_work()
+                && let Some(new) = self.renew(cursor.id, Some(position))
+            {
+                new.settle_epoch(epoch);
+                self.seek(&new, Start::At(position));
+            }
+        }
+        self.hands.put_down();
     }
 
     /// What the caller has dealt with, of every partition that it has begun with.
@@ -398,7 +451,8 @@ impl Inbox {
 
     /// The caller has nothing in hand any more, whatever it was.
     pub fn settle(&mut self) {
-        self.buffers.values().for_each(|buffer| buffer.cursor.settle());
+        // But for workers, who say themselves.
+        self.cursors().filter(|cursor| !cursor.is_tracked()).for_each(|cursor| cursor.settle());
         self.hands.put_down();
     }
 

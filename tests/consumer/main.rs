@@ -21,3 +21,4 @@ mod steering;
 mod surface;
 mod transactions;
 mod truncation;
+mod workers;

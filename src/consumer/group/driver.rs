@@ -578,7 +578,7 @@ impl Driver {
             Step::Returning(revoked) => {
                 if self.has_lost(&revoked) {
                     self.listen(RebalanceEvent::Lost(revoked));
-                } else if self.closing.is_some() || self.handle.shared.lock().hands.are_free() {
+                } else if self.closing.is_some() || self.handle.shared.lock().are_hands_free() {
                     if self.group.settings.auto_commit.is_some() {
                         let mut settled = self.handle.shared.lock().settled();
                         settled.retain(|tp, _| revoked.contains(tp));

@@ -1,0 +1,57 @@
+//! The ledger of a partition, as the consumer, its group and the workers share it.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::ledger::{Ledger, Ticket};
+
+/// Its lock is taken under that of the inbox, and never the other way round.
+#[derive(Debug)]
+pub struct Track {
+    ledger: Mutex<Ledger>,
+    /// Rings when the group need not wait for it any longer.
+    bell: OnceLock<Arc<Notify>>,
+}
+
+impl Track {
+    pub fn new(generation: u64, position: Option<i64>) -> Self {
+        Self { ledger: Mutex::new(Ledger::new(generation, position, -1)), bell: OnceLock::new() }
+    }
+
+    /// Workers begin, behind what was handed out before.
+    pub fn begin(&self, generation: u64, position: Option<i64>, epoch: i32, bell: Arc<Notify>) {
+        *self.lock() = Ledger::new(generation, position, epoch);
+        self.bell.get_or_init(|| bell);
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn start(&self, offset: i64, ticket: Ticket) -> bool {
+        self.lock().start(offset, ticket)
+    }
+
+    pub fn done(&self, offset: i64, ticket: Ticket) {
+        self.change(|ledger| ledger.done(offset, ticket));
+    }
+
+    pub fn fail(&self) {
+        self.change(Ledger::fail);
+    }
+
+    pub fn shut(&self) {
+        self.change(Ledger::shut);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Ledger)) {
+        let mut ledger = self.lock();
+        change(&mut ledger);
+        let is_free = ledger.is_closed() && !ledger.is_busy();
+        drop(ledger);
+        if let (true, Some(bell)) = (is_free, self.bell.get()) {
+            bell.notify_one();
+        }
+    }
+}
