@@ -26,6 +26,8 @@ use crate::machine::assignor::{self, Assignor, CooperativeSticky, Sticky, Topics
 use crate::wire::error_code::ErrorCode;
 use coordinator::{Coordinator, Reply};
 
+mod consumers;
+mod consumers_coordinator;
 mod coordinator;
 
 const fn ms(ms: u64) -> Duration {
