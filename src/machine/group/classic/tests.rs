@@ -460,7 +460,7 @@ fn a_listener_that_outlasts_a_rebalance_loses_what_it_has() {
     rig.expect(&[]);
     assert_eq!(rig.machine.committable().len(), 1);
     rig.pass(1);
-    rig.expect(&["report SessionExpired"]);
+    rig.expect(&["report LateRejoin"]);
     assert!(rig.machine.committable().is_empty());
     assert_eq!(rig.machine.standing(), Standing::Out);
     rig.machine.acknowledge();
