@@ -15,6 +15,8 @@ mod history;
 #[path = "../chaos/judge.rs"]
 #[allow(dead_code, reason = "runs on real clusters judge more")]
 mod judge;
+#[path = "../chaos/reader.rs"]
+mod reader;
 mod schedule;
 
 use std::fmt::Write;
