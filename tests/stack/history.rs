@@ -26,8 +26,14 @@ pub struct Told {
     pub trace: Vec<String>,
 }
 
-/// Runs a plan on a runtime of its own, whose clock stands still and jumps.
+/// Runs a plan on a thread of its own: what the client counts and draws per thread begins anew with each history.
 pub fn run(plan: &Plan) -> Told {
+    let ended = std::thread::scope(|scope| scope.spawn(|| run_here(plan)).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// On a runtime whose clock stands still and jumps.
+fn run_here(plan: &Plan) -> Told {
     fastrand::seed(plan.seed); // what the client draws from, on this thread
     let mut builder = tokio::runtime::Builder::new_current_thread();
     // Whom a `watch` wakes first is tokio's own draw.
