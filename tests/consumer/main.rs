@@ -19,5 +19,7 @@ mod rig;
 mod sessions;
 mod steering;
 mod surface;
+#[path = "../wires/tap.rs"]
+mod tap;
 mod transactions;
 mod truncation;

@@ -20,6 +20,8 @@ mod old_formats;
 mod produce;
 #[cfg(feature = "tls")]
 mod security;
+#[path = "../wires/tap.rs"]
+mod tap;
 #[cfg(feature = "tls")]
 mod tls_cost;
 

@@ -27,6 +27,7 @@ use crate::error::TopicPartition;
 use crate::machine::assignor::subscription::{NEWEST, decode_assignment, encode};
 use crate::machine::assignor::{Assigned, Assignor, Protocol, Subscription, Topics};
 use crate::machine::backoff::Backoff;
+use crate::machine::planted::bug;
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::heartbeat::HeartbeatRequest;
 use crate::wire::coordinator::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
@@ -291,7 +292,7 @@ impl Classic {
 
     /// Of a commit under this identity: what it says of the membership. Of an older one it says nothing (rule 63).
     pub fn handle_refused_commit(&mut self, now: Instant, identity: &Identity, code: ErrorCode, random: u64) {
-        if *identity == self.identity() && self.generation >= 0 {
+        if (*identity == self.identity() || bug("late_commit_error_rejoins")) && self.generation >= 0 {
             match code {
                 ErrorCode::REBALANCE_IN_PROGRESS if self.state == State::Stable => self.rejoin("group rebalances"),
                 ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::FENCED_INSTANCE_ID => {
@@ -382,7 +383,7 @@ impl Classic {
 
     /// Does what nothing stands in the way of.
     fn proceed(&mut self, now: Instant) {
-        if self.is_acknowledged {
+        if self.is_acknowledged || bug("listeners_overlap") {
             if let Some(change) = self.changes.pop_front() {
                 self.is_acknowledged = false;
                 if let Change::Revoked(revoked) = &change {
@@ -428,7 +429,7 @@ impl Classic {
         if matches!(self.state, State::Quitting | State::Leaving(..) | State::Idle | State::Failed | State::Closed) {
             return;
         }
-        let revoked: Vec<_> = if self.is_cooperative {
+        let revoked: Vec<_> = if self.is_cooperative || bug("eager_keeps_partitions") {
             // What is not subscribed to any more is not held until the leader says so.
             self.owned.iter().filter(|partition| !self.topics.contains(&partition.topic)).cloned().collect()
         } else {
@@ -537,7 +538,7 @@ impl Classic {
         self.tell(Change::Revoked(revoked));
         self.tell(Change::Assigned(added));
         let was_skipped = self.leader.as_mut().is_some_and(|leader| leader.must_compare(&self.joined, &self.owned));
-        if has_revoked {
+        if has_revoked && !bug("given_back_and_not_joined") {
             // Others wait for it (KIP-429, rule 62).
             self.rejoin("partitions given back");
         } else if was_skipped {
@@ -616,13 +617,15 @@ impl Classic {
 
     /// The membership is gone, and with it all that it had: to be told before the group is joined anew.
     fn lose(&mut self, with_id: bool) {
-        if with_id {
+        if with_id && !bug("unknown_member_keeps_its_id") {
             self.member_id = Arc::default();
         }
         self.generation = -1;
         self.leader = None;
         (self.heartbeat, self.alive, self.next_heartbeat) = (None, None, None);
-        self.lose_all();
+        if !bug("lost_membership_keeps_partitions") {
+            self.lose_all();
+        }
         self.rejoin("membership lost");
         if matches!(self.state, State::Describing | State::Syncing(_) | State::Stable | State::Joining(_)) {
             self.state = State::Joining(None);
@@ -745,6 +748,7 @@ impl Classic {
         let holds = !self.owned.is_empty() || !self.revoking.is_empty() || self.changes.iter().any(told);
         let session = self.alive.filter(|_| holds || self.state == State::Stable);
         let session = session.map(|alive| (alive + self.config.session_timeout, Problem::SessionExpired));
+        let session = session.filter(|_| !bug("owns_beyond_its_session"));
         let rebalance = self.settled.filter(|_| holds && self.generation >= 0);
         let rebalance = rebalance.map(|settled| (settled + self.config.max_poll_interval, Problem::LateRejoin));
         session.into_iter().chain(rebalance).min_by_key(|(at, _)| *at)

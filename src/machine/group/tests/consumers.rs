@@ -501,24 +501,32 @@ impl World848 {
     }
 }
 
+fn history(seed: u64) -> World848 {
+    let mut world = World848::new(seed);
+    world.run(END);
+    world.check_all_are_owned();
+    // A heartbeat in its interval, and no more.
+    let idle: Vec<_> = world.members.values().map(|member| member.requests.len()).collect();
+    assert!(idle.iter().all(|count| *count <= 2), "{idle:?} requests in the last second");
+    world
+}
+
 #[test]
 #[expect(clippy::print_stderr, reason = "the seed is needed to run it again")]
 fn no_partition_has_two_owners_and_no_commit_goes_back_under_kip_848() {
+    if let Some(seeds) = planted::seeds() {
+        return planted::hunt(seeds, |seed| {
+            history(seed);
+            Ok(())
+        });
+    }
     let seeds = seeds();
     let (mut rebalances, mut accepted, mut busiest) = (0, 0, 0);
     for seed in seeds.clone() {
-        let mut world = World848::new(seed);
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-            world.run(END);
-            world.check_all_are_owned();
-            // A heartbeat in its interval, and no more.
-            let idle: Vec<_> = world.members.values().map(|member| member.requests.len()).collect();
-            assert!(idle.iter().all(|count| *count <= 2), "{idle:?} requests in the last second");
-        }));
-        if let Err(panic) = outcome {
+        let world = panic::catch_unwind(|| history(seed)).unwrap_or_else(|panic| {
             eprintln!("MILENA_GROUP_SEEDS={seed}");
             panic::resume_unwind(panic);
-        }
+        });
         rebalances += world.rebalances;
         accepted += world.accepted;
         busiest = busiest.max(world.busiest);
