@@ -90,6 +90,9 @@ pub enum ErrorKind {
     TopicRecreated,
     /// A consumer was asked to stop at an end, or after a while without records, and has come there.
     NoMoreRecords,
+    /// A commit for partitions that are not this member's any more: they were revoked or lost meanwhile, and whoever has them
+    /// goes on from the commit before. See [`Error::not_committed`].
+    NotOwned,
     /// Given up because [`Producer::purge`](crate::Producer::purge) asked for it.
     Purged,
     /// The client, producer or consumer is closed.
@@ -171,6 +174,12 @@ impl Error {
         self.0.source.as_ref()?.downcast_ref::<DataLoss>().copied()
     }
 
+    /// Of a commit that failed, the partitions that were not committed, and why each. The others of the call were.
+    pub fn not_committed(&self) -> &[(TopicPartition, Self)] {
+        let source = self.0.source.as_ref().and_then(|source| source.downcast_ref::<NotCommitted>());
+        source.map_or(&[], |not_committed| &not_committed.0)
+    }
+
     /// What is wrong with TLS, of an [`ErrorKind::Tls`].
     pub fn tls(&self) -> Option<TlsFailure> {
         self.0.tls
@@ -234,6 +243,22 @@ impl Error {
         self.edit(|inner| inner.source = Some(Box::new(source)))
     }
 
+    /// Of a commit: for each partition that was not committed, why. None: all were.
+    pub(crate) fn not_committed_of(each: Vec<(TopicPartition, Self)>) -> Option<Self> {
+        let (tp, first) = each.first()?;
+        let mut message = first.to_string();
+        let others: Vec<_> = each.iter().skip(1).map(|(tp, _)| tp.to_string()).collect();
+        if !others.is_empty() {
+            message += "; nor were committed: ";
+            message += &others.join(", ");
+        }
+        let (kind, code, is_retriable) = (first.kind(), first.code(), first.is_retriable());
+        let error = Self::new(kind, message).with_partition(tp.clone());
+        Some(
+            error.with_source(NotCommitted(each)).edit(|inner| (inner.code, inner.is_retriable) = (code, is_retriable)),
+        )
+    }
+
     /// The same error with `note` behind its text, whoever else holds it.
     pub(crate) fn with_note(self, note: &str) -> Self {
         if note.is_empty() {
@@ -268,6 +293,18 @@ impl Error {
         self
     }
 }
+
+/// See [`Error::not_committed`].
+#[derive(Debug)]
+struct NotCommitted(Vec<(TopicPartition, Error)>);
+
+impl fmt::Display for NotCommitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} partitions were not committed", self.0.len())
+    }
+}
+
+impl std::error::Error for NotCommitted {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -38,8 +38,9 @@ pub use admin::{Admin, NewTopic, PartitionDescription};
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
     Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerMetrics,
-    ConsumerRecord, IsolationLevel, OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, PartitionMetrics, Position,
-    Watermarks,
+    ConsumerRecord, GroupMembership, GroupMetadata, GroupProtocol, IsolationLevel, OffsetAndMetadata,
+    OffsetAndTimestamp, OffsetReset, PartitionMetrics, Position, RebalanceEvent, RebalanceEvents, RebalanceGuard,
+    RebalanceListener, Rebalancing, Watermarks, assignor,
 };
 pub use count::Timing;
 pub use error::{DataLoss, Error, ErrorKind, TopicPartition};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Acks, Compression, IsolationLevel, OffsetReset};
+use crate::assignor::{Assignor, CooperativeSticky, Range, RoundRobin, Sticky};
+use crate::{Acks, Compression, GroupProtocol, IsolationLevel, OffsetReset};
 
 /// A property as it was given.
 pub(super) struct Input<'a>(pub &'a str);
@@ -51,6 +52,33 @@ impl Input<'_> {
             "zstd" => Ok(Compression::Zstd),
             _ => Err("is none of none, gzip, snappy, lz4 and zstd".to_owned()),
         }
+    }
+
+    pub(super) fn protocol(&self) -> Result<GroupProtocol, String> {
+        match self.0.to_ascii_lowercase().as_str() {
+            "classic" => Ok(GroupProtocol::Classic),
+            "consumer" => Ok(GroupProtocol::Consumer),
+            _ => Err("is neither classic nor consumer".to_owned()),
+        }
+    }
+
+    /// Java names classes, librdkafka and kafka-python what the group calls them.
+    pub(super) fn assignors(&self) -> Result<Vec<Arc<dyn Assignor>>, String> {
+        let names = self.0.split(',').map(str::trim);
+        let assignors = names.map(|name| -> Result<Arc<dyn Assignor>, String> {
+            Ok(match name.rsplit('.').next().unwrap_or_default() {
+                "RangeAssignor" | "range" => Arc::new(Range),
+                "RoundRobinAssignor" | "roundrobin" => Arc::new(RoundRobin),
+                "StickyAssignor" | "sticky" => Arc::new(Sticky),
+                "CooperativeStickyAssignor" | "cooperative-sticky" => Arc::new(CooperativeSticky),
+                _ => {
+                    return Err("names none of range, roundrobin, sticky and cooperative-sticky: give your own to \
+                                ConsumerBuilder::partition_assignment_strategy"
+                        .to_owned());
+                }
+            })
+        });
+        assignors.collect()
     }
 
     pub(super) fn isolation(&self) -> Result<IsolationLevel, String> {

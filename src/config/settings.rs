@@ -117,6 +117,15 @@ const SETTINGS: &[Setting] = settings! {
     producer.delivery_timeout ["delivery.timeout.ms", "message.timeout.ms"] ms;
     producer.allow_auto_create_topics ["milena.producer.allow.auto.create.topics"] flag;
     consumer.group ["group.id"] text;
+    consumer.group_instance_id ["group.instance.id"] text;
+    consumer.group_protocol ["group.protocol"] protocol;
+    consumer.group_remote_assignor ["group.remote.assignor"] text;
+    consumer.session_timeout ["session.timeout.ms"] ms;
+    consumer.heartbeat_interval ["heartbeat.interval.ms"] ms;
+    consumer.max_poll_interval ["max.poll.interval.ms"] ms;
+    consumer.partition_assignment_strategy ["partition.assignment.strategy"] assignors;
+    consumer.auto_commit ["enable.auto.commit"] flag;
+    consumer.auto_commit_interval ["auto.commit.interval.ms"] ms;
     consumer.auto_offset_reset ["auto.offset.reset"] reset;
     consumer.isolation_level ["isolation.level"] isolation;
     consumer.rack ["client.rack"] text;
@@ -169,7 +178,6 @@ pub(super) const FIXED: &[(&str, &[&str], &str)] = &[
     ("client.dns.lookup", &["use_all_dns_ips"], "all addresses of a name are tried"),
     ("retries", &["2147483647"], "delivery.timeout.ms and default.api.timeout.ms bound retries"),
     ("message.send.max.retries", &["2147483647"], "delivery.timeout.ms bounds retries"),
-    ("enable.auto.commit", &["false"], "offsets are committed by hand"),
     ("enable.metrics.push", &["false"], "metrics are not pushed"),
     (
         "metadata.recovery.strategy",
@@ -204,7 +212,6 @@ pub(super) const WITHOUT_EFFECT: &[&str] = &[
 /// Names of Java's client and librdkafka for what this client does not have (yet): to ignore one would be to do something
 /// else than asked.
 pub(super) const MISSING: &[&str] = &[
-    "auto.commit.interval.ms",
     "bootstrap.controllers",
     "broker.address.family",
     "broker.address.ttl",
@@ -214,20 +221,13 @@ pub(super) const MISSING: &[&str] = &[
     "enable.auto.offset.store",
     "enable.partition.eof",
     "exclude.internal.topics",
-    "group.instance.id",
-    "group.protocol",
     "group.protocol.type",
-    "group.remote.assignor",
-    "heartbeat.interval.ms",
     "interceptor.classes",
-    "max.poll.interval.ms",
     "max.poll.records",
     "metadata.max.idle.ms",
     "metadata.recovery.rebootstrap.trigger.ms",
-    "partition.assignment.strategy",
     "queue.buffering.max.messages",
     "queued.min.messages",
-    "session.timeout.ms",
     "share.acknowledgement.mode",
     "socket.keepalive.enable",
     "ssl.cipher.suites",
@@ -268,7 +268,11 @@ mod tests {
         for not_text in ["connector", "address_map", "runtime", "tls", "sasl"] {
             assert!(expected.remove(&format!("client.{not_text}")), "{not_text}");
         }
-        assert!(expected.remove("producer.interceptor") && expected.remove("consumer.interceptor"));
+        for not_text in ["producer.interceptor", "consumer.interceptor", "consumer.rebalance_listener"] {
+            assert!(expected.remove(not_text), "{not_text}");
+        }
+        // What to read is said in code, as in Java.
+        assert!(expected.remove("consumer.subscribe") && expected.remove("consumer.subscribe_pattern"));
         let found: BTreeSet<String> = all().map(|setting| setting.setter.to_owned()).collect();
         assert_eq!(found, expected);
     }

@@ -1,11 +1,12 @@
 //! The settings of a consumer.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::commit::Group;
 use super::consumer::Consumer;
+use super::group::{Group, GroupProtocol, RebalanceListener, Settings, Subscription};
 use super::handle::ConsumerHandle;
 use super::interceptor::ConsumerInterceptor;
 use super::manager::Manager;
@@ -13,6 +14,7 @@ use super::shared::Shared;
 use super::unpack::Unpacker;
 use super::watch::Watch;
 use crate::error::Error;
+use crate::machine::assignor::Assignor;
 use crate::machine::credit::Credit;
 use crate::machine::fetch;
 use crate::machine::offsets::{self, Reset};
@@ -68,6 +70,18 @@ pub struct ConsumerBuilder {
     rack: Arc<str>,
     timeout: Option<Duration>,
     interceptors: Vec<Box<dyn ConsumerInterceptor>>,
+    subscription: Option<Asked>,
+    member: Settings,
+    session_timeout: Option<Duration>,
+    heartbeat_interval: Option<Duration>,
+    auto_commit: Option<bool>,
+    auto_commit_interval: Duration,
+}
+
+/// What `build` is to subscribe to.
+enum Asked {
+    Topics(BTreeSet<Arc<str>>),
+    Pattern(String),
 }
 
 impl ConsumerBuilder {
@@ -88,14 +102,128 @@ impl ConsumerBuilder {
             rack: Arc::from(""),
             timeout: None,
             interceptors: Vec::new(),
+            subscription: None,
+            member: Settings::default(),
+            session_timeout: None,
+            heartbeat_interval: None,
+            auto_commit: None,
+            auto_commit_interval: Duration::from_secs(5),
         }
     }
 
-    /// The group whose committed offsets this consumer starts from, and commits to. It does not become a member, so
-    /// partitions are assigned by hand, and nothing keeps two consumers from committing for the same one. Default: no
-    /// group. (Java: `group.id` with `assign`.)
+    /// The group whose committed offsets this consumer starts from, and commits to. With a
+    /// [subscription](Self::subscribe) it becomes a member of it, and shares topics with the others. With partitions that are
+    /// assigned by hand it does not, and nothing keeps two consumers from committing for the same one. Default: no group.
+    /// (Java: `group.id`.)
     pub fn group(mut self, id: impl Into<Arc<str>>) -> Self {
         self.group = Some(id.into());
+        self
+    }
+
+    /// The topics to read a share of, as a member of the [`group`](Self::group). Default: none; partitions are
+    /// [assigned](ConsumerHandle::assign) by hand then, or topics subscribed to [later](ConsumerHandle::subscribe).
+    /// (Java: `subscribe`.)
+    pub fn subscribe<T: Into<Arc<str>>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.subscription = Some(Asked::Topics(topics.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// The same for all topics whose whole name matches a regular expression, also those that are made later: see
+    /// [`ConsumerHandle::subscribe_pattern`]. (Java: `subscribe(Pattern)`.)
+    pub fn subscribe_pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.subscription = Some(Asked::Pattern(pattern.into()));
+        self
+    }
+
+    /// Makes a static member of this consumer (KIP-345), under a name that no other member of the group has at the same time:
+    /// it does not leave when it is closed, and finds its partitions again if it is back within a session, without a
+    /// rebalance. Default: none. (Java: `group.instance.id`.)
+    pub fn group_instance_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.member.instance_id = Some(id.into());
+        self
+    }
+
+    /// After so long without a heartbeat the group gives this member up, and others get its partitions. Default 45 s; brokers
+    /// take 6 s to 30 minutes unless they are configured otherwise. By [`GroupProtocol::Consumer`] the broker says, and
+    /// setting it is an error. (Java: `session.timeout.ms`.)
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.session_timeout = Some(timeout);
+        self
+    }
+
+    /// How often a heartbeat is sent: on a connection and by a task of their own, whatever the caller does. It is also how
+    /// soon a member hears of a rebalance. Default 3 s; below the [`session_timeout`](Self::session_timeout), and best no more
+    /// than a third of it. By [`GroupProtocol::Consumer`] the broker says, and setting it is an error.
+    /// (Java: `heartbeat.interval.ms`.)
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.heartbeat_interval = Some(interval);
+        self
+    }
+
+    /// How long the caller may work on what it was given before it asks for more. After that this consumer leaves its group,
+    /// which [`recv`](Consumer::recv) reports, its partitions are lost, and it joins again when it is polled again. It is also
+    /// how long a rebalance waits for the caller, and for a [listener](Self::rebalance_listener). Default 5 minutes; it is
+    /// noticed up to a heartbeat late. (Java: `max.poll.interval.ms`.)
+    pub fn max_poll_interval(mut self, interval: Duration) -> Self {
+        self.member.max_poll_interval = interval;
+        self
+    }
+
+    /// How partitions are shared out, the preferred strategy first: the members of a group must have one in common. Default
+    /// [`Range`](crate::assignor::Range), then [`CooperativeSticky`](crate::assignor::CooperativeSticky), as in Java.
+    /// Rebalances are cooperative, so that partitions which stay are read on, if all of these are: `CooperativeSticky` alone.
+    /// By [`GroupProtocol::Consumer`] the broker does it. (Java: `partition.assignment.strategy`.)
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena::Error> {
+    /// # let cluster = milena::mock::MockCluster::start().await;
+    /// # cluster.create_topic("orders", 3);
+    /// # let client = milena::Client::builder(cluster.bootstrap()).build()?;
+    /// use milena::assignor::CooperativeSticky;
+    /// use std::sync::Arc;
+    ///
+    /// let builder = client.consumer().group("billing").subscribe(["orders"]);
+    /// let consumer = builder.partition_assignment_strategy([Arc::new(CooperativeSticky) as _]).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn partition_assignment_strategy(mut self, assignors: impl IntoIterator<Item = Arc<dyn Assignor>>) -> Self {
+        self.member.assignors = assignors.into_iter().collect();
+        self
+    }
+
+    /// How the members of the group agree on who reads what. Default [`GroupProtocol::Classic`], as in Java.
+    /// (Java: `group.protocol`.)
+    pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.member.protocol = protocol;
+        self
+    }
+
+    /// The broker's strategy, `uniform` or `range` unless it is configured otherwise; only by [`GroupProtocol::Consumer`].
+    /// Default: as the broker is configured. (Java: `group.remote.assignor`.)
+    pub fn group_remote_assignor(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.member.remote_assignor = Some(name.into());
+        self
+    }
+
+    /// Is told when partitions come and go. Default: nobody. (Java: the argument of `subscribe`.)
+    pub fn rebalance_listener(mut self, listener: impl RebalanceListener) -> Self {
+        self.member.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// Whether what the caller has dealt with is committed without being asked for: every
+    /// [`auto_commit_interval`](Self::auto_commit_interval), before partitions are given back, and on
+    /// [`close`](Consumer::close). Dealt with is what was handed out before the last call of [`recv`](Consumer::recv) or
+    /// [`poll`](Consumer::poll); so a crash never skips a record that was still in hand. Such a commit never takes back what
+    /// was committed by a call. Default: on if there is a [`group`](Self::group), as in Java. (Java: `enable.auto.commit`.)
+    pub fn auto_commit(mut self, is_on: bool) -> Self {
+        self.auto_commit = Some(is_on);
+        self
+    }
+
+    /// How often [`auto_commit`](Self::auto_commit) commits. Default 5 s. (Java: `auto.commit.interval.ms`.)
+    pub fn auto_commit_interval(mut self, interval: Duration) -> Self {
+        self.auto_commit_interval = interval;
         self
     }
 
@@ -203,7 +331,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Makes the consumer. Nothing is assigned yet: see [`ConsumerHandle::assign`].
+    /// Makes the consumer. With a [subscription](Self::subscribe) it begins to join its group; without, nothing is assigned
+    /// yet: see [`ConsumerHandle::assign`].
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting.
@@ -234,6 +363,78 @@ impl ConsumerBuilder {
         if self.timeout.is_some_and(|timeout| timeout > MAX_WAIT) {
             return Err(Error::config("consumer_timeout is above a day: leave it out to wait for ever"));
         }
+        let subscription = match self.subscription {
+            None => None,
+            Some(Asked::Topics(topics)) if topics.is_empty() => {
+                return Err(Error::config("subscribe names no topic: leave it out to assign partitions by hand"));
+            }
+            Some(Asked::Topics(topics)) => Some(Subscription::topics(topics)?),
+            Some(Asked::Pattern(pattern)) => Some(Subscription::pattern(&pattern)?),
+        };
+        let mut member = self.member;
+        if self.group.is_none() {
+            for (setting, is_set) in [
+                ("subscribe", subscription.is_some()),
+                ("auto_commit", self.auto_commit == Some(true)),
+                ("group_instance_id", member.instance_id.is_some()),
+            ] {
+                if is_set {
+                    return Err(Error::config(format!(
+                        "{setting} needs a group: name one with ConsumerBuilder::group(..)"
+                    )));
+                }
+            }
+        }
+        if member.instance_id.as_ref().is_some_and(|id| id.is_empty()) {
+            return Err(Error::config("group_instance_id is empty: leave it out for a member that is not static"));
+        }
+        match member.protocol {
+            GroupProtocol::Consumer => {
+                for (setting, is_set) in [
+                    ("session_timeout", self.session_timeout.is_some()),
+                    ("heartbeat_interval", self.heartbeat_interval.is_some()),
+                ] {
+                    if is_set {
+                        let message = format!(
+                            "{setting} is the broker's to say with GroupProtocol::Consumer (its \
+                             group.consumer.{setting}.ms): leave it out"
+                        );
+                        return Err(Error::config(message));
+                    }
+                }
+            }
+            GroupProtocol::Classic if member.remote_assignor.is_some() => {
+                return Err(Error::config(
+                    "group_remote_assignor is for GroupProtocol::Consumer: partition_assignment_strategy is what the \
+                     classic protocol has",
+                ));
+            }
+            GroupProtocol::Classic => {}
+        }
+        member.session_timeout = self.session_timeout.unwrap_or(member.session_timeout);
+        member.heartbeat_interval = self.heartbeat_interval.unwrap_or(member.heartbeat_interval);
+        for (setting, time) in [
+            ("session_timeout", member.session_timeout),
+            ("heartbeat_interval", member.heartbeat_interval),
+            ("max_poll_interval", member.max_poll_interval),
+            ("auto_commit_interval", self.auto_commit_interval),
+        ] {
+            if time.is_zero() || time > MAX_WAIT {
+                return Err(Error::config(format!("{setting} is {time:?}: it must be above zero and at most a day")));
+            }
+        }
+        if member.heartbeat_interval >= member.session_timeout {
+            return Err(Error::config(format!(
+                "heartbeat_interval is {:?}: it must be below session_timeout ({:?}), best a third of it",
+                member.heartbeat_interval, member.session_timeout
+            )));
+        }
+        if member.assignors.is_empty() {
+            return Err(Error::config("partition_assignment_strategy is empty: leave it out for the defaults"));
+        }
+        let is_auto = self.auto_commit.unwrap_or_else(|| self.group.is_some());
+        member.auto_commit = is_auto.then_some(self.auto_commit_interval);
+        member.rack = Some(Arc::clone(&self.rack)).filter(|rack| !rack.is_empty());
         if self.max_wait > MAX_WAIT {
             return Err(Error::config(format!("fetch_max_wait is {:?}: it must be at most a day", self.max_wait)));
         }
@@ -267,10 +468,16 @@ impl ConsumerBuilder {
         let credit = Credit::new(self.buffer, self.partition_max_bytes);
         let watch = Watch::new(&core.network.client_id, self.interceptors);
         let shared = Arc::new(Shared::new(credit, Arc::clone(&unpacker), Arc::clone(&watch)));
-        let group = self.group.map(|id| Arc::new(Group::new(id, Arc::clone(&watch))));
+        let group = self.group.map(|id| Arc::new(Group::new(id, member)));
         let commands = Manager::start(&core, &shared, &watch, group.clone(), fetch, offsets);
         shared.lock().attend(commands);
         let handle = ConsumerHandle { core, shared, group, watch, auto_create: self.auto_create, read_committed };
+        if let Some(group) = handle.group.as_ref().filter(|_| is_auto) {
+            group.start(&handle);
+        }
+        if let Some(subscription) = subscription {
+            handle.set_subscription(subscription)?;
+        }
         Ok(Consumer::new(handle, unpacker, self.timeout))
     }
 }
@@ -285,11 +492,15 @@ const FOLLOW_FOR: Duration = Duration::from_secs(300);
 
 impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { group, reset, min_bytes, .. } = self;
+        let Self { group, reset, min_bytes, session_timeout, auto_commit, .. } = self;
+        let assignors: Vec<&str> = self.member.assignors.iter().map(|assignor| assignor.name()).collect();
         f.debug_struct("ConsumerBuilder")
             .field("group", group)
             .field("reset", reset)
             .field("min_bytes", min_bytes)
+            .field("session_timeout", session_timeout)
+            .field("auto_commit", auto_commit)
+            .field("assignors", &assignors)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,6 @@
 //! The consumer as a user holds it: what hands out records.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -74,6 +73,47 @@ pub struct Consumer {
     /// Since when the caller has waited in vain.
     waiting: Option<Instant>,
     timer: Timer,
+}
+
+/// What becomes of the membership of a consumer that is [closed](Consumer::close_with).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GroupMembership {
+    /// A static member stays, for as long as a session lasts; another one leaves.
+    #[default]
+    Default,
+    /// It leaves: others get its partitions at once.
+    Leave,
+    /// It stays: whoever comes back within a session finds its partitions again.
+    Remain,
+}
+
+/// A call of the caller: dropped before it is done, the caller waits no more.
+struct Turn<'a, F> {
+    consumer: &'a mut Consumer,
+    poll: F,
+    is_waiting: bool,
+}
+
+impl<T, F: FnMut(&mut Consumer, &mut Context<'_>) -> Poll<T> + Unpin> Future for Turn<'_, F> {
+    type Output = T;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let this = &mut *self;
+        let outcome = (this.poll)(this.consumer, cx);
+        this.is_waiting = outcome.is_pending();
+        outcome
+    }
+}
+
+impl<F> Drop for Turn<'_, F> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_waiting {
+            self.consumer.handle.shared.step_away();
+        }
+    }
 }
 
 /// So many records, and the runtime gets its turn: a future that is always ready would starve its neighbours.
@@ -151,7 +191,7 @@ impl Consumer {
     /// # Ok(()) }
     /// ```
     pub async fn recv(&mut self) -> Result<ConsumerRecord, Error> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+        Turn { consumer: self, poll: Self::poll_recv, is_waiting: false }.await
     }
 
     /// The next record, or none when nothing comes any more: [`recv`](Self::recv) for a loop that ends.
@@ -219,7 +259,8 @@ impl Consumer {
     /// # Ok(()) }
     /// ```
     pub async fn poll_max(&mut self, max: usize) -> Result<Option<Batch<'_>>, Error> {
-        match poll_fn(|cx| self.poll_found(cx)).await? {
+        let turn = Turn { consumer: &mut *self, poll: Self::poll_batch, is_waiting: false };
+        match turn.await? {
             Found::Nothing(_) => Ok(None),
             Found::Record => {
                 self.streak += BATCH_STREAK;
@@ -231,9 +272,15 @@ impl Consumer {
         }
     }
 
-    /// Ends the consumer's tasks and waits until they are gone. What was not handed out is dropped; nothing is
-    /// committed. Brokers are told that the fetch sessions are over, and waited for a second at most. Dropping the
-    /// consumer does the same without waiting.
+    /// Ends the consumer and waits until its tasks are gone.
+    ///
+    /// What was handed out counts as dealt with, and is committed if [`auto_commit`](super::ConsumerBuilder::auto_commit) is
+    /// on; what was not is dropped. A member gives its partitions back, with all that belongs to a revocation, and leaves its
+    /// group, unless it is static: the group then keeps its place for as long as a session lasts. All that takes
+    /// `request_timeout` at most. Brokers are told that the fetch sessions are over, and waited for a second at most.
+    ///
+    /// Dropping the consumer does the same without waiting, and for a second at most, except that only what was handed out
+    /// before the last call is committed, and the listener is told that the partitions are lost. (Java: `close`.)
     ///
     /// # Errors
     /// None so far.
@@ -241,6 +288,25 @@ impl Consumer {
     /// # Cancel safety
     /// Dropping the future closes without waiting.
     pub async fn close(self) -> Result<(), Error> {
+        self.close_with(GroupMembership::Default).await
+    }
+
+    /// [`close`](Self::close), and what becomes of the membership. (Java: `close(CloseOptions)`, KIP-1092.)
+    ///
+    /// # Errors
+    /// As for `close`.
+    ///
+    /// # Cancel safety
+    /// As for `close`.
+    pub async fn close_with(self, membership: GroupMembership) -> Result<(), Error> {
+        if let Some(group) = self.handle.group.clone() {
+            let leaves = match membership {
+                GroupMembership::Default => None,
+                GroupMembership::Leave => Some(true),
+                GroupMembership::Remain => Some(false),
+            };
+            group.close(leaves).await;
+        }
         let (done, closed) = oneshot::channel();
         self.shared.lock().tell(Command::Close(done));
         // The manager drops its end if it is gone already.
@@ -248,8 +314,25 @@ impl Consumer {
         Ok(())
     }
 
+    /// The caller asks for more: what it was given it has dealt with.
+    #[inline]
+    fn begin(&mut self) {
+        if let Some(current) = &self.current {
+            current.cursor().settle();
+        }
+        if self.handle.shared.calls().begin() {
+            self.handle.shared.come_back();
+        }
+    }
+
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, Error>> {
+        self.begin();
+        self.poll_found(cx)
+    }
+
     #[inline]
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<ConsumerRecord, Error>> {
+        self.begin();
         loop {
             if self.streak < MAX_STREAK
                 && let Some(mut reading) = self.current.as_mut().and_then(|current| current.reading())
@@ -322,7 +405,9 @@ impl Consumer {
                 }
                 Taken::Unassigned => {
                     self.streak = 0;
-                    return Poll::Ready(Err(Error::config("nothing is assigned: name partitions with `assign` first")));
+                    return Poll::Ready(Err(Error::config(
+                        "nothing is assigned: name topics with `subscribe`, or partitions with `assign`, first",
+                    )));
                 }
                 Taken::Ended => {
                     self.streak = 0;
@@ -356,6 +441,9 @@ impl Deref for Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        if let Some(group) = &self.handle.group {
+            group.abandon(self.shared.lock().settled());
+        }
         let topics: Vec<_> = self.assignment();
         topics.iter().for_each(|tp| self.core.metadata.release(&tp.topic));
         self.shared.lock().leave();

@@ -19,6 +19,9 @@ pub struct Cursor {
     position: AtomicI64,
     /// Of the leader that appended the record before it.
     epoch: AtomicI32,
+    /// The same two when the caller last asked for a record: what came before was dealt with.
+    settled: AtomicI64,
+    settled_epoch: AtomicI32,
     /// Where reading ends; `i64::MAX`: nowhere.
     end: AtomicI64,
     /// Up to where the caller has dealt with records; below zero: nothing.
@@ -42,6 +45,8 @@ impl Cursor {
             generation,
             position: AtomicI64::new(position.unwrap_or(-1)),
             epoch: AtomicI32::new(-1),
+            settled: AtomicI64::new(position.unwrap_or(-1)),
+            settled_epoch: AtomicI32::new(-1),
             end: AtomicI64::new(i64::MAX),
             mark: AtomicI64::new(-1),
             state: AtomicU8::new(LIVE),
@@ -89,6 +94,16 @@ impl Cursor {
         self.position.store(next, Ordering::Release);
     }
 
+    /// By the caller when it asks for more, and by whoever moves the position while the caller has nothing in hand.
+    #[inline]
+    pub fn settle(&self) {
+        let position = self.position.load(Ordering::Acquire);
+        if self.settled.load(Ordering::Relaxed) != position {
+            self.settled_epoch.store(self.epoch.load(Ordering::Acquire), Ordering::Relaxed);
+            self.settled.store(position, Ordering::Release);
+        }
+    }
+
     /// By whoever hands out, for each batch, before its first record.
     pub fn enter(&self, epoch: i32) {
         self.epoch.store(epoch, Ordering::Release);
@@ -113,14 +128,19 @@ impl Cursor {
     }
 
     pub fn marked(&self) -> Option<OffsetAndMetadata> {
-        self.committable(Some(self.mark.load(Ordering::Acquire)).filter(|mark| *mark >= 0))
+        committable(self.mark.load(Ordering::Acquire), &self.epoch)
     }
 
     pub fn reached(&self) -> Option<OffsetAndMetadata> {
-        self.committable(self.position())
+        committable(self.position.load(Ordering::Acquire), &self.epoch)
     }
 
-    fn committable(&self, offset: Option<i64>) -> Option<OffsetAndMetadata> {
-        Some(OffsetAndMetadata::new(offset?).leader_epoch(self.epoch.load(Ordering::Acquire)))
+    /// Without what the caller still has in hand.
+    pub fn settled(&self) -> Option<OffsetAndMetadata> {
+        committable(self.settled.load(Ordering::Acquire), &self.settled_epoch)
     }
+}
+
+fn committable(offset: i64, epoch: &AtomicI32) -> Option<OffsetAndMetadata> {
+    (offset >= 0).then(|| OffsetAndMetadata::new(offset).leader_epoch(epoch.load(Ordering::Acquire)))
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::commit::{Group, OffsetAndMetadata};
+use super::commit::OffsetAndMetadata;
 use super::cursor::Cursor;
+use super::group::Group;
 use super::lookup::{self, OffsetAndTimestamp};
 use super::manager::{Assigned, Command};
 use super::metrics::ConsumerMetrics;
@@ -109,8 +110,8 @@ impl ConsumerHandle {
     /// seconds.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an empty topic name or a negative partition. Nothing has
-    /// changed then.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an empty topic name or a negative partition, and for a consumer
+    /// that [subscribes](Self::subscribe): its group assigns. Nothing has changed then.
     pub fn assign<T: Into<TopicPartition>>(&self, partitions: impl IntoIterator<Item = T>) -> Result<(), Error> {
         let wanted: BTreeSet<TopicPartition> = partitions.into_iter().map(Into::into).collect();
         let start = if self.group.is_some() { Start::Committed } else { Start::Reset };
@@ -160,11 +161,11 @@ impl ConsumerHandle {
         Ok(())
     }
 
-    /// Reads these partitions no more; what is buffered of them is dropped. Those that are not assigned are ignored.
-    /// (librdkafka: `incremental_unassign`.)
+    /// Reads these partitions no more; what is buffered of them is dropped. Those that are not assigned are ignored, and so
+    /// is all of it for a consumer that [subscribes](Self::subscribe). (librdkafka: `incremental_unassign`.)
     pub fn incremental_unassign<T: Into<TopicPartition>>(&self, partitions: impl IntoIterator<Item = T>) {
         let gone: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
-        // Nothing is added, so nothing can be wrong.
+        // Nothing is added, so nothing else can be wrong.
         let _ = self.reassign(Vec::new(), &gone);
     }
 
@@ -254,7 +255,7 @@ impl ConsumerHandle {
             let message = format!("{partition} is not assigned, so there is no seeking in it");
             return Err(Error::config(message).with_partition(partition.clone()));
         };
-        inbox.tell(Command::Seek { id: cursor.id, generation: cursor.generation, start: start(position) });
+        inbox.seek(&cursor, start(position));
         Ok(())
     }
 
@@ -429,7 +430,7 @@ impl ConsumerHandle {
     /// As for [`commit_offsets`](Self::commit_offsets).
     pub async fn commit(&self) -> Result<(), Error> {
         let reached = self.committable(Cursor::reached);
-        self.group()?.commit(&self.core, reached).await
+        self.group()?.commit(self, reached).await
     }
 
     /// Commits, for the [`group`](super::ConsumerBuilder::group), what was [marked](Self::mark). Partitions without a mark
@@ -442,7 +443,7 @@ impl ConsumerHandle {
     /// As for [`commit_offsets`](Self::commit_offsets).
     pub async fn commit_marked(&self) -> Result<(), Error> {
         let marked = self.committable(Cursor::marked);
-        self.group()?.commit(&self.core, marked).await
+        self.group()?.commit(self, marked).await
     }
 
     /// Commits offsets for the [`group`](super::ConsumerBuilder::group): where to go on reading, so one more than the
@@ -475,7 +476,7 @@ impl ConsumerHandle {
         O: Into<OffsetAndMetadata>,
     {
         let offsets = to_commit(offsets)?;
-        self.group()?.commit(&self.core, offsets).await
+        self.group()?.commit(self, offsets).await
     }
 
     /// What the [`group`](super::ConsumerBuilder::group) has committed for these partitions; those without a commit
@@ -502,7 +503,7 @@ impl ConsumerHandle {
     /// when the consumer is gone.
     pub fn commit_async(&self) -> Result<(), Error> {
         let reached = self.committable(Cursor::reached);
-        self.group()?.commit_later(&self.core, reached, &self.shared);
+        self.group()?.commit_later(self, reached);
         Ok(())
     }
 
@@ -533,7 +534,7 @@ impl ConsumerHandle {
         O: Into<OffsetAndMetadata>,
     {
         let offsets = to_commit(offsets)?;
-        self.group()?.commit_later(&self.core, offsets, &self.shared);
+        self.group()?.commit_later(self, offsets);
         Ok(())
     }
 
@@ -546,11 +547,11 @@ impl ConsumerHandle {
         offsets.collect()
     }
 
-    fn group(&self) -> Result<&Group, Error> {
+    pub(super) fn group(&self) -> Result<&Arc<Group>, Error> {
         if self.shared.lock().is_closed() {
             return Err(Error::closed("consumer"));
         }
-        self.group.as_deref().ok_or_else(|| {
+        self.group.as_ref().ok_or_else(|| {
             Error::config("the consumer has no group to commit for: name one with ConsumerBuilder::group(..)")
         })
     }
@@ -575,14 +576,18 @@ impl ConsumerHandle {
     }
 
     /// Adds those that are not assigned yet, and takes away others.
-    fn reassign(&self, wanted: Vec<(TopicPartition, Start)>, gone: &[TopicPartition]) -> Result<(), Error> {
+    pub(super) fn reassign(&self, wanted: Vec<(TopicPartition, Start)>, gone: &[TopicPartition]) -> Result<(), Error> {
         for (tp, _) in &wanted {
             self.check(tp, Position::Beginning)?;
         }
         let metadata = &self.core.metadata;
         self.shared.deliver(|inbox| {
             if inbox.is_closed() {
-                return;
+                return Ok(());
+            }
+            if inbox.is_subscribed {
+                let message = "the consumer subscribes to topics, so its group assigns partitions: unsubscribe first";
+                return Err(Error::config(message));
             }
             let removed: Vec<_> = gone.iter().filter_map(|tp| Some((tp, inbox.remove(tp)?))).collect();
             let wanted = wanted.into_iter().filter(|(tp, _)| inbox.cursor(tp).is_none()).collect::<Vec<_>>();
@@ -596,8 +601,8 @@ impl ConsumerHandle {
             removed.iter().for_each(|(tp, _)| metadata.release(&tp.topic));
             let removed = removed.into_iter().map(|(_, id)| id).collect();
             inbox.tell(Command::Assign { added, removed });
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn seek_all<T: Into<TopicPartition>>(

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::commit::{Group, OffsetAndMetadata};
+use super::commit::OffsetAndMetadata;
+use super::group::Group;
 use super::leader::{self, Released};
 use super::lookup;
 use super::problem::{data_loss, describe, recreated};

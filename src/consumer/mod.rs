@@ -10,6 +10,7 @@
 //! steers, `handle`, reaches the manager through `shared` too: so both have one order.
 #![allow(missing_docs, reason = "private parts; what is public is re-exported at the root and documented")]
 
+pub mod assignor;
 mod batch;
 mod builder;
 mod commit;
@@ -17,13 +18,16 @@ mod commit;
 mod consumer;
 mod current;
 mod cursor;
+mod group;
 mod handle;
+mod hands;
 mod interceptor;
 #[cfg(feature = "json")]
 mod json;
 mod leader;
 mod lookup;
 mod manager;
+mod membership;
 mod metrics;
 mod problem;
 mod record;
@@ -35,9 +39,11 @@ mod watch;
 pub use batch::Batch;
 pub use builder::{ConsumerBuilder, IsolationLevel, OffsetReset};
 pub use commit::OffsetAndMetadata;
-pub use consumer::Consumer;
+pub use consumer::{Consumer, GroupMembership};
+pub use group::{GroupMetadata, GroupProtocol, RebalanceEvent, RebalanceEvents, RebalanceListener, Rebalancing};
 pub use handle::{ConsumerHandle, Position, Watermarks};
 pub use interceptor::ConsumerInterceptor;
 pub use lookup::OffsetAndTimestamp;
+pub use membership::RebalanceGuard;
 pub use metrics::{ConsumerMetrics, PartitionMetrics};
 pub use record::{BorrowedRecord, ConsumerRecord};

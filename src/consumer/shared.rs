@@ -8,21 +8,24 @@
 //! One short lock per fetched record set, none per record. What was fetched waits per partition, and partitions take
 //! turns, so a full one delays nobody. An error waits behind the records that came before it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use tokio::sync::{Notify, mpsc};
 
+use super::commit::OffsetAndMetadata;
 use super::current::Current;
 use super::cursor::Cursor;
-use super::manager::Command;
+use super::hands::{Caller, Calls, Hands};
+use super::manager::{Assigned, Command};
 use super::metrics::{ConsumerMetrics, LagGauge, PartitionMetrics};
 use super::unpack::{Ahead, Unpacker};
 use super::watch::Watch;
 use crate::error::{Error, TopicPartition};
 use crate::machine::credit::{Credit, PartitionId};
 use crate::machine::fetch::{Fetched, Marks};
+use crate::machine::offsets::Start;
 
 #[derive(Debug)]
 struct Buffer {
@@ -30,8 +33,12 @@ struct Buffer {
     queue: VecDeque<Item>,
     /// By the caller.
     is_paused: bool,
-    /// Nothing is handed out or fetched: it is paused, or at its end.
+    /// Nothing is handed out or fetched: it is paused, at its end, or being revoked.
     is_held: bool,
+    /// It is another member's soon.
+    is_revoking: bool,
+    /// Where it begins, while a rebalance listener has yet to return: until then the manager does not know of it.
+    staged: Option<Start>,
     marks: Option<Marks>,
     gauge: LagGauge,
 }
@@ -62,7 +69,10 @@ pub enum Taken {
 }
 
 #[derive(Debug)]
-pub struct Shared(Mutex<Inbox>);
+pub struct Shared {
+    inbox: Mutex<Inbox>,
+    calls: Calls,
+}
 
 #[derive(Debug)]
 pub struct Inbox {
@@ -80,6 +90,9 @@ pub struct Inbox {
     starved: Vec<Arc<Notify>>,
     waker: Option<Waker>,
     is_closed: bool,
+    /// Partitions come from the group: none is no error.
+    pub is_subscribed: bool,
+    pub hands: Hands,
     /// Until the consumer is dropped. Under the same lock as what it tells of, so that both have one order.
     commands: Option<mpsc::UnboundedSender<Command>>,
 }
@@ -89,7 +102,7 @@ const MAX_ERRORS: usize = 16;
 
 impl Shared {
     pub fn new(credit: Credit, unpacker: Arc<Unpacker>, watch: Arc<Watch>) -> Self {
-        Self(Mutex::new(Inbox {
+        let inbox = Inbox {
             credit,
             unpacker,
             watch,
@@ -101,12 +114,19 @@ impl Shared {
             starved: Vec::new(),
             waker: None,
             is_closed: false,
+            is_subscribed: false,
+            hands: Hands::default(),
             commands: None,
-        }))
+        };
+        Self { inbox: Mutex::new(inbox), calls: Calls::default() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// The position was found: known at once if there was none, else when what came before is handed out.
@@ -114,6 +134,7 @@ impl Shared {
         self.deliver(|inbox| match inbox.buffers.get(&id) {
             Some(Buffer { cursor, .. }) if cursor.generation == generation && cursor.position().is_none() => {
                 cursor.advance(position);
+                cursor.settle();
                 inbox.hold(id);
             }
             _ => inbox.push(id, generation, Item::Position(position)),
@@ -152,6 +173,31 @@ impl Shared {
             waker.wake();
         }
         outcome
+    }
+
+    /// The caller asks for more, and a rebalance waits for that.
+    #[cold]
+    pub fn come_back(&self) {
+        let mut inbox = self.lock();
+        self.calls.answer();
+        inbox.hands.come_back();
+        inbox.hold_for_revocation();
+    }
+
+    /// The caller has stopped waiting.
+    #[cold]
+    pub fn step_away(&self) {
+        self.lock().hands.step_away();
+    }
+
+    /// For the group's task: these are to be given back, as soon as the caller has dealt with what it has in hand.
+    pub fn call_back(&self, ids: BTreeSet<PartitionId>) {
+        let mut inbox = self.lock();
+        if inbox.hands.call_back(ids) {
+            inbox.hold_for_revocation();
+        } else {
+            self.calls.call();
+        }
     }
 
     /// What is next, after what the caller has done with.
@@ -255,8 +301,17 @@ impl Inbox {
         self.next_id += 1;
         self.assigned.insert(tp, cursor.id);
         let gauge = LagGauge::new(&self.watch.client_id, &cursor.topic_partition);
-        let (queue, is_paused, is_held, marks) = (VecDeque::new(), false, false, None);
-        self.buffers.insert(cursor.id, Buffer { cursor: Arc::clone(&cursor), queue, is_paused, is_held, marks, gauge });
+        let buffer = Buffer {
+            cursor: Arc::clone(&cursor),
+            queue: VecDeque::new(),
+            is_paused: false,
+            is_held: false,
+            is_revoking: false,
+            staged: None,
+            marks: None,
+            gauge,
+        };
+        self.buffers.insert(cursor.id, buffer);
         cursor
     }
 
@@ -295,6 +350,56 @@ impl Inbox {
             buffer.is_paused = is_paused;
             self.hold(id);
         }
+    }
+
+    /// Keeps a new partition from the manager until it is [released](Self::release).
+    pub fn stage(&mut self, id: PartitionId, start: Start) {
+        if let Some(buffer) = self.buffers.get_mut(&id) {
+            buffer.staged = Some(start);
+        }
+    }
+
+    /// Lets the manager know of a new partition, which begins where it should by now.
+    pub fn release(&mut self, id: PartitionId) {
+        let Some(buffer) = self.buffers.get_mut(&id) else { return };
+        let Some(start) = buffer.staged.take() else { return };
+        let (topic_partition, generation) = (buffer.cursor.topic_partition.clone(), buffer.cursor.generation);
+        let is_held = buffer.is_held;
+        let added = vec![Assigned { id, topic_partition, generation, start }];
+        self.tell(Command::Assign { added, removed: Vec::new() });
+        if is_held {
+            self.tell(Command::Pause { id, is_paused: true });
+        }
+    }
+
+    /// The caller goes on there.
+    pub fn seek(&mut self, cursor: &Cursor, start: Start) {
+        match self.buffers.get_mut(&cursor.id).and_then(|buffer| buffer.staged.as_mut()) {
+            Some(staged) => *staged = start,
+            None => self.tell(Command::Seek { id: cursor.id, generation: cursor.generation, start }),
+        }
+    }
+
+    /// Nothing more of these is handed out, though they are assigned still.
+    pub fn hold_for_revocation(&mut self) {
+        for id in self.hands.revoking() {
+            if let Some(buffer) = self.buffers.get_mut(&id) {
+                buffer.is_revoking = true;
+                self.hold(id);
+            }
+        }
+    }
+
+    /// What the caller has dealt with, of every partition that it has begun with.
+    pub fn settled(&self) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+        let cursors = self.buffers.values().map(|buffer| &buffer.cursor);
+        cursors.filter_map(|cursor| Some((cursor.topic_partition.clone(), cursor.settled()?))).collect()
+    }
+
+    /// The caller has nothing in hand any more, whatever it was.
+    pub fn settle(&mut self) {
+        self.buffers.values().for_each(|buffer| buffer.cursor.settle());
+        self.hands.put_down();
     }
 
     /// Where reading ends.
@@ -353,7 +458,7 @@ impl Inbox {
     /// Whether anything of the partition may be handed out and fetched, now that this may have changed.
     fn hold(&mut self, id: PartitionId) {
         let Some(buffer) = self.buffers.get_mut(&id) else { return };
-        let is_held = buffer.is_paused || buffer.cursor.is_at_end();
+        let is_held = buffer.is_paused || buffer.is_revoking || buffer.cursor.is_at_end();
         if std::mem::replace(&mut buffer.is_held, is_held) == is_held {
             return;
         }
@@ -402,6 +507,8 @@ impl Inbox {
     /// What the caller is done with, or may not go on with: paused, or at its end.
     fn put_back(&mut self, current: Box<Current>) {
         let (id, bytes) = (current.cursor().id, current.bytes());
+        // Whoever asks for more has nothing in hand.
+        current.cursor().settle();
         if let Some(buffer) = self.buffers.get(&id) {
             buffer.show_lag();
         }
@@ -429,6 +536,16 @@ impl Inbox {
     }
 
     fn take(&mut self, cx: &Context<'_>) -> Taken {
+        let taken = self.next(cx);
+        self.hands.took(match &taken {
+            Taken::Current(_) => Caller::Holding,
+            Taken::Nothing => Caller::Waiting,
+            _ => Caller::Away,
+        });
+        taken
+    }
+
+    fn next(&mut self, cx: &Context<'_>) -> Taken {
         if let Some(error) = self.errors.pop_front() {
             return Taken::Error(error);
         }
@@ -443,6 +560,7 @@ impl Inbox {
                 Item::Error(error) => return Taken::Error(error),
                 Item::Position(position) => {
                     buffer.cursor.advance(position);
+                    buffer.cursor.settle();
                     self.hold(id);
                 }
                 Item::Current(current) => return Taken::Current(current),
@@ -455,7 +573,7 @@ impl Inbox {
         if self.is_closed {
             return Taken::Closed;
         }
-        if self.buffers.is_empty() {
+        if self.buffers.is_empty() && !self.is_subscribed {
             return Taken::Unassigned;
         }
         if self.has_ended() {

@@ -9,15 +9,12 @@
 
 pub mod aborted;
 pub mod accumulator;
-// Until the consumer joins groups: for tests and benches alone.
-#[cfg(any(test, feature = "__internals"))]
 pub mod assignor;
 pub mod backoff;
 pub mod connection;
 pub mod credit;
 pub mod fetch;
 pub mod fetch_session;
-#[cfg(any(test, feature = "__internals"))]
 pub mod group;
 pub mod metadata;
 pub mod offsets;

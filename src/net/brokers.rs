@@ -25,8 +25,11 @@ pub enum Class {
     General,
     /// What a controller may take long to do.
     Admin,
-    /// Commits and whatever else goes to a group's coordinator.
-    Group,
+    /// A group's offsets: committing and asking for them.
+    Commit,
+    /// What keeps a member in its group: heartbeats, and its leave. Joins wait at the broker, so each member has a lane of its
+    /// own for them.
+    Heartbeat,
 }
 
 /// A broker to talk to. Seeds have no id yet.
@@ -53,7 +56,7 @@ impl Brokers {
     }
 
     /// Sends one request and waits for its answer until `deadline`. The connection is given up only if the broker then
-    /// leaves the request unanswered for the rest of `request_timeout`.
+    /// leaves the request unanswered for the rest of `request_timeout`; for a heartbeat at once.
     ///
     /// Cancel-safe in this sense: dropping the future drops the answer alone. The request stays in its place on the
     /// connection, so its neighbours are not disturbed (rule 72).
@@ -65,7 +68,12 @@ impl Brokers {
         deadline: Instant,
     ) -> Result<R::Response, CallError> {
         let (reply, answer) = oneshot::channel();
-        let request = Box::new(Patient { call, within: self.network.request_timeout });
+        let within = match class {
+            // One that is not answered in time keeps the next one from being sent, and with it a session from going on.
+            Class::Heartbeat => deadline.saturating_duration_since(self.network.runtime.now()),
+            _ => self.network.request_timeout,
+        };
+        let request = Box::new(Patient { call, within });
         self.enqueue(to, class, Job { request, deadline, reply });
         let answer = self.network.runtime.until(deadline, answer).await;
         let answer = answer.ok_or(CallError::NotAwaited { api: R::API })?;

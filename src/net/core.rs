@@ -22,6 +22,7 @@ pub struct Core {
     pub retry_backoff: Duration,
     pub retry_backoff_max: Duration,
     pub api_timeout: Duration,
+    pub metadata_max_age: Duration,
     /// Which broker [`Route::Any`] is: the next one after each failure. Begins anywhere.
     turn: AtomicUsize,
 }
@@ -56,7 +57,17 @@ impl Core {
         };
         let metadata = MetadataHandle::start(&network, Arc::clone(&brokers), seeds.clone(), config);
         let turn = AtomicUsize::new(random_index(&network));
-        Self { network, brokers, metadata, seeds, retry_backoff, retry_backoff_max, api_timeout, turn }
+        Self {
+            network,
+            brokers,
+            metadata,
+            seeds,
+            retry_backoff,
+            retry_backoff_max,
+            api_timeout,
+            metadata_max_age,
+            turn,
+        }
     }
 
     pub fn now(&self) -> Instant {

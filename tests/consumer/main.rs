@@ -5,6 +5,7 @@
 mod bombs;
 mod faults;
 mod followers;
+mod groups;
 #[path = "../mock_cluster/harness.rs"]
 #[allow(dead_code, reason = "shared with the mock's own tests, which use all of it")]
 mod harness;

@@ -17,7 +17,7 @@ async fn without_a_position_the_policy_decides() {
         for group in [None, Some("nobody")] {
             let mut builder = client(&cluster).await.consumer().auto_offset_reset(reset);
             if let Some(group) = group {
-                builder = builder.group(group);
+                builder = builder.group(group).auto_commit(false);
             }
             let mut consumer = builder.build().unwrap();
             consumer.assign([("t", 0)]).unwrap();

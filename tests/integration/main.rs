@@ -12,6 +12,7 @@ mod cluster;
 mod console;
 mod consume;
 mod failover;
+mod groups;
 mod million;
 mod nearby;
 mod never_stuck;
@@ -91,6 +92,14 @@ fn main() -> ExitCode {
         consume::offsets_are_committed_and_found_again
         consume::a_stream_waits_for_what_comes
         consume::bad_input
+        groups::members_share_and_nothing_is_read_twice
+        groups::partitions_that_stay_flow_on
+        groups::a_member_that_dies_is_replaced
+        groups::a_listener_commits_and_seeks
+        groups::what_is_dealt_with_is_committed
+        groups::a_static_member_comes_back
+        groups::a_pattern_finds_topics_that_come_later
+        groups::a_member_that_does_not_poll_is_out_and_comes_back
         never_stuck::a_rejected_record
         never_stuck::a_deleted_topic
         never_stuck::an_idle_consumer

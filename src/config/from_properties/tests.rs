@@ -32,6 +32,9 @@ async fn producers_and_consumers_are_configured() {
         ("group.id", "billing"),
         ("auto.offset.reset", "smallest"),
         ("fetch.min.bytes", "77"),
+        ("session.timeout.ms", "30000"),
+        ("enable.auto.commit", "false"),
+        ("partition.assignment.strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor, range"),
     ])
     .await;
     for part in [
@@ -43,6 +46,9 @@ async fn producers_and_consumers_are_configured() {
         "group: Some(\"billing\")",
         "reset: Earliest",
         "min_bytes: 77",
+        "session_timeout: Some(30s)",
+        "auto_commit: Some(false)",
+        "assignors: [\"cooperative-sticky\", \"range\"]",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
@@ -62,7 +68,13 @@ fn what_is_wrong_is_named() {
         ),
         (&[("compression.gzip.level", "9")], "compression.gzip.level is given, but compression.type is none"),
         (&[("compression.type", "brotli")], "compression.type=brotli is none of none, gzip, snappy, lz4 and zstd"),
-        (&[("enable.auto.commit", "true")], "enable.auto.commit=true cannot be had: offsets are committed by hand"),
+        (&[("enable.metrics.push", "true")], "enable.metrics.push=true cannot be had: metrics are not pushed"),
+        (&[("group.protocol", "streams")], "group.protocol=streams is neither classic nor consumer"),
+        (
+            &[("partition.assignment.strategy", "range,best")],
+            "partition.assignment.strategy=range,best names none of range, roundrobin, sticky and cooperative-sticky: give \
+             your own to ConsumerBuilder::partition_assignment_strategy",
+        ),
         (&[("transactional.id", "x")], "transactional.id is not supported (yet): leave it out if its default will do"),
         (
             &[("security.protocol", "TLS")],

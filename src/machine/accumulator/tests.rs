@@ -256,6 +256,31 @@ fn hurry_ends_every_linger() {
     assert_eq!(rig.takes(), [0]);
 }
 
+/// A full batch that others hold back; if it is sealed after all, the next one lingers as any other.
+#[test]
+fn hurry_one_is_for_the_batch_that_is_open() {
+    let mut rig = Rig::new(2);
+    rig.first(0);
+    rig.first(1);
+    rig.accumulator.hurry_one(rig.now, 0);
+    assert_eq!(rig.takes(), [0]);
+    rig.accumulator.hurry_one(rig.now, 0);
+    rig.first(0);
+    assert_eq!(rig.takes(), Vec::<u32>::new());
+
+    rig.push(1, 1);
+    let token = rig.token();
+    rig.accumulator.hurry_one(rig.now, 1);
+    rig.push(1, 2);
+    rig.first(1);
+    rig.respond(token, vec![ok(1, 0)]);
+    let token = rig.token();
+    rig.respond(token, vec![ok(1, 1)]);
+    assert_eq!(rig.takes(), Vec::<u32>::new());
+    rig.pass(LINGER);
+    assert_eq!(rig.takes(), [0, 1]);
+}
+
 #[test]
 fn one_request_carries_every_ready_partition_by_topic() {
     let mut rig = Rig::new(2);

@@ -354,8 +354,8 @@ impl Classic {
         if let (State::Leaving(_, end), true) = (self.state, self.leave_by.is_some_and(|at| at <= now)) {
             return self.ended(end);
         }
-        if self.session_end().is_some_and(|at| at <= now) {
-            self.report(Problem::SessionExpired);
+        if let Some((_, problem)) = self.session_end().filter(|(at, _)| *at <= now) {
+            self.report(problem);
             self.forget_coordinator();
             self.lose(false);
         }
@@ -370,7 +370,8 @@ impl Classic {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let heartbeat = self.next_heartbeat.filter(|_| self.can_beat());
-        [self.not_before, self.leave_by, self.session_end(), self.poll_end(), heartbeat].into_iter().flatten().min()
+        let session = self.session_end().map(|(at, _)| at);
+        [self.not_before, self.leave_by, session, self.poll_end(), heartbeat].into_iter().flatten().min()
     }
 
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
@@ -559,7 +560,8 @@ impl Classic {
                 group_instance_id: self.config.instance_id.clone(),
                 ..Default::default()
             };
-            let timeout = self.config.request_timeout.min(self.config.session_timeout);
+            // One that is lost must leave time for another.
+            let timeout = self.config.request_timeout.min(self.config.session_timeout / 2);
             let token = self.send(Call::Heartbeat(request), timeout);
             self.heartbeat = Some((token, now));
             self.next_heartbeat = Some(now + self.config.heartbeat_interval);
@@ -741,15 +743,15 @@ impl Classic {
 
     /// When the coordinator may give to others what is still here: because no heartbeat came through, or no join after a
     /// rebalance had begun.
-    fn session_end(&self) -> Option<Instant> {
+    fn session_end(&self) -> Option<(Instant, Problem)> {
         let told = |change: &Change| matches!(change, Change::Revoked(_));
         let holds = !self.owned.is_empty() || !self.revoking.is_empty() || self.changes.iter().any(told);
         let session = self.alive.filter(|_| holds || self.state == State::Stable);
-        let session =
-            session.map(|alive| alive + self.config.session_timeout).filter(|_| !bug("owns_beyond_its_session"));
+        let session = session.filter(|_| !bug("owns_beyond_its_session"));
+        let session = session.map(|alive| (alive + self.config.session_timeout, Problem::SessionExpired));
         let rebalance = self.settled.filter(|_| holds && self.generation >= 0);
-        let rebalance = rebalance.map(|settled| settled + self.config.max_poll_interval);
-        session.into_iter().chain(rebalance).min()
+        let rebalance = rebalance.map(|settled| (settled + self.config.max_poll_interval, Problem::LateRejoin));
+        session.into_iter().chain(rebalance).min_by_key(|(at, _)| *at)
     }
 
     fn poll_end(&self) -> Option<Instant> {

@@ -68,6 +68,8 @@ pub enum Why {
     NotOwned(ErrorCode),
     /// For good.
     Refused(ErrorCode),
+    /// Nobody can be asked, and no waiting mends that: the driver knows why.
+    Unreachable,
     /// Not in time. It may still be committed if it was sent.
     TimedOut { was_sent: bool, last: ErrorCode },
 }
@@ -167,6 +169,28 @@ impl Ledger {
     /// Whether nothing waits and nothing is on its way.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.in_flight.is_none()
+    }
+
+    /// Whether a commit of one of these waits or is on its way.
+    pub fn holds(&self, partitions: &[TopicPartition]) -> bool {
+        let sent = self.in_flight.iter().flat_map(|request| request.entries.keys());
+        let waiting = self.queue.iter().flat_map(|open| open.commit.entries.keys());
+        sent.chain(waiting).any(|partition| partitions.contains(partition))
+    }
+
+    /// The request cannot be sent, and no later one could: all that waits fails with it.
+    pub fn give_up(&mut self, token: u64, why: Why) {
+        if self.in_flight.take_if(|request| request.token == token).is_none() {
+            return;
+        }
+        let is_told = std::mem::take(&mut self.is_abandoned);
+        for (place, mut open) in std::mem::take(&mut self.queue).into_iter().enumerate() {
+            if place > 0 || !is_told {
+                let failed = std::mem::take(&mut open.commit.entries).into_keys();
+                open.failed.extend(failed.map(|partition| Failed { partition, why }));
+                self.outcomes.push_back(Outcome { id: open.commit.id, failed: open.failed });
+            }
+        }
     }
 
     pub fn poll_request(&mut self, now: Instant) -> Option<Request> {

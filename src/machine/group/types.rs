@@ -112,6 +112,8 @@ pub enum Problem {
     PollInterval,
     /// No heartbeat came through for longer than the session lasts.
     SessionExpired,
+    /// A rebalance began, and what others wait for was not given back within `max_poll_interval`.
+    LateRejoin,
 }
 
 /// Who a member is to its coordinator.
