@@ -96,7 +96,6 @@ fn an_answer_is_overdue_only_while_the_broker_has_the_request() {
     assert_eq!(rig.events(), [Seen::Overdue]);
 }
 
-/// What is refused for now goes on alone at once: it may hold the next request as long as the last.
 /// KIP-219: what expires while the broker wants silence was not handed over, so nothing behind it needs a new epoch.
 #[test]
 fn a_batch_that_expires_while_its_connection_is_muted_leaves_no_gap() {
@@ -139,6 +138,7 @@ fn a_batch_that_expires_before_there_is_a_connection_leaves_no_gap() {
     assert_eq!(rig.request(), Some((token + 1, vec![(0, 0, 1)])));
 }
 
+/// What is refused for now goes on alone at once: it may hold the next request as long as the last.
 #[test]
 fn a_refusal_for_now_moves_a_partition_to_the_slow_lane() {
     let mut rig = Rig::new(2);
