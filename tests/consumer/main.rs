@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests have clocks and tasks")]
 
 mod bombs;
+mod consumer_groups;
 mod faults;
 mod followers;
 mod groups;
