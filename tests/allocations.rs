@@ -60,6 +60,42 @@ fn enqueue_allocates_per_batch_not_per_record() {
     here.block_on(producer.close(Duration::from_secs(10))).unwrap();
 }
 
+/// At ten thousand partitions, where a batch is a record or a few, three are what a batch may cost, its share of
+/// requests, answers and timers included.
+#[test]
+fn batches_of_many_partitions_allocate_little() {
+    const PARTITIONS: u64 = 10_000;
+    const RECORDS: u64 = 30_000;
+    let (_elsewhere, cluster) = elsewhere();
+    cluster.create_topic("many", PARTITIONS as usize);
+    let here = here();
+    let client = here.block_on(Client::builder(cluster.bootstrap()).connect()).unwrap();
+    let producer = client.producer().build().unwrap();
+    let topic = producer.topic("many");
+    let send = async |numbers: std::ops::Range<u64>| {
+        for n in numbers {
+            // splitmix64, or nearly: any partition may be next.
+            let random = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let partition = (random >> 33) % PARTITIONS;
+            drop(producer.enqueue(Record::to(&topic).partition(partition as i32).value(&[7; 100])).await.unwrap());
+            // What the mock can answer at once.
+            if n % 1_000 == 999 {
+                producer.flush().await;
+            }
+        }
+    };
+    here.block_on(send(0..3 * RECORDS));
+    let before = producer.metrics();
+    let counted = allocation_counter::measure(|| here.block_on(send(3 * RECORDS..4 * RECORDS)));
+    let after = producer.metrics();
+    let (batches, requests) = (after.batches - before.batches, after.requests - before.requests);
+    assert!(batches > RECORDS / 10 && requests < batches / 10, "{batches} batches, {requests} requests");
+    assert_eq!(after.records_acknowledged, 4 * RECORDS);
+    let per_batch = counted.count_total as f64 / batches as f64;
+    assert!(per_batch <= 3.0, "{per_batch:.2} allocations for each of {batches} batches, {requests} requests");
+    here.block_on(producer.close(Duration::from_secs(10))).unwrap();
+}
+
 /// By a topic's handle, of a slice, and with a callback that captures nothing in place of a receipt.
 #[test]
 fn no_way_to_enqueue_allocates_per_record() {

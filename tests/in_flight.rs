@@ -95,11 +95,66 @@ async fn ten_megabytes(builder: impl FnOnce(ProducerBuilder) -> ProducerBuilder)
 
 #[tokio::test(start_paused = true)]
 async fn five_in_flight_are_four_and_a_half_times_as_fast_as_one() {
-    let five = ten_megabytes(|builder| builder).await;
-    let one = ten_megabytes(|builder| builder.max_in_flight(1)).await;
+    let five = ten_megabytes(|builder| builder.batch_size(128 << 10)).await;
+    let one = ten_megabytes(|builder| builder.batch_size(128 << 10).max_in_flight(1)).await;
     let ratio = one.as_secs_f64() / five.as_secs_f64();
     println!("10 MB at a round trip of 20 ms: {five:?} with five in flight, {one:?} with one: {ratio:.2} times");
     assert!(ratio >= 4.5, "{ratio}");
+}
+
+/// Sends 10 MB of 1 kB records to a partition 20 ms away, and says how large its batches in the log are.
+async fn sizes(cluster: &MockCluster, builder: impl FnOnce(ProducerBuilder) -> ProducerBuilder) -> Vec<usize> {
+    let producer = builder(far_client(cluster, 10 * MS).await.producer()).build().unwrap();
+    let values: Vec<_> = (0..10_000).map(|n| format!("{n:01000}")).collect();
+    let mut receipts = Vec::new();
+    for value in &values {
+        receipts.push(producer.enqueue(Record::to("t").value(value)).await.unwrap());
+    }
+    for (n, receipt) in receipts.into_iter().enumerate() {
+        assert_eq!(receipt.await.unwrap().offset, Some(n as i64));
+    }
+    cluster.batches("t", 0).iter().map(|batch| batch.size).collect()
+}
+
+/// While five are under way, the default batch grows beyond what is full otherwise; one of a size that was set does not.
+#[tokio::test(start_paused = true)]
+async fn what_could_not_leave_yet_goes_in_larger_batches() {
+    let sizes_of = async |builder: fn(ProducerBuilder) -> ProducerBuilder| sizes(&cluster(1, 1).await, builder).await;
+    let default = sizes_of(|builder| builder).await;
+    assert!(default.iter().all(|size| *size <= 1 << 20), "{default:?}");
+    assert!(default.iter().filter(|size| **size > 1_000_000).count() >= 5, "{default:?}");
+    assert!(default[0] <= 128 << 10, "{default:?}");
+
+    let set = sizes_of(|builder| builder.batch_size(128 << 10)).await;
+    assert!(set.iter().all(|size| *size <= 128 << 10), "{set:?}");
+    let request = sizes_of(|builder| builder.max_request_size(200_000)).await;
+    assert!(request.iter().all(|size| *size <= 200_000), "{request:?}");
+
+    let grown = ten_megabytes(|builder| builder).await;
+    let five = ten_megabytes(|builder| builder.batch_size(128 << 10)).await;
+    assert!(grown * 2 < five, "{grown:?}, {five:?}");
+}
+
+/// Once the broker has refused such a batch for its size, that partition gets usual ones.
+#[tokio::test(start_paused = true)]
+async fn batches_do_not_grow_beyond_what_the_topic_takes() {
+    let cluster = MockCluster::builder().in_memory().start().await;
+    let client = far_client(&cluster, 10 * MS).await;
+    let topic = milena::NewTopic::new("t", 1, 1).config("max.message.bytes", "200000");
+    client.admin().create_topics([topic]).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    let values: Vec<_> = (0..2_000).map(|n| format!("{n:01000}")).collect();
+    let mut retries = Vec::new();
+    for _ in 0..2 {
+        let results = producer.send_all(values.iter().map(|value| Record::to("t").value(value))).await;
+        assert_eq!(results.into_iter().filter(Result::is_ok).count(), 2_000);
+        retries.push(producer.metrics().retries);
+    }
+    assert!(retries[0] > 0, "a batch had grown");
+    assert_eq!(retries[1], retries[0]);
+    let log = cluster.log("t", 0);
+    let expected = values.iter().chain(&values).map(String::as_bytes);
+    assert!(log.iter().map(|record| record.value.as_deref().unwrap()).eq(expected));
 }
 
 /// Row 2, with five in flight: the log has them, and the answers are lost.

@@ -225,6 +225,7 @@ impl<R: Receipts> Accumulator<R> {
     pub fn handle_first(&mut self, now: Instant, id: PartitionId, since: Instant) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.open_since = Some(since);
+            slot.is_urgent = false;
             self.update(now, id);
         }
     }
@@ -265,9 +266,14 @@ impl<R: Receipts> Accumulator<R> {
     pub fn hurry(&mut self, now: Instant) {
         let open: Vec<_> = self.slots.iter().filter(|(_, slot)| slot.open_since.is_some()).map(|(id, _)| *id).collect();
         for id in open {
-            if let Some(slot) = self.slots.get_mut(&id) {
-                slot.is_urgent = true;
-            }
+            self.hurry_one(now, id);
+        }
+    }
+
+    /// The open batch of this partition, if there is one, lingers no more.
+    pub fn hurry_one(&mut self, now: Instant, id: PartitionId) {
+        if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.open_since.is_some()) {
+            slot.is_urgent = true;
             self.update(now, id);
         }
     }
@@ -297,7 +303,8 @@ impl<R: Receipts> Accumulator<R> {
 
     fn poll_lane(&mut self, now: Instant, lane: LaneId) -> Option<Send> {
         let most = if lane == LaneId::Fast { self.config.max_in_flight } else { 1 };
-        if self.lines[lane as usize].len() >= most {
+        let line = &self.lines[lane as usize];
+        if line.len() >= line.most(now, most) {
             return None;
         }
         let token = self.next_token;
@@ -576,19 +583,23 @@ impl<R: Receipts> Accumulator<R> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let first = self.timers.first().map(|(at, _)| *at);
         let lanes = LaneId::ALL.map(|lane| self.lines[lane as usize].poll_timeout(self.limit(lane)));
-        first.into_iter().chain(lanes.into_iter().flatten()).chain(self.doubt.poll_timeout()).min()
+        let muted = self.lines.iter().filter_map(Line::muted_until);
+        first.into_iter().chain(lanes.into_iter().flatten()).chain(self.doubt.poll_timeout()).chain(muted).min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         for lane in LaneId::ALL {
+            self.lines[lane as usize].unmute(now);
             let (limit, has_lanes) = (self.limit(lane), self.has_lanes());
             match self.lines[lane as usize].step(now, limit) {
                 None => {}
-                Some(Step::Ask(head)) => {
-                    self.events.push_back(Event::Overdue);
-                    if let Some(token) = head.filter(|_| has_lanes) {
-                        self.events.push_back(Event::Probe { lane, token });
+                Some(Step::Ask { probe, is_first }) => {
+                    let probe = probe.filter(|_| has_lanes);
+                    // A leader that is only slow says so first: asking others for thousands of leaders helps nobody.
+                    if probe.is_none() || !is_first {
+                        self.events.push_back(Event::Overdue);
                     }
+                    self.events.extend(probe.map(|token| Event::Probe { lane, token }));
                 }
                 Some(Step::Cut) => self.cut(now, lane),
             }

@@ -171,12 +171,21 @@ impl<R: Receipts> PartitionQueue<R> {
         let waits = |batch: &Batch<R>| matches!(batch.state, State::Queued | State::Lent(_));
         let index = self.batches.iter().position(waits)?;
         let batch = self.batches.get(index).filter(|batch| matches!(batch.state, State::Queued))?;
-        // Past its deadline it only waits to be told so, or it would take another request's time.
-        if batch.deadline <= now && !batch.is_told && !bug("send_expired") {
+        // Past its deadline it only waits to be told so, or it would take another request's time; unless it keeps its place
+        // for one behind it, whose time is not up.
+        let needs = |behind: &Batch<R>| {
+            behind.is_open() && (behind.deadline > now || matches!(behind.state, State::InFlight(_)))
+        };
+        let is_needed = batch.is_told && self.batches.iter().skip(index + 1).any(needs);
+        if batch.deadline <= now && !is_needed && !bug("send_expired") {
             return None;
         }
-        // All of them in flight.
-        let ahead = self.batches.iter().take(index).filter(|batch| !batch.is_ended()).count();
+        // Each is in flight, or was acknowledged behind one that is: a broker has forgotten that one by the sixth.
+        let ahead = self.batches.iter().take(index).skip_while(|batch| batch.is_ended());
+        let ahead = match self.is_idempotent && !bug("more_than_brokers_remember") {
+            true => ahead.count(),
+            false => ahead.filter(|batch| !batch.is_ended()).count(),
+        };
         if ahead > 0 && self.is_idempotent && !self.is_proven(now) && !bug("pipelined_unproven") {
             return None;
         }
@@ -428,7 +437,7 @@ impl<R: Receipts> PartitionQueue<R> {
             true => self.batches.iter().position(|batch| !batch.is_told)?,
             false => self.batches.iter().position(|batch| match batch.state {
                 State::Ended(_) => true,
-                State::Queued => batch.deadline <= now,
+                State::Queued => batch.deadline <= now && !batch.is_told,
                 State::InFlight(_) | State::Lent(_) => false,
             })?,
         };

@@ -111,6 +111,8 @@ struct Faults {
     lose_track: u64,
     unmentioned: u64,
     hostile_answer: u64,
+    /// The broker asks for silence on a connection (KIP-219).
+    throttle: u64,
     /// Each so often per second.
     moves: u64,
     stalls: u64,
@@ -131,7 +133,7 @@ impl Plan {
             3 => rare,
             _ => frequent,
         };
-        let faults = Faults {
+        let mut faults = Faults {
             cut_before: rate(20, 150),
             cut_after: rate(20, 150),
             silent: rate(10, 80),
@@ -143,13 +145,18 @@ impl Plan {
             lose_track: rate(20, 100),
             unmentioned: rate(20, 100),
             hostile_answer: rate(100, 500),
-            moves: rate(1, 6),
+            moves: rate(1, 12),
             stalls: rate(1, 4),
             expiries: rate(1, 10),
             leaderless: rate(200, 600),
             holds: rate(1, 4),
             hint: rate(300, 1000),
+            throttle: rate(20, 150),
         };
+        // Only what a batch survives.
+        if random.chance(300) {
+            (faults.refuse_for_good, faults.leave_open, faults.lose_track, faults.expiries) = (0, 0, 0, 0);
+        }
         let storm = random.chance(250);
         let is_idempotent = !random.chance(120);
         // Without idempotence more than one is by permission to change their order.

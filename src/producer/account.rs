@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::budget::Share;
 use super::delivery::{DeliveryError, RecordMetadata};
@@ -15,6 +16,8 @@ pub(super) struct Account {
     pub(super) partition: i32,
     pub(super) load: Load,
     pub(super) share: Share,
+    /// The broker has refused a batch for its size.
+    pub(super) is_strict: AtomicBool,
     pub(super) watch: Arc<Watch>,
 }
 

@@ -43,7 +43,7 @@ pub struct ProducerBuilder {
     acks: Acks,
     idempotence: Option<bool>,
     linger: Duration,
-    batch_size: usize,
+    batch_size: Option<usize>,
     buffer_memory: usize,
     max_request_size: usize,
     max_block: Duration,
@@ -65,7 +65,7 @@ impl Client {
             acks: Acks::All,
             idempotence: None,
             linger: Duration::from_millis(5),
-            batch_size: 128 << 10,
+            batch_size: None,
             buffer_memory: 32 << 20,
             max_request_size: 1 << 20,
             max_block: Duration::from_secs(60),
@@ -149,11 +149,15 @@ impl ProducerBuilder {
         self
     }
 
-    /// The size in bytes at which a batch is full. Default 128 KiB, where Java has 16 KiB: a ceiling, since memory is
-    /// taken as records come; larger batches cost brokers and networks less per record. A single larger record is sent
-    /// in a batch of its own. (Java: `batch.size`.)
+    /// The size in bytes at which a batch is full: a ceiling, since memory is taken as records come; larger batches cost
+    /// brokers and networks less per record. A single larger record is sent in a batch of its own.
+    ///
+    /// Default 128 KiB, where Java has 16 KiB; and up to 1 MiB for a partition that has as many batches under way as
+    /// [`max_in_flight`](Self::max_in_flight) lets it, where a sealed batch would only wait: so one partition's
+    /// throughput does not end at 5 × 128 KiB per round trip. A size that is set here is never exceeded. (Java:
+    /// `batch.size`.)
     pub fn batch_size(mut self, bytes: usize) -> Self {
-        self.batch_size = bytes;
+        self.batch_size = Some(bytes);
         self
     }
 
@@ -285,7 +289,7 @@ impl ProducerBuilder {
             )));
         }
         for (setting, bytes, least, most) in [
-            ("batch_size", self.batch_size, 0, 1 << 30),
+            ("batch_size", self.batch_size.unwrap_or(BATCH_SIZE), 0, 1 << 30),
             ("max_request_size", self.max_request_size, 128, 1 << 30),
             ("buffer_memory", self.buffer_memory, 1024, u32::MAX as usize),
         ] {
@@ -305,13 +309,16 @@ impl ProducerBuilder {
         let watch = Arc::new(Watch { client_id, interceptors: self.interceptors, counts });
         let budget = Arc::new(Budget::new(self.buffer_memory));
         // A batch of a single record can be as large as a request.
-        let batch_size = self.batch_size.min(self.max_request_size);
+        let batch_size = self.batch_size.unwrap_or(BATCH_SIZE).min(self.max_request_size);
+        let crowded_size = self.batch_size.unwrap_or(CROWDED_SIZE).min(self.max_request_size);
         let limits = Arc::new(Limits {
             batch_size,
+            crowded_size,
+            in_flight: window,
             max_request_size: self.max_request_size,
             delivery_timeout: self.delivery_timeout,
             runtime: runtime.clone(),
-            pool: Pool::new(&budget, batch_size),
+            pool: Pool::new(&budget, crowded_size),
             budget,
             compression: (self.compression != Compression::None).then(|| {
                 compression::Compression::new(self.compression, self.compression_level, runtime.clone(), &watch)
@@ -378,6 +385,10 @@ impl ProducerBuilder {
 /// See [`sequence::Config::remembered`].
 const REMEMBERED: Duration = Duration::from_secs(60);
 
+/// Of a full batch, and of one that could not leave yet; see [`ProducerBuilder::batch_size`].
+const BATCH_SIZE: usize = 128 << 10;
+const CROWDED_SIZE: usize = 8 * BATCH_SIZE;
+
 /// Requests without an answer on one connection, as Java's default.
 const MAX_IN_FLIGHT: usize = 5;
 
@@ -388,7 +399,7 @@ impl fmt::Debug for ProducerBuilder {
             .field("acks", acks)
             .field("idempotence", idempotence)
             .field("linger", linger)
-            .field("batch_size", batch_size)
+            .field("batch_size", &batch_size.unwrap_or(BATCH_SIZE))
             .field("buffer_memory", buffer_memory)
             .finish_non_exhaustive()
     }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -446,6 +447,7 @@ impl Settle {
 
 impl sequence::Receipts for Settle {
     fn split_off(&mut self, index: usize) -> Self {
+        self.receipts.account.is_strict.store(true, Ordering::Relaxed);
         let part = self.part.get_or_insert_with(|| {
             let ended = Ended { open: 1, outcome: Vec::new() };
             Part { first: 0, ended: Arc::new(Mutex::new(ended)) }

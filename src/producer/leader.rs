@@ -31,6 +31,8 @@ use crate::wire::message::Uuid;
 pub(super) enum Message {
     /// A batch was begun.
     First { id: PartitionId, since: Instant },
+    /// An open batch is as large as it need be, and grows on because others are before it.
+    Full { id: PartitionId },
     /// A batch was sealed by its caller.
     Sealed { id: PartitionId },
     /// This leader has a partition more.
@@ -216,6 +218,7 @@ impl Leader {
                 self.accumulator.handle_first(now, id, since);
                 self.has_opened = true;
             }
+            Message::Full { id } => self.accumulator.hurry_one(now, id),
             Message::Sealed { id } => self.fetch_sealed(now, id),
             Message::Adopt { id, mut partition } => {
                 let Some(shared) = self.table.get(id) else { return };
@@ -240,6 +243,7 @@ impl Leader {
             Message::Packed { id, number, sealed } => self.accumulator.give_back(now, id, number, sealed),
             Message::Moved(address) => {
                 self.lanes = lanes(&self.network, &address);
+                LaneId::ALL.into_iter().for_each(|lane| self.accumulator.handle_up(now, lane, false));
                 self.asked.drain(..).for_each(|_| self.watch.counts.unanswered());
                 let error = CallError::Lost { cause: Cause::Closed, sent: true };
                 self.accumulator.handle_all_failed(now, &error, self.network.runtime.random());

@@ -4,6 +4,7 @@
 //! record of a batch (its linger starts), and a batch that is sealed.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,10 @@ use crate::record::BatchWriter;
 /// What all open batches of a producer have in common.
 pub(super) struct Limits {
     pub(super) batch_size: usize,
+    /// What a batch may grow to while it could not leave anyway. At least `batch_size`.
+    pub(super) crowded_size: usize,
+    /// Batches of one partition that may be under way at once.
+    pub(super) in_flight: usize,
     pub(super) max_request_size: usize,
     pub(super) delivery_timeout: Duration,
     pub(super) runtime: Runtime,
@@ -62,6 +67,8 @@ struct Open {
     writer: BatchWriter,
     settle: Settle,
     since: Instant,
+    /// Full at so many bytes.
+    limit: usize,
 }
 
 impl Open {
@@ -83,7 +90,9 @@ impl Open {
         let size = self.writer.size();
         self.settle.shrink_reserved(size);
         if !self.settle.try_room(self.writer.room()) {
-            limits.pool.put(self.writer.move_to(pool::fresh(size)));
+            let close = limits.pool.rounded(size);
+            let buffer = if self.settle.try_room(close) { limits.pool.take(close) } else { pool::fresh(size) };
+            limits.pool.put(self.writer.move_to(buffer));
             self.settle.try_room(self.writer.room());
         }
     }
@@ -143,17 +152,18 @@ impl Partition {
                 None => {
                     let mut settle = Settle::new(&self.account);
                     settle.add_reserved(std::mem::take(permit));
-                    let usual = limits.pool.rounded(state.usual_size.min(limits.batch_size));
-                    let room = if settle.try_room(usual) { usual } else { BatchWriter::INITIAL_CAPACITY };
+                    let usual = [limits.crowded_size, limits.batch_size].map(|most| state.usual_size.min(most));
+                    let mut usual = usual.into_iter().map(|size| limits.pool.rounded(size));
+                    let room = usual.find(|room| settle.try_room(*room)).unwrap_or(BatchWriter::INITIAL_CAPACITY);
                     let writer = BatchWriter::with_buffer(limits.pool.take(room));
-                    let since = limits.runtime.now();
-                    state.open.insert(Open { writer, settle, since })
+                    let (since, limit) = (limits.runtime.now(), limits.batch_size);
+                    state.open.insert(Open { writer, settle, since, limit })
                 }
             };
             open.settle.add_reserved(std::mem::take(permit));
             // A record larger than a batch goes alone.
             let is_first = open.writer.is_empty();
-            let limit = if is_first { limits.max_request_size } else { limits.batch_size };
+            let limit = if is_first { limits.max_request_size } else { open.limit };
             let within = limit.min(open.settle.reserved()).min(open.writer.room());
             match open.writer.append_within(within, timestamp, key, value, record.headers()) {
                 Ok(index) => {
@@ -164,7 +174,7 @@ impl Partition {
                         self.tell(state, Message::First { id: self.id, since });
                     }
                     // What is as large as a batch can take no more.
-                    if state.open.as_ref().is_some_and(|open| open.writer.size() >= limits.batch_size) {
+                    if state.open.as_ref().is_some_and(|open| open.writer.size() >= open.limit) {
                         self.seal(state, limits);
                     }
                     return Append::Done(delivery);
@@ -176,7 +186,13 @@ impl Partition {
                             discard(state, limits);
                             return Append::Refused(too_large(record, size, limits.max_request_size));
                         }
-                        self.seal(state, limits);
+                        let larger = limit.saturating_mul(2).min(limits.crowded_size);
+                        if total <= larger && self.is_crowded(limits) {
+                            open.limit = larger;
+                            self.tell(state, Message::Full { id: self.id });
+                        } else {
+                            self.seal(state, limits);
+                        }
                         continue;
                     }
                     // It fits the batch; the batch needs memory.
@@ -215,6 +231,18 @@ impl Partition {
         state.last.clone().filter(|last| !last.is_settled())
     }
 
+    /// Nothing more comes for now: what is open need not linger. It is sealed, or takes the next run too if it could not
+    /// leave before that anyway.
+    pub(super) fn end_run(&self, limits: &Limits) {
+        let mut state = self.lock();
+        match &state.open {
+            Some(open) if open.writer.size() < limits.crowded_size - limits.batch_size && self.is_crowded(limits) => {
+                self.tell(&state, Message::Full { id: self.id });
+            }
+            _ => self.seal(&mut state, limits),
+        }
+    }
+
     /// Everything that waits here, the open batch too, sealed and in order.
     pub(super) fn take(&self, limits: &Limits) -> impl Iterator<Item = Batch<Settle>> + use<> {
         let mut state = self.lock();
@@ -239,6 +267,14 @@ impl Partition {
         self.lock().closed.get_or_insert(error);
         self.account.share.close();
         self.take(limits)
+    }
+
+    /// As many batches are under way as may be: what is sealed now could not be sent yet. What goes on growing goes out in
+    /// fewer, larger requests, so that distance to the leader costs no throughput. Not if a batch was too large for the
+    /// topic before: this one would be split too.
+    #[cold]
+    fn is_crowded(&self, limits: &Limits) -> bool {
+        !self.account.is_strict.load(Ordering::Relaxed) && self.account.load.batches() as usize >= limits.in_flight
     }
 
     fn seal(&self, state: &mut State, limits: &Limits) {
@@ -273,7 +309,7 @@ fn discard(state: &mut State, limits: &Limits) {
 fn close(state: &mut State, limits: &Limits) -> Option<Batch<Settle>> {
     let mut open = state.open.take()?;
     open.trim(limits);
-    let Open { writer, mut settle, since } = open;
+    let Open { writer, mut settle, since, .. } = open;
     state.usual_size = writer.size();
     settle.seal(writer.len(), writer.size());
     Some(Batch::new(writer.finish(), settle, since + limits.delivery_timeout))

@@ -28,6 +28,8 @@ struct State {
     bytes: usize,
 }
 
+const SMALLEST: usize = 256;
+
 /// Kept however little memory is free: as fast as batches are settled, others take the memory.
 const KEPT: usize = 4 << 20;
 
@@ -112,7 +114,7 @@ pub(super) fn room_of(buffer: &BytesMut) -> usize {
     buffer.capacity().saturating_sub(BatchWriter::SPARE)
 }
 
-/// 1 KiB, 2 KiB, 4 KiB and so on.
+/// 256 bytes, 512, 1 KiB and so on: thousands of partitions with a record or two each have no room to spare.
 fn size_of(n: usize) -> usize {
-    BatchWriter::INITIAL_CAPACITY.saturating_mul(1usize.checked_shl(n as u32).unwrap_or(usize::MAX))
+    SMALLEST.saturating_mul(1usize.checked_shl(n as u32).unwrap_or(usize::MAX))
 }

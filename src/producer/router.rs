@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,7 @@ impl Table {
                 partition: index as i32,
                 load: Load::new(&self.runtime),
                 share: Share::new(&self.budget),
+                is_strict: AtomicBool::new(false),
                 watch: Arc::clone(&self.watch),
             };
             let partition = Arc::new(Partition::new(partitions.len() as PartitionId, account));

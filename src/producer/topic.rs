@@ -164,9 +164,8 @@ impl Topic {
         match self.sticky.next(record.size_estimate(), || self.draw(limits, count)) {
             Next::Same(index) => index as i32,
             Next::Moved { to, from } => {
-                // Nothing more goes there for now: what it has is about a batch, and need not linger.
                 if let Some(left) = from.and_then(|index| self.partitions.get(index)) {
-                    left.flush(limits);
+                    left.end_run(limits);
                 }
                 to as i32
             }

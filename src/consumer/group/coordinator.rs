@@ -55,8 +55,10 @@ impl Coordinated {
         let mut committed = BTreeMap::new();
         for (tp, offset, code) in fetched(&response) {
             code.check().map_err(|code| {
-                let error = Error::broker(code, format_args!("{what}: {tp}"));
-                let error = if tp.topic.is_empty() { error } else { error.with_partition(tp.clone()) };
+                let error = match tp.topic.is_empty() {
+                    true => Error::broker(code, &what), // of the whole group
+                    false => Error::broker(code, format_args!("{what}: {tp}")).with_partition(tp.clone()),
+                };
                 core.network.security.explain(error)
             })?;
             // Below zero: nothing is committed.

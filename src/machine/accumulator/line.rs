@@ -3,7 +3,7 @@
 //! ```text
 //!            head unanswered beyond its limit      a cheap request elsewhere was answered      still unanswered
 //!   Calm ────────────────────────────────▶ Asked ────────────────────────────▶ Granted ──────────▶ cut
-//!    ▲          Overdue, Probe               │ Overdue again and again            │
+//!    ▲          Probe                        │ Overdue, again and again           │
 //!    └────────── the head was answered ◀─────┴────────────────────────────────────┘
 //! ```
 //! A broker serves a connection one request at a time, so what is not answered in time holds back all that is behind
@@ -40,8 +40,9 @@ enum Suspicion {
 /// What is to be done about a head that is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Ask another broker who leads; and this one for anything, on another connection, if a token is given.
-    Ask(Option<Token>),
+    /// Ask this broker for anything, on another connection, if a token is given; and another broker who leads, if this is
+    /// not the first step.
+    Ask { probe: Option<Token>, is_first: bool },
     /// The broker answers others: cut the connection.
     Cut,
 }
@@ -74,6 +75,25 @@ impl Line {
 
     pub(super) fn head(&self) -> Option<Token> {
         self.open.front().copied()
+    }
+
+    /// How many requests it may have, of at most so many: what can be written at once, or by whom a connection is made. A
+    /// batch that expires before it is written leaves a gap in front of what was handed over behind it.
+    pub(super) fn most(&self, now: Instant, most: usize) -> usize {
+        match self.muted_until {
+            Some(until) if until > now && !bug("hands_over_while_muted") => 0,
+            _ if !self.is_up && !bug("hands_over_before_it_is_up") => most.min(1),
+            _ => most,
+        }
+    }
+
+    /// When it is not muted any more, if anything waits for that.
+    pub(super) fn muted_until(&self) -> Option<Instant> {
+        self.muted_until.filter(|_| !self.ready.is_empty())
+    }
+
+    pub(super) fn unmute(&mut self, now: Instant) {
+        self.muted_until = self.muted_until.filter(|until| *until > now);
     }
 
     pub(super) fn push(&mut self, now: Instant, token: Token) {
@@ -147,16 +167,16 @@ impl Line {
         if self.poll_timeout(limit)? > now {
             return None;
         }
-        let was_probing = match self.suspicion {
+        let (is_first, was_probing) = match self.suspicion {
             Suspicion::Granted { .. } => return Some(Step::Cut),
             Suspicion::Asked { .. } if bug("probe_not_awaited") => return Some(Step::Cut),
-            Suspicion::Asked { is_probing, .. } => is_probing,
-            Suspicion::Calm => false,
+            Suspicion::Asked { is_probing, .. } => (false, is_probing),
+            Suspicion::Calm => (true, false),
         };
         // There is nothing to cut before there is a connection.
         let probe = self.head().filter(|_| self.is_up && !was_probing);
         let again = now + ask_again(self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)));
         self.suspicion = Suspicion::Asked { again, is_probing: was_probing || probe.is_some() };
-        Some(Step::Ask(probe))
+        Some(Step::Ask { probe, is_first })
     }
 }

@@ -49,6 +49,7 @@ use Seen::{Acknowledged, Failed, Left};
 impl Rig {
     fn with(config: Config, is_idempotent: bool) -> Self {
         let mut rig = Self { accumulator: Accumulator::new(config, is_idempotent), now: Instant::now(), is_idempotent };
+        LaneId::ALL.into_iter().for_each(|lane| rig.accumulator.handle_up(rig.now, lane, true));
         if is_idempotent {
             rig.accumulator.set_identity(rig.now, Some(FIRST));
         }
@@ -251,6 +252,31 @@ fn hurry_ends_every_linger() {
     assert_eq!(rig.takes(), Vec::<u32>::new());
     rig.pass(LINGER);
     assert_eq!(rig.takes(), [0]);
+}
+
+/// A full batch that others hold back; if it is sealed after all, the next one lingers as any other.
+#[test]
+fn hurry_one_is_for_the_batch_that_is_open() {
+    let mut rig = Rig::new(2);
+    rig.first(0);
+    rig.first(1);
+    rig.accumulator.hurry_one(rig.now, 0);
+    assert_eq!(rig.takes(), [0]);
+    rig.accumulator.hurry_one(rig.now, 0);
+    rig.first(0);
+    assert_eq!(rig.takes(), Vec::<u32>::new());
+
+    rig.push(1, 1);
+    let token = rig.token();
+    rig.accumulator.hurry_one(rig.now, 1);
+    rig.push(1, 2);
+    rig.first(1);
+    rig.respond(token, vec![ok(1, 0)]);
+    let token = rig.token();
+    rig.respond(token, vec![ok(1, 1)]);
+    assert_eq!(rig.takes(), Vec::<u32>::new());
+    rig.pass(LINGER);
+    assert_eq!(rig.takes(), [0, 1]);
 }
 
 #[test]
@@ -651,10 +677,12 @@ fn an_overdue_head_moves_and_frees_what_is_behind_it() {
     rig.pass(ms(49));
     assert_eq!(rig.events(), []);
     rig.pass(ms(1));
-    assert_eq!(rig.events(), [Seen::Overdue, Seen::Probe(LaneId::Fast, stuck)]);
-    // Others are asked again and again; nothing is cut before the broker has answered anything.
-    rig.pass(ms(100));
-    assert_eq!(rig.events(), [Seen::Overdue]);
+    assert_eq!(rig.events(), [Seen::Probe(LaneId::Fast, stuck)]);
+    // Then others are asked, again and again; nothing is cut before the broker has answered anything.
+    for _ in 0..2 {
+        rig.pass(ms(100));
+        assert_eq!(rig.events(), [Seen::Overdue]);
+    }
     rig.accumulator.handle_probe(rig.now, LaneId::Fast, stuck + 1, true);
     rig.pass(ms(20));
     assert_eq!((rig.events(), rig.request()), (vec![], None));
@@ -707,6 +735,7 @@ fn only_idempotent_producers_with_all_acks_have_two_lanes() {
 #[test]
 fn an_answer_is_overdue_only_while_the_broker_has_the_request() {
     let mut rig = Rig::new(1);
+    rig.accumulator.handle_up(rig.now, LaneId::Fast, false);
     rig.push(0, 1);
     let token = rig.token();
     // No connection yet: others are asked who leads, and nothing is held against this one.
@@ -717,10 +746,54 @@ fn an_answer_is_overdue_only_while_the_broker_has_the_request() {
     rig.pass(ms(5249));
     assert_eq!(rig.events(), []);
     rig.pass(ms(1));
-    assert_eq!(rig.events(), [Seen::Overdue, Seen::Probe(LaneId::Fast, token)]);
+    assert_eq!(rig.events(), [Seen::Probe(LaneId::Fast, token)]);
+    rig.pass(ms(100));
+    assert_eq!(rig.events(), [Seen::Overdue]);
 }
 
 /// What is refused for now goes on alone at once: it may hold the next request as long as the last.
+/// KIP-219: what expires while the broker wants silence was not handed over, so nothing behind it needs a new epoch.
+#[test]
+fn a_batch_that_expires_while_its_connection_is_muted_leaves_no_gap() {
+    let mut rig = Rig::new(1);
+    rig.push(0, 0);
+    let token = rig.token();
+    rig.accumulator.handle_muted(rig.now, LaneId::Fast, rig.now + DELIVERY + ms(1000));
+    rig.respond(token, vec![ok(0, 0)]);
+    assert_eq!(rig.events(), [Acknowledged(0, 0, Some(0))]);
+    rig.push(0, 1);
+    rig.pass(ms(2000));
+    rig.push(0, 2);
+    assert_eq!(rig.request(), None);
+    rig.pass(DELIVERY - ms(2000));
+    assert_eq!((rig.request(), rig.events()), (None, vec![Failed(0, 1, false)]));
+    assert_eq!(rig.accumulator.poll_timeout(), Some(rig.now + ms(1000)));
+    rig.pass(ms(1000));
+    assert_eq!(rig.request(), Some((token + 1, vec![(0, 0, 1)])));
+}
+
+/// The same of a connection that is being made: one request waits for it, which is what makes it.
+#[test]
+fn a_batch_that_expires_before_there_is_a_connection_leaves_no_gap() {
+    let mut rig = Rig::new(1);
+    rig.push(0, 0);
+    let token = rig.token();
+    rig.respond(token, vec![ok(0, 0)]);
+    rig.accumulator.handle_up(rig.now, LaneId::Fast, false);
+    rig.push(0, 1);
+    let token = rig.token();
+    rig.pass(ms(1000));
+    rig.push(0, 2);
+    assert_eq!(rig.request(), None);
+    rig.pass(DELIVERY - ms(1000));
+    rig.events();
+    rig.accumulator.handle_failed(rig.now, token, &CallError::NotSentInTime { api: ApiKey::PRODUCE }, MIDDLE);
+    assert_eq!(rig.events().last(), Some(&Failed(0, 1, false)));
+    rig.accumulator.handle_up(rig.now, LaneId::Fast, true);
+    rig.pass(BACKOFF);
+    assert_eq!(rig.request(), Some((token + 1, vec![(0, 0, 1)])));
+}
+
 #[test]
 fn a_refusal_for_now_moves_a_partition_to_the_slow_lane() {
     let mut rig = Rig::new(2);

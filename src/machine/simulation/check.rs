@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::broker::{Partition, Stamp};
-use super::{Micros, Plan, Summary};
+use super::{Faults, Micros, Plan, Summary};
 use crate::machine::connection::Token;
 
 /// How a record ended for its caller.
@@ -22,6 +22,7 @@ struct Record {
     since: Micros,
     outcome: Option<(Micros, Outcome)>,
     attempts: u32,
+    was_written: bool,
     /// An attempt ended so that nobody can know whether it was appended.
     is_open: bool,
     /// Appended after everything has healed, so it must arrive.
@@ -64,6 +65,8 @@ pub(super) struct Ledger {
     first_sequence: i32,
     first_epoch: i16,
     is_closed: bool,
+    /// Nothing is refused for good, and no leader loses track of a producer: a batch is tried until its deadline.
+    is_patient: bool,
     pub(super) pending: usize,
     pub(super) problems: Vec<String>,
     pub(super) summary: Summary,
@@ -71,6 +74,10 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(plan: &Plan) -> Self {
+        let Faults { refuse_for_good, lose_track, leave_open, expiries, .. } = plan.faults;
+        // An old broker takes no first sequence but 0.
+        let is_unknown = plan.is_old_broker && plan.first_sequence != 0;
+        let is_refused = is_unknown || refuse_for_good + lose_track + leave_open + expiries > 0;
         Self {
             records: Vec::new(),
             wires: (0..plan.partitions).map(|_| Wire::default()).collect(),
@@ -79,6 +86,7 @@ impl Ledger {
             first_sequence: plan.first_sequence,
             first_epoch: plan.first_epoch,
             is_closed: false,
+            is_patient: plan.is_idempotent && !is_refused,
             pending: 0,
             problems: Vec::new(),
             summary: Summary::default(),
@@ -88,7 +96,8 @@ impl Ledger {
     /// A caller's record, in the batch that was begun at `since`.
     pub(super) fn enqueue(&mut self, partition: usize, since: Micros, must_arrive: bool) -> u32 {
         self.pending += 1;
-        let record = Record { partition, since, outcome: None, attempts: 0, is_open: false, must_arrive };
+        let record =
+            Record { partition, since, outcome: None, attempts: 0, was_written: false, is_open: false, must_arrive };
         self.records.push(record);
         self.records.len() as u32 - 1
     }
@@ -135,11 +144,25 @@ impl Ledger {
         let sent = Sent { stamp, records: records.to_vec(), bytes };
         if self.is_idempotent {
             wire.chain = self.link(wire.chain, sent, wire.in_flight.len(), &what);
+            let open = wire.chain.iter().skip_while(|sent| !self.is_unended(&sent.records));
+            let count = open.take_while(|sent| sent.records[0] <= records[0]).count();
+            self.claim(count <= window, || format!("rule 2: the broker has forgotten the {count}th before: {what}"));
         } else {
             self.claim((id, epoch, sequence) == (-1, -1, -1), || format!("P11: {what} without idempotence"));
         }
         wire.in_flight.insert(via, records[0]);
         self.wires[partition] = wire;
+    }
+
+    /// The bytes of a batch leave. What expired before any of its own did leaves no gap in front of it.
+    pub(super) fn write(&mut self, partition: usize, records: &[u32]) {
+        let gap = self.wires[partition].chain.iter().take_while(|sent| sent.records[0] < records[0]).find(|sent| {
+            let Record { outcome, was_written, .. } = self.records[sent.records[0] as usize];
+            !was_written && outcome.is_some()
+        });
+        let gap = gap.map(|gap| format!("P11: {:?}, never written, is a gap before {records:?}", gap.records));
+        self.problems.extend(gap);
+        records.iter().for_each(|record| self.records[*record as usize].was_written = true);
     }
 
     /// The chain of sequences, with what is sent now.
@@ -269,6 +292,9 @@ impl Ledger {
         logs: &[Partition],
         late: impl Fn(Micros) -> Micros,
     ) -> Result<Summary, String> {
+        // Unless one before it that surely is not there has left it behind a gap.
+        let is_patient = self.is_patient && !self.is_closed;
+        let mut has_gap = vec![false; logs.len()];
         for (id, record) in (0..).zip(&self.records) {
             let Record { partition, since, attempts, is_open, must_arrive, .. } = *record;
             let log = &logs[partition].log;
@@ -286,6 +312,9 @@ impl Ledger {
             };
             let limit = since + plan.delivery_timeout + plan.request_timeout;
             claim(at <= late(limit), "P4: too late");
+            let is_early = at < since + plan.delivery_timeout && !matches!(outcome, Outcome::Acknowledged(_));
+            claim(!is_early || !is_patient || has_gap[partition], "P4: given up before its time");
+            has_gap[partition] |= outcome == Outcome::NotWritten;
             claim(count <= 1 || (!plan.is_idempotent && attempts > 1 && is_open), "P2: a duplicate");
             match outcome {
                 Outcome::Acknowledged(Some(offset)) => claim(places().any(|place| place == offset), "P1: not there"),

@@ -1,6 +1,7 @@
 //! Connections and brokers: what may become of a request, and of its answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
 
 use super::broker::{Stamp, Verdict};
 use super::world::{What, World};
@@ -54,6 +55,11 @@ pub(super) enum Wire {
         line: usize,
         generation: u64,
     },
+    /// A connection may be written to again.
+    Unmuted {
+        line: usize,
+        generation: u64,
+    },
     /// A request has waited as long as it may.
     Deadline {
         line: usize,
@@ -82,6 +88,8 @@ struct Connection {
     closed: Option<u64>,
     /// It serves a connection one request at a time.
     busy_until: Micros,
+    /// Nothing is written before.
+    muted_until: Micros,
 }
 
 struct Open {
@@ -221,6 +229,11 @@ impl World {
                     self.lose(line, &Cause::Eof);
                 }
             }
+            Wire::Unmuted { line, generation } => {
+                if self.network.connections[line].generation == generation {
+                    self.write(line);
+                }
+            }
             Wire::Deadline { line, token } => self.deadline(line, token),
         }
     }
@@ -236,6 +249,9 @@ impl World {
             return;
         }
         let generation = connection.generation;
+        if connection.muted_until > self.now {
+            return;
+        }
         let waiting = connection.open.iter_mut().filter(|open| !open.is_written);
         let written: Vec<_> = waiting
             .map(|open| {
@@ -244,6 +260,7 @@ impl World {
             })
             .collect();
         for copy in written {
+            copy.batches.iter().for_each(|batch| self.ledger.write(batch.partition, &batch.records));
             let delay = self.delay();
             let connection = &mut self.network.connections[line];
             connection.last_arrival = connection.last_arrival.max(self.now + delay);
@@ -391,7 +408,13 @@ impl World {
                     let is_acknowledged = own.is_some_and(|own| is_well(own.error_code));
                     self.ledger.end_attempt((line, token), batch.partition, is_acknowledged);
                 }
-                self.with_task(line / LANES, |task, now, random| task.handle_response(now, token, response, random));
+                let until = self.throttle(line);
+                self.with_task(line / LANES, |task, now, random| {
+                    if let Some(until) = until {
+                        task.handle_muted(now, LaneId::ALL[line % LANES], until);
+                    }
+                    task.handle_response(now, token, response, random);
+                });
             }
             // An earlier one was never answered: the connection is given up.
             open => {
@@ -400,6 +423,19 @@ impl World {
                 self.lose(line, &Cause::WrongCorrelation { expected, got: expected + 1 });
             }
         }
+    }
+
+    /// The answer asks for silence: until then.
+    fn throttle(&mut self, line: usize) -> Option<Instant> {
+        if !self.random.chance(self.plan.faults.throttle) {
+            return None;
+        }
+        let until = self.now + self.random.between(MS, 2 * self.plan.request_timeout);
+        let connection = &mut self.network.connections[line];
+        connection.muted_until = connection.muted_until.max(until);
+        let (until, generation) = (connection.muted_until, connection.generation);
+        self.at(until, What::Wire(Wire::Unmuted { line, generation }));
+        Some(self.instant_of(until))
     }
 
     fn deadline(&mut self, line: usize, token: Token) {
@@ -432,7 +468,7 @@ impl World {
         let connection = &mut self.network.connections[line];
         connection.generation += 1;
         connection.is_up = false;
-        connection.busy_until = 0;
+        (connection.busy_until, connection.muted_until) = (0, 0);
         for open in std::mem::take(&mut connection.open) {
             for batch in &open.batches {
                 // Whether or not it was written, the queue knows no better than that it may have been.
@@ -447,7 +483,7 @@ impl World {
         let connection = &mut self.network.connections[line];
         connection.generation += 1;
         connection.is_up = false;
-        connection.busy_until = 0;
+        (connection.busy_until, connection.muted_until) = (0, 0);
         let (lost, waiting): (Vec<_>, Vec<_>) = connection.open.drain(..).partition(|open| open.is_written);
         connection.open.extend(waiting);
         for open in &lost {

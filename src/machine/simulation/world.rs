@@ -256,7 +256,11 @@ impl World {
     }
 
     pub(super) fn instant(&self) -> Instant {
-        self.start + Duration::from_micros(self.now)
+        self.instant_of(self.now)
+    }
+
+    pub(super) fn instant_of(&self, at: Micros) -> Instant {
+        self.start + Duration::from_micros(at)
     }
 
     /// Not before `at`: jitter knows nanoseconds.

@@ -6,12 +6,19 @@ use common::Args;
 use milena::{Client, NewTopic};
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Kafka's controller writes no more than 10,000 records of its log for one request.
+const AT_ONCE: i32 = 5_000;
 
 /// Returns once every partition has a leader, so that no client's first record waits for one.
 pub async fn create(client: &Client, args: &Args) {
     let admin = client.admin();
-    let topic = NewTopic::named(args.topic.as_str()).partitions(args.partitions);
+    let topic = NewTopic::named(args.topic.as_str()).partitions(args.partitions.min(AT_ONCE));
     admin.create_topics([topic]).timeout(PATIENCE).await.unwrap();
+    let mut count = AT_ONCE;
+    while count < args.partitions {
+        count = args.partitions.min(count + AT_ONCE);
+        admin.create_partitions(args.topic.as_str(), count).timeout(PATIENCE).await.unwrap();
+    }
     loop {
         let described = admin.describe_topics([args.topic.as_str()]).await;
         let led =

@@ -51,6 +51,32 @@ fn a_retry_of_several_keeps_their_order() {
     assert_eq!(rig.queue.needs_newer_than(), None);
 }
 
+/// Rule 2: a broker knows its last five, so that what it may be asked about once more is never the sixth.
+#[test]
+fn nothing_goes_out_that_makes_a_broker_forget_the_head() {
+    let mut rig = Rig::proven();
+    (1..8).for_each(|batch| rig.push(batch, 1));
+    let sent: Vec<_> = (1..6).map(|_| rig.send()).collect();
+    assert_eq!(rig.refuse(sent[0].0, OPEN), None);
+    for (token, offset) in sent[1..].iter().map(|(token, _)| *token).zip(2..) {
+        assert_eq!(rig.acknowledge(token, offset), None);
+    }
+    // Whatever becomes of its second attempt, the third finds it among the five.
+    let (token, again) = rig.send();
+    assert_eq!(again, sent[0].1);
+    assert!(!rig.can_start());
+    assert_eq!(rig.refuse(token, OPEN), None);
+    rig.pass(BACKOFF);
+    let (token, again) = rig.send();
+    assert_eq!(again, sent[0].1);
+    assert!(!rig.can_start());
+    assert_eq!(rig.acknowledge(token, 1), Some((1, Ok(Some(1)))));
+    for batch in 2..6 {
+        assert_eq!(rig.settled(), Some((batch, Ok(Some(i64::from(batch))))));
+    }
+    assert_eq!((rig.send().1.sequence, rig.send().1.sequence), (7, 8));
+}
+
 /// Rule 1: an answer may come before those of earlier batches, and is told behind them.
 #[test]
 fn batches_are_settled_in_the_order_in_which_they_were_sent() {
