@@ -51,6 +51,10 @@ async fn a_member_alone_has_everything_and_commits_when_it_leaves() {
     }
     assert_eq!(consumer.assignment(), parts(&[0, 1, 2]));
     assert_eq!(consumer.subscription(), ["t".into()]);
+    let metrics = consumer.metrics();
+    assert_eq!((metrics.rebalances, metrics.memberships_lost, metrics.rebalance_latency.count), (1, 0, 1));
+    sleep(SECOND).await;
+    assert_eq!(consumer.metrics().last_rebalance, metrics.last_rebalance.map(|ago| ago + SECOND));
     let metadata = consumer.group_metadata().unwrap();
     assert!(metadata.generation_id == 1 && !metadata.member_id.is_empty(), "{metadata:?}");
     consumer.close().await.unwrap();
@@ -181,6 +185,8 @@ async fn a_batch_that_is_lent_is_dealt_with_and_a_lost_one_ends() {
     assert_eq!(refused.not_committed().len(), 1);
     assert_eq!(cluster.committed("g", "t", 0), Some(0), "where it began");
     // It says why, and is back.
+    // Once by the rebalance, which it missed, and once more because it did not poll then either.
+    assert_eq!(handle.metrics().memberships_lost, 2);
     let late = [error(SECOND, &mut first).await, error(SECOND, &mut first).await].map(|error| error.to_string());
     assert!(late[0].starts_with("a rebalance") && late[1].starts_with("no poll"), "{late:?}");
     drop(_second);
@@ -498,6 +504,7 @@ async fn a_member_that_hears_nothing_gives_up_before_others_take_over() {
     let mut events = consumer.rebalance_events().unwrap();
     let silence = cluster.inject(When::api(Api::Heartbeat), Fault::stall());
     let started = tokio::time::Instant::now();
+    assert_eq!(events.next().await, Some(RebalanceEvent::Assigned(parts(&[0]))), "as it was before");
     assert_eq!(events.next().await, Some(RebalanceEvent::Lost(parts(&[0]))));
     assert!(started.elapsed() >= 9 * SECOND && started.elapsed() <= 10 * SECOND, "{:?}", started.elapsed());
     silence.remove();

@@ -405,6 +405,7 @@ async fn a_static_member(cluster: &Cluster, way: Way) {
     one.has(3).await;
     two.has(3).await;
     let mut events = two.handle.rebalance_events().unwrap();
+    assert_eq!(events.next().await, Some(RebalanceEvent::Assigned(two.handle.assignment())), "as it was before");
     let had = one.handle.assignment();
     one.leave().await;
     let one = join("one");

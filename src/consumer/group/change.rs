@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::driver::{Answer, Driver};
 use super::listener::RebalanceEvent;
 use super::member::Member;
+use crate::consumer::trace::RebalanceSpan;
 use crate::error::TopicPartition;
 use crate::machine::group::Change;
 use crate::machine::offsets::Start;
@@ -22,11 +23,14 @@ pub enum Step {
     Returning(Vec<TopicPartition>),
     /// Until commits of these are through.
     Committing(Vec<TopicPartition>),
-    Listening(RebalanceEvent),
+    /// Until the listener has returned.
+    Listening(RebalanceEvent, RebalanceSpan),
 }
 
 impl Driver {
     pub(super) fn change(&mut self, change: Change) {
+        let now = self.core.now();
+        self.rebalancing.get_or_insert(now);
         match change {
             Change::Assigned(added) => {
                 (self.reported, self.may_fall_back) = (None, false);
@@ -79,7 +83,7 @@ impl Driver {
                 }
                 true
             }
-            listening @ Step::Listening(_) => {
+            listening @ Step::Listening(..) => {
                 self.step = listening;
                 false
             }
@@ -94,7 +98,8 @@ impl Driver {
 
     fn listen(&mut self, event: RebalanceEvent) {
         self.handle.shared.lock().hands.revoked();
-        self.step = Step::Listening(event.clone());
+        let span = RebalanceSpan::begin(&self.handle.watch, &self.group.coordinated.id, &event);
+        self.step = Step::Listening(event.clone(), span);
         let done = Listened(self.answers.clone());
         let Some(listener) = self.group.settings.listener.clone() else { return drop(done) };
         let handle = self.handle.clone();
@@ -110,10 +115,20 @@ impl Driver {
     }
 
     pub(super) fn listened(&mut self) {
-        let Step::Listening(event) = std::mem::replace(&mut self.step, Step::None) else { return };
+        let Step::Listening(event, _span) = std::mem::replace(&mut self.step, Step::None) else { return };
         if let RebalanceEvent::Assigned(added) = &event {
             let mut inbox = self.handle.shared.lock();
             added.iter().filter_map(|tp| self.assigned.get(tp)).for_each(|id| inbox.release(*id));
+        }
+        let now = self.core.now();
+        match &event {
+            RebalanceEvent::Assigned(_) => {
+                let since = self.rebalancing.take().unwrap_or(now);
+                self.handle.watch.counts.rebalanced(now.saturating_duration_since(since));
+                self.group.rebalanced(now);
+            }
+            RebalanceEvent::Lost(_) => self.handle.watch.counts.lost(),
+            RebalanceEvent::Revoked(_) => {}
         }
         self.group.audience.tell(&event);
         if let Some(member) = &mut self.member {

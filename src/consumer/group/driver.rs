@@ -28,7 +28,7 @@ use crate::consumer::handle::ConsumerHandle;
 use crate::consumer::hands::Caller;
 use crate::error::TopicPartition;
 use crate::machine::credit::PartitionId;
-use crate::machine::group::{Output, Problem, Standing, Verdict};
+use crate::machine::group::{Call, Output, Problem, Standing, Verdict};
 use crate::net::{Core, Endpoint, Picture, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::ErrorCode;
@@ -90,6 +90,8 @@ pub struct Driver {
     restart: Option<Instant>,
     pub(super) reported: Option<Problem>,
     pub(super) closing: Option<Closing>,
+    /// Since when a rebalance concerns this member.
+    pub(super) rebalancing: Option<Instant>,
     /// To the classic protocol: the other one was not asked for by name, and never worked.
     pub(super) may_fall_back: bool,
     pub(super) answers: mpsc::UnboundedSender<Answer>,
@@ -137,6 +139,7 @@ impl Driver {
             restart: None,
             reported: None,
             closing: None,
+            rebalancing: None,
             may_fall_back: false,
             answers,
         };
@@ -215,15 +218,17 @@ impl Driver {
         if self.subscription.is_some() && self.member.is_none() {
             self.join_by(self.group.settings.protocol);
         }
-        if self.restart.take().is_some()
-            && let Some(member) = &mut self.member
-        {
+        self.restart = None;
+        if let Some(member) = &mut self.member {
+            // Whoever asks for something else may have mended what had failed.
             member.restart(now);
         }
         self.tell_subscription(now);
     }
 
     fn join_by(&mut self, protocol: GroupProtocol) {
+        let now = self.core.now();
+        self.rebalancing.get_or_insert(now);
         self.may_fall_back = protocol == GroupProtocol::Auto;
         self.member = Some(self.group.settings.member(&self.core, &self.group.coordinated.id, protocol));
         (self.is_out, self.was_waiting) = (false, false);
@@ -459,7 +464,12 @@ impl Driver {
     fn carry_out(&mut self, now: Instant, output: Output) {
         match output {
             Output::FindCoordinator => self.find_coordinator(),
-            Output::Send(request) => self.line.send(request),
+            Output::Send(request) => {
+                if matches!(request.call, Call::Join(_)) {
+                    self.rebalancing.get_or_insert(now);
+                }
+                self.line.send(request);
+            }
             Output::Describe(_) => {
                 self.hold_topics();
                 self.describe();
@@ -506,6 +516,8 @@ impl Driver {
         if let Some(known) = self.line.coordinator() {
             self.group.coordinated.forget(known);
         }
+        // A join that waits there must not stand before the next one, should it be the same broker again.
+        self.line.set_coordinator(None);
         let (core, group, answers) = (Arc::clone(&self.core), Arc::clone(&self.group), self.answers.clone());
         self.core.network.runtime.spawn(async move {
             let deadline = core.now() + core.network.request_timeout;
