@@ -5,11 +5,12 @@ use std::fmt;
 
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
     OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
     TxnOffsetCommitRequest,
 };
@@ -138,6 +139,14 @@ apis! {
     DescribeGroups = 15, DescribeGroupsRequest, [2, 5, 5, 6, 6];
     /// Lists the groups that a broker coordinates.
     ListGroups = 16, ListGroupsRequest, [2, 4, 5, 5, 5];
+    /// Deletes groups that have no members.
+    DeleteGroups = 42, DeleteGroupsRequest, [1, 2, 2, 2, 2];
+    /// Deletes offsets of a group, for topics that it does not subscribe to.
+    OffsetDelete = 47, OffsetDeleteRequest, [-1, 0, 0, 0, 0];
+    /// Joins a group, stays in it and leaves it, under KIP-848. Brokers of 3.9 list it, and answer that they cannot.
+    ConsumerGroupHeartbeat = 68, ConsumerGroupHeartbeatRequest, [-1, -1, 0, 1, 1];
+    /// Describes groups and their members, under KIP-848.
+    ConsumerGroupDescribe = 69, ConsumerGroupDescribeRequest, [-1, -1, 0, 1, 1];
     /// Describes how large the logs of a broker are.
     DescribeLogDirs = 35, DescribeLogDirsRequest, [1, 2, 4, 4, 4];
     /// Makes preferred replicas leaders, or any where there is no leader.
@@ -198,6 +207,11 @@ impl KafkaRelease {
 
     /// Every release, oldest first.
     pub const ALL: &'static [Self] = &[Self::V2_1, Self::V2_8, Self::V3_9, Self::V4_0, Self::V4_1];
+
+    /// KIP-848 is on by default from 4.0 on.
+    pub(super) fn has_consumer_groups(self) -> bool {
+        self >= Self::V4_0
+    }
 
     /// Before 3.0 (KIP-590), brokers did not forward what only the controller can do.
     pub(super) fn forwards_to_controller(self) -> bool {

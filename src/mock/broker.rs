@@ -11,11 +11,12 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
     OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
     TxnOffsetCommitRequest,
 };
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 use super::api::{Api, KafkaRelease, Versions};
 use super::fault::{Effects, Faults, Target};
 use super::frame::{self, Body, Frame, Received};
+use super::group::Timing;
 use super::history::{History, SeenRequest};
 use super::link::{self, Links};
 use super::runtime::Runtime;
@@ -45,6 +47,8 @@ pub(super) struct Shared {
     pub(super) versions: Versions,
     pub(super) auto_create_topics: bool,
     pub(super) default_partitions: usize,
+    /// Of groups under KIP-848; `None`: there are none.
+    pub(super) consumer_groups: Option<Timing>,
     brokers: RwLock<BTreeMap<i32, Arc<Broker>>>,
     pub(super) faults: Faults,
     pub(super) history: History,
@@ -181,6 +185,7 @@ impl Shared {
             versions: settings.versions(),
             auto_create_topics: settings.auto_create_topics,
             default_partitions: settings.default_partitions,
+            consumer_groups: settings.consumer_groups(),
             racks: settings.racks,
             brokers: RwLock::new(brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect()),
             faults: Faults::new(seed.wrapping_add(1)),
@@ -549,6 +554,10 @@ impl Connection {
             Api::DescribeProducers => Box::pin(self.run_one::<DescribeProducersRequest>(received, stream)),
             Api::IncrementalAlterConfigs => Box::pin(self.run_one::<IncrementalAlterConfigsRequest>(received, stream)),
             Api::CreatePartitions => Box::pin(self.run_one::<CreatePartitionsRequest>(received, stream)),
+            Api::ConsumerGroupDescribe => Box::pin(self.run_one::<ConsumerGroupDescribeRequest>(received, stream)),
+            Api::ConsumerGroupHeartbeat => Box::pin(self.run_one::<ConsumerGroupHeartbeatRequest>(received, stream)),
+            Api::DeleteGroups => Box::pin(self.run_one::<DeleteGroupsRequest>(received, stream)),
+            Api::OffsetDelete => Box::pin(self.run_one::<OffsetDeleteRequest>(received, stream)),
             Api::DescribeGroups => Box::pin(self.run_one::<DescribeGroupsRequest>(received, stream)),
             Api::DescribeLogDirs => Box::pin(self.run_one::<DescribeLogDirsRequest>(received, stream)),
             Api::DescribeTopicPartitions => Box::pin(self.run_one::<DescribeTopicPartitionsRequest>(received, stream)),

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use super::api::{Api, KafkaRelease, Versions};
 use super::broker::{Broker, Shared};
 use super::connector::MockConnector;
+use super::group::Timing;
 use super::runtime::Runtime;
 use super::sasl::Users;
 use crate::Address;
@@ -178,6 +179,8 @@ pub(super) struct Settings {
     removed: Vec<Api>,
     capped: Vec<(Api, i16)>,
     pub(super) seed: u64,
+    timing: Timing,
+    classic_groups_only: bool,
     passwords: BTreeMap<String, String>,
     mechanisms: Vec<String>,
     session_lifetime: Option<Duration>,
@@ -198,6 +201,8 @@ impl Default for Settings {
             removed: Vec::new(),
             capped: Vec::new(),
             seed: 0,
+            timing: Timing::default(),
+            classic_groups_only: false,
             passwords: BTreeMap::new(),
             mechanisms: ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].map(String::from).to_vec(),
             session_lifetime: None,
@@ -211,6 +216,10 @@ impl Settings {
         let Self { passwords, mechanisms, session_lifetime, scram_iterations, .. } = self;
         let users = || Users::new(passwords.clone(), mechanisms.clone(), *session_lifetime, *scram_iterations);
         (!passwords.is_empty()).then(users)
+    }
+
+    pub(super) fn consumer_groups(&self) -> Option<Timing> {
+        (self.release.has_consumer_groups() && !self.classic_groups_only).then_some(self.timing)
     }
 
     pub(super) fn versions(&self) -> Versions {
@@ -342,6 +351,36 @@ impl MockClusterBuilder {
     /// away.
     pub fn max_version(mut self, api: Api, version: i16) -> Self {
         self.settings.capped.push((api, version));
+        self
+    }
+
+    /// A cluster without KIP-848, as 3.9 is by default and later releases with `group.version=0`: a heartbeat of its members
+    /// is answered by UNSUPPORTED_VERSION. To have it not listed at all, as by older brokers and by others than Kafka, take
+    /// it away by [`without`](Self::without).
+    pub fn classic_groups_only(mut self) -> Self {
+        self.settings.classic_groups_only = true;
+        self
+    }
+
+    /// After how much silence a member is out of its group, under KIP-848 (`group.consumer.session.timeout.ms`). The default
+    /// is 45 seconds.
+    pub fn consumer_session_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timing.session = timeout;
+        self
+    }
+
+    /// How often members are told to send heartbeats, under KIP-848 (`group.consumer.heartbeat.interval.ms`). The default is
+    /// 5 seconds.
+    pub fn consumer_heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.settings.timing.heartbeat = interval;
+        self
+    }
+
+    /// How long a group keeps an assignment at least, under KIP-848, so that members that come together are assigned to
+    /// together (`group.consumer.assignment.interval.ms`, KIP-1263). The default is 1 second; before
+    /// [`V4_1`](KafkaRelease::V4_1) there is no such interval.
+    pub fn consumer_assignment_interval(mut self, interval: Duration) -> Self {
+        self.settings.timing.assignment = interval;
         self
     }
 

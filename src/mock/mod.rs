@@ -91,9 +91,12 @@
 //! - There are no segments: retention deletes batches, and compaction leaves nothing out but what is not stable yet.
 //! - Of broker settings, those can be changed that are the defaults of topics, and on all brokers alike. There are no
 //!   APIs for quotas.
-//! - Groups have members under the classic protocol, static ones too; KIP-848's are not there yet. The first member of a
-//!   group waits for nobody (`group.initial.rebalance.delay.ms` is 0). When a coordinator moves, the next one knows what
-//!   was stable, as from a real log, and a rebalance that was under way is forgotten.
+//! - Groups have members under the classic protocol and under KIP-848's, static ones too; they change from one to the other
+//!   while they have no members, and not otherwise (`group.consumer.migration.policy=disabled`). The first member of a
+//!   classic group waits for nobody (`group.initial.rebalance.delay.ms` is 0). When a coordinator moves, the next one knows
+//!   what was stable, as from a real log, and a classic rebalance that was under way is forgotten.
+//! - The coordinator's assignors are `uniform` and `range`, without regard to racks. Expressions for topics are those of the
+//!   crate `regex-lite`, which are RE2's but for classes of Unicode.
 //! - DeleteRecords does not wait for followers that are held back. Logs are in memory, and the size of the disk is unknown.
 
 mod alter_configs;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -18,11 +19,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 
-use super::api::Api;
+use super::api::{Api, KafkaRelease};
 use super::broker::{Call, Handle, Handled};
 use super::by_topic_id::{answer, id_of_name, is_by_topic_id, name_of_id};
 use super::fault::Target;
-use super::group::{Caller, Classic};
+use super::group::{Caller, Classic, Consumer, Partition};
 use super::state::State;
 use super::topic::TopicId;
 
@@ -38,6 +39,8 @@ const BATCHED_FETCHES: i16 = 8;
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) classic: Classic,
+    /// The members under KIP-848, if that is the group's protocol.
+    pub(super) consumer: Option<Consumer>,
     /// The broker that coordinates it; none if all that could are down.
     pub(super) home: Option<i32>,
     /// Wakes the requests that wait for other members.
@@ -58,18 +61,57 @@ pub(super) struct Committed {
 impl Group {
     /// A group that nobody ever joined is there as long as it has offsets.
     pub(super) fn exists(&self) -> bool {
-        !self.offsets.is_empty() || !self.pending.is_empty() || !self.classic.protocol_type().is_empty()
+        let has_offsets = !self.offsets.is_empty() || !self.pending.is_empty();
+        has_offsets || self.consumer.is_some() || !self.classic.protocol_type().is_empty()
+    }
+
+    /// Whether it has no members.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state() == "Empty"
+    }
+
+    /// Kafka's name of the state.
+    pub(super) fn state(&self) -> &'static str {
+        self.consumer.as_ref().map_or_else(|| self.classic.state(), Consumer::state)
+    }
+
+    /// Whether a member subscribes to a topic.
+    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
+        self.consumer.as_ref().map_or_else(|| self.classic.is_subscribed(topic), |members| members.is_subscribed(topic))
+    }
+
+    /// What was due by now happens.
+    pub(super) fn pass_time(&mut self, now: Duration) {
+        if let Some(consumer) = &mut self.consumer {
+            consumer.pass_time(now);
+        }
+        self.classic.pass_time(now);
+        self.changed.notify_waiters();
     }
 
     /// Another broker is its coordinator now, or the same one anew.
     pub(super) fn move_coordinator(&mut self) {
         self.classic.move_coordinator();
+        if let Some(consumer) = &mut self.consumer {
+            consumer.move_coordinator();
+        }
         self.changed.notify_waiters();
     }
 
     pub(super) fn forget_topic(&mut self, topic: &str) {
         self.offsets.remove(topic);
         self.pending.values_mut().for_each(|pending| pending.retain(|(name, ..)| name != topic));
+    }
+
+    pub(super) fn forget_offset(&mut self, topic: &str, index: i32) {
+        if let Some(offsets) = self.offsets.get_mut(topic) {
+            offsets.remove(&index);
+            if offsets.is_empty() {
+                self.offsets.remove(topic);
+            }
+        }
+        let is_it = |(name, partition, _): &(String, i32, Committed)| name == topic && *partition == index;
+        self.pending.values_mut().for_each(|pending| pending.retain(|offset| !is_it(offset)));
     }
 
     /// The transaction of a producer has ended: its offsets count, or are forgotten.
@@ -157,7 +199,11 @@ impl Handle for OffsetCommitRequest {
                 instance: self.group_instance_id.as_deref(),
                 generation: self.generation_id_or_member_epoch,
             };
-            may_commit(call, &group_id, caller, false)
+            let partitions = self.topics.iter().filter_map(|topic| {
+                let name = meant(call, Api::OffsetCommit, &topic.name)?;
+                Some((name, topic.partitions.iter().map(|partition| partition.partition_index).collect()))
+            });
+            may_commit(call, &group_id, caller, partitions.collect(), false)
         });
         let topics = self.topics.into_iter().map(|topic| {
             let name = meant(call, Api::OffsetCommit, &topic.name);
@@ -165,9 +211,13 @@ impl Handle for OffsetCommitRequest {
                 let index = partition.partition_index;
                 let injected = call.effects.error_for(name.as_deref().unwrap_or_default(), Some(index));
                 let injected = injected.map_or(Ok(()), Err);
-                let stored = injected.and(allowed).and_then(|()| {
+                let stored = injected.and_then(|()| {
                     let name = name.as_ref().ok_or_else(|| ResponseError::UnknownTopicId.code())?;
-                    store(call, &group_id, name, partition)
+                    // What is not there is left out before the group is asked.
+                    if call.state().partition(name, index).is_none() {
+                        return Err(ResponseError::UnknownTopicOrPartition.code());
+                    }
+                    allowed.and_then(|()| store(call, &group_id, name, partition))
                 });
                 OffsetCommitResponsePartition::default()
                     .with_partition_index(index)
@@ -181,16 +231,52 @@ impl Handle for OffsetCommitRequest {
     }
 }
 
-/// Whether this caller may commit offsets of the group now.
-pub(super) fn may_commit(call: &Call<'_>, group: &str, caller: Caller<'_>, in_transaction: bool) -> Result<(), i16> {
+/// The first version of OffsetCommit, and of OffsetFetch, that members under KIP-848 may use.
+const CONSUMER_COMMITS: i16 = 9;
+const CONSUMER_FETCHES: i16 = 9;
+
+/// Whether this caller may commit offsets of these partitions for the group now.
+pub(super) fn may_commit(
+    call: &Call<'_>,
+    group: &str,
+    caller: Caller<'_>,
+    partitions: Vec<(String, Vec<i32>)>,
+    in_transaction: bool,
+) -> Result<(), i16> {
     let now = call.shared.runtime.elapsed();
     let mut state = call.state();
-    let Some(group) = state.groups.get_mut(group) else {
-        // Whoever has no generation commits for itself.
-        return if caller.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration.code()) };
+    let ids = |(name, indexes): &(String, Vec<i32>)| {
+        let topic = state.topic(name)?;
+        let known = indexes.iter().filter(|index| topic.partition(**index).is_some());
+        Some(known.map(|index| (topic.id, *index)).collect::<Vec<Partition>>())
     };
-    let allowed = group.classic.may_commit(now, caller, in_transaction);
-    group.changed.notify_waiters();
+    let ids: Vec<Partition> = partitions.iter().filter_map(ids).flatten().collect();
+    let Some(group) = state.known_group(group) else {
+        // Whoever has no generation commits for itself.
+        let says_so = call.version >= CONSUMER_COMMITS && call.shared.release >= KafkaRelease::V4_0;
+        return match caller.generation {
+            ..0 => Ok(()),
+            _ if says_so && !in_transaction => Err(ResponseError::GroupIdNotFound.code()),
+            _ => Err(ResponseError::IllegalGeneration.code()),
+        };
+    };
+    let Some(consumer) = &mut group.consumer else {
+        let allowed = group.classic.may_commit(now, caller, in_transaction);
+        group.changed.notify_waiters();
+        return allowed.map_err(|error| error.code());
+    };
+    if !in_transaction && call.version < CONSUMER_COMMITS && consumer.has(now, caller.member_id) {
+        return Err(ResponseError::UnsupportedVersion.code());
+    }
+    consumer.may_commit(now, caller, in_transaction, ids.into_iter()).map_err(|error| error.code())
+}
+
+/// Whether this caller may read the offsets of the group now. Of the classic protocol everybody may.
+fn may_fetch(call: &Call<'_>, group: &str, member_id: Option<&str>, epoch: i32) -> Result<(), i16> {
+    let now = call.shared.runtime.elapsed();
+    let mut state = call.state();
+    let consumer = state.known_group(group).and_then(|group| group.consumer.as_mut());
+    let allowed = consumer.map_or(Ok(()), |consumer| consumer.may_fetch(now, member_id, epoch));
     allowed.map_err(|error| error.code())
 }
 
@@ -319,7 +405,10 @@ impl Handle for OffsetFetchRequest {
                     topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
                 });
                 let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-                match load(call, &group.group_id, asked, self.require_stable) {
+                let newest = call.version >= CONSUMER_FETCHES;
+                let (member_id, epoch) = (group.member_id.as_deref().filter(|_| newest), group.member_epoch);
+                let allowed = may_fetch(call, &group.group_id, member_id, if newest { epoch } else { -1 });
+                match allowed.and_then(|()| load(call, &group.group_id, asked, self.require_stable)) {
                     Ok(topics) => answer.with_topics(topics.into_iter().map(grouped_topic).collect()),
                     Err(error) => answer.with_error_code(error),
                 }

@@ -8,7 +8,7 @@ use kafka_protocol::error::ResponseError;
 use super::api::KafkaRelease;
 use super::configs::{BrokerDefaults, TopicConfig};
 use super::coordinator::Transactions;
-use super::group::Classic;
+use super::group::{Classic, Topics};
 use super::offsets::Group;
 use super::partition::Partition;
 use super::quotas::Quotas;
@@ -295,6 +295,18 @@ impl State {
             self.groups.insert(id.to_owned(), group);
         }
         self.groups.entry(id.to_owned()).or_default()
+    }
+
+    /// The group, and all topics.
+    pub(super) fn group_and_topics(&mut self, id: &str) -> (&mut Group, Topics<'_>) {
+        self.group(id);
+        let topics = Topics { by_name: &self.topics, created: self.topics_created };
+        (self.groups.entry(id.to_owned()).or_default(), topics)
+    }
+
+    /// A group that is there, for one reason or another.
+    pub(super) fn known_group(&mut self, id: &str) -> Option<&mut Group> {
+        self.groups.get_mut(id).filter(|group| group.exists())
     }
 
     /// Groups whose coordinator is no longer where it was are read from the log by another.

@@ -9,6 +9,7 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
 };
+use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestTopic;
 use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
@@ -244,7 +245,11 @@ impl Handle for TxnOffsetCommitRequest {
                 instance: self.group_instance_id.as_deref(),
                 generation: self.generation_id,
             };
-            may_commit(call, &self.group_id, caller, true)?;
+            let indexes = |topic: &TxnOffsetCommitRequestTopic| {
+                topic.partitions.iter().map(|partition| partition.partition_index).collect()
+            };
+            let partitions = self.topics.iter().map(|topic| (topic.name.to_string(), indexes(topic))).collect();
+            may_commit(call, &self.group_id, caller, partitions, true)?;
             if call.shared.release < KafkaRelease::V3_9 {
                 return Ok(());
             }

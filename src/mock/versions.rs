@@ -1,13 +1,21 @@
 //! ApiVersions: what a broker can do.
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::api::{Api, Versions};
 use super::broker::{Call, Handle, Handled};
 use super::fault::Target;
 use super::frame::Body;
+
+/// Whether groups under KIP-848 are on.
+const GROUP_VERSION: &str = "group.version";
+/// The first version of ApiVersions that says it, and its sign for not knowing.
+const FEATURES: i16 = 3;
+const NO_EPOCH: i64 = -1;
+/// The first version whose supported features may be those that can be off (KAFKA-17011).
+const FEATURES_FROM_0: i16 = 4;
 
 impl Handle for ApiVersionsRequest {
     fn targets(&self, _: &Call<'_>) -> Vec<Target> {
@@ -18,13 +26,22 @@ impl Handle for ApiVersionsRequest {
         let named = is_software(&self.client_software_name) && is_software(&self.client_software_version);
         let invalid = (call.version >= 3 && !named).then(|| ResponseError::InvalidRequest.code());
         let error = call.effects.error().or(invalid).unwrap_or_default();
-        let api_keys = if error == 0 { call.shared.versions.advertised().map(entry).collect() } else { Vec::new() };
-        call.answer(
-            &ApiVersionsResponse::default()
-                .with_error_code(error)
-                .with_api_keys(api_keys)
-                .with_throttle_time_ms(call.throttle_ms()),
-        )
+        let response = ApiVersionsResponse::default().with_throttle_time_ms(call.throttle_ms());
+        if error != 0 {
+            return call.answer(&response.with_error_code(error));
+        }
+        let response = response.with_api_keys(call.shared.versions.advertised().map(entry).collect());
+        // The one feature (KIP-584) by which clients decide anything here: whether groups under KIP-848 are on.
+        let finalized = FinalizedFeatureKey::default().with_name(GROUP_VERSION.into());
+        let finalized = finalized.with_min_version_level(1).with_max_version_level(1);
+        let supported = SupportedFeatureKey::default().with_name(GROUP_VERSION.into()).with_max_version(1);
+        let knows = call.version >= FEATURES && call.shared.release.has_consumer_groups();
+        let is_on = knows && call.shared.consumer_groups.is_some();
+        let lists = knows && call.version >= FEATURES_FROM_0;
+        let response = if lists { response.with_supported_features(vec![supported]) } else { response };
+        let epoch = if knows { 0 } else { NO_EPOCH };
+        let response = response.with_finalized_features_epoch(epoch);
+        call.answer(&if is_on { response.with_finalized_features(vec![finalized]) } else { response })
     }
 }
 

@@ -1,9 +1,11 @@
-//! An error for every request of a small run, one at a time: one that passes, one that does not, and what a network does.
+//! Something goes wrong with every request of a small run, one at a time: an error that passes, one that does not, what a
+//! network does; and what leads and coordinates moves.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::time::Duration;
 
-use milena::mock::{Api, Fault, When};
+use milena::mock::{Api, Fault, MockCluster, When};
 use milena::{Error, OffsetReset};
 use tokio::time::Instant;
 
@@ -20,16 +22,18 @@ enum Mishap {
     Close,
     LoseAnswer,
     SwallowAnswer,
+    Stall,
     WrongCorrelationId,
     Delay,
     Throttle,
 }
 
-const HARMLESS: [Mishap; 7] = [
+const HARMLESS: [Mishap; 8] = [
     Mishap::Retriable,
     Mishap::Close,
     Mishap::LoseAnswer,
     Mishap::SwallowAnswer,
+    Mishap::Stall,
     Mishap::WrongCorrelationId,
     Mishap::Delay,
     Mishap::Throttle,
@@ -65,6 +69,7 @@ impl Mishap {
             Self::Close => Fault::close(),
             Self::LoseAnswer => Fault::lose_answer(),
             Self::SwallowAnswer => Fault::swallow_answer(),
+            Self::Stall => Fault::stall(),
             Self::WrongCorrelationId => Fault::wrong_correlation_id(),
             Self::Delay => Fault::delay(SECOND),
             Self::Throttle => Fault::throttle(SECOND),
@@ -85,11 +90,50 @@ struct Run {
     committed: [Option<i64>; 2],
 }
 
+/// What goes wrong, with the nth request.
+enum Trouble {
+    Fault(u64, Fault),
+    /// Everything that a broker leads or coordinates is another one's.
+    Move(u64),
+}
+
+/// On two brokers, requests to one and the other come in any order.
+async fn run(brokers: i32, trouble: Option<Trouble>) -> Run {
+    let cluster = MockCluster::builder().brokers(brokers).in_memory().start().await;
+    cluster.create_topic("t", 2);
+    let (moves, fault) = match trouble {
+        None => (false, None),
+        Some(Trouble::Fault(nth, fault)) => (false, Some(cluster.inject(When::any().nth(nth), fault))),
+        Some(Trouble::Move(nth)) => (true, Some(cluster.inject(When::any().nth(nth), Fault::delay(MS)))),
+    };
+    let moving = async {
+        match &fault {
+            Some(fault) if moves => fault.wait_struck(1).await,
+            _ => pending().await,
+        }
+        for partition in 0..2 {
+            let other = cluster.leader("t", partition).map_or(1, |leader| 3 - leader);
+            cluster.move_leader("t", partition, other);
+        }
+        let other = cluster.coordinator("g").map_or(1, |coordinator| 3 - coordinator);
+        cluster.move_coordinator("g", other);
+        pending::<()>().await;
+    };
+    let mut run = tokio::select! {
+        biased;
+        () = moving => unreachable!(),
+        run = write_and_read(&cluster) => run,
+    };
+    verify(&cluster, "errors");
+    run.asked = cluster.requests().iter().map(|request| request.api).collect();
+    run.struck = fault.map_or(0, |fault| fault.struck());
+    cluster.close().await;
+    run
+}
+
 /// Two rounds of records to two partitions are written, read and committed.
-async fn run(fault: Option<(u64, Fault)>) -> Run {
-    let cluster = cluster(2).await;
-    let fault = fault.map(|(nth, fault)| cluster.inject(When::any().nth(nth), fault));
-    let client = builder(&cluster).request_timeout(SECOND * 2).default_api_timeout(SECOND * 20).build().unwrap();
+async fn write_and_read(cluster: &MockCluster) -> Run {
+    let client = builder(cluster).request_timeout(SECOND * 2).default_api_timeout(SECOND * 20).build().unwrap();
     let producer = client.producer().linger(Duration::ZERO).delivery_timeout(SECOND * 20).build().unwrap();
     let begin = Instant::now();
     let mut run = Run::default();
@@ -102,7 +146,7 @@ async fn run(fault: Option<(u64, Fault)>) -> Run {
         }
         sent.push(Sent { enqueued, ends: vec![(begin.elapsed(), outcome(partition, told))] });
     }
-    let logs = logs(&cluster);
+    let logs = logs(cluster);
     run.verdict = judge(&sent, &logs, SECOND * 82);
     run.logged = [0, 1].map(|partition| logs[&partition].len());
     let in_log: usize = run.logged.iter().sum();
@@ -134,16 +178,12 @@ async fn run(fault: Option<(u64, Fault)>) -> Run {
     }
     consumer.close().await.unwrap();
     producer.close(SECOND).await.unwrap();
-    verify(&cluster, "errors");
-    run.asked = cluster.requests().iter().map(|request| request.api).collect();
-    run.struck = fault.map_or(0, |fault| fault.struck());
-    cluster.close().await;
     run
 }
 
 /// The run without faults.
-async fn calm() -> Run {
-    let calm = run(None).await;
+async fn calm(brokers: i32) -> Run {
+    let calm = run(brokers, None).await;
     assert!(calm.errors.is_empty() && calm.verdict.is_clean() && calm.committed == [Some(2); 2], "{calm:?}");
     assert!(calm.asked.len() >= 14 && calm.asked.len() <= 50, "{:?}", calm.asked);
     calm
@@ -152,11 +192,16 @@ async fn calm() -> Run {
 /// What passes by itself costs nothing but time: nobody hears of it.
 #[tokio::test(start_paused = true)]
 async fn what_passes_is_not_noticed_at_any_request() {
-    let calm = calm().await;
+    let calm = calm(1).await;
     for mishap in HARMLESS {
         for (nth, api) in (1..).zip(&calm.asked) {
             let Some(fault) = mishap.fault(*api) else { continue };
-            let told = within(SECOND * 600, &format!("{mishap:?} for {api:?} {nth}"), run(Some((nth, fault)))).await;
+            let told = within(
+                SECOND * 600,
+                &format!("{mishap:?} for {api:?} {nth}"),
+                run(1, Some(Trouble::Fault(nth, fault))),
+            )
+            .await;
             let Run { verdict, errors, committed, struck, .. } = &told;
             assert_eq!(*struck, 1, "{mishap:?} for {api:?}, request {nth}");
             let is_well = verdict.is_clean() && verdict.acknowledged == 4 && *committed == [Some(2); 2];
@@ -165,14 +210,29 @@ async fn what_passes_is_not_noticed_at_any_request() {
     }
 }
 
+/// Whoever leads a partition, or coordinates the group, gives it away while the request is under way.
+#[tokio::test(start_paused = true)]
+async fn leaders_and_coordinators_move_at_any_request() {
+    let count = calm(2).await.asked.len() as u64;
+    let mut moves = 0;
+    for nth in 1..=count {
+        let told = within(SECOND * 600, &format!("request {nth}"), run(2, Some(Trouble::Move(nth)))).await;
+        let Run { verdict, errors, committed, struck, .. } = &told;
+        let is_well = verdict.is_clean() && verdict.acknowledged == 4 && *committed == [Some(2); 2];
+        assert!(is_well && errors.is_empty(), "request {nth}: {told:#?}");
+        moves += struck;
+    }
+    assert!(moves >= count - 4, "{moves} moves in {count} runs");
+}
+
 /// What does not is told to those whom it concerns, once, and what they hear is true; everything else goes on.
 #[tokio::test(start_paused = true)]
 async fn what_does_not_pass_is_told_to_whom_it_concerns() {
-    let calm = calm().await;
+    let calm = calm(1).await;
     let mut heard = BTreeSet::new();
     for (nth, api) in (1..).zip(&calm.asked) {
         let Some(fault) = Mishap::Final.fault(*api) else { continue };
-        let told = within(SECOND * 600, &format!("{api:?} {nth}"), run(Some((nth, fault)))).await;
+        let told = within(SECOND * 600, &format!("{api:?} {nth}"), run(1, Some(Trouble::Fault(nth, fault)))).await;
         let Run { verdict, errors, committed, logged, struck, .. } = &told;
         let calls: Vec<_> = errors.iter().map(|(call, _)| *call).collect();
         let may_hear: &[&[&str]] = match api {

@@ -3,13 +3,15 @@
 //! Without a real broker only the mock is asked, which shows that the questions make sense. With one:
 //!
 //! ```text
-//! scripts/kafka run --version 4.3.1 -- cargo test --test mock_cluster agreement
+//! scripts/kafka run --version 4.3.1 --config group.consumer.migration.policy=disabled -- \
+//!   cargo test --test mock_cluster agreement
 //! scripts/kafka run --version 3.9.2 -- cargo test --test mock_cluster agreement
 //! scripts/kafka run --version 2.8.2 -- cargo test --test mock_cluster agreement
 //! ```
 
 mod administration;
 pub mod configs;
+mod consumer_groups;
 mod groups;
 mod members;
 mod reading;
@@ -27,11 +29,12 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiVersionsRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use milena::mock::{KafkaRelease, MockCluster};
@@ -42,6 +45,38 @@ use crate::harness::{Batch, Peer, produce_request, topic_name};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mock_answers_as_a_real_broker() {
+    compare(async |interview| {
+        interview.topics().await;
+        interview.refused_batches().await;
+        interview.produced_batches().await;
+        interview.sequences().await;
+        interview.fetches().await;
+        interview.sessions().await;
+        interview.offsets_and_epochs().await;
+        interview.groups().await;
+        interview.offsets_by_topic_id().await;
+        interview.described_groups().await;
+        interview.members().await;
+        interview.log_dirs().await;
+        interview.elections().await;
+        interview.topics_by_page().await;
+        interview.transactions().await;
+        interview.configs().await;
+        interview.deleted_records().await;
+        interview.metadata().await;
+        interview.closed_connections().await;
+    })
+    .await;
+}
+
+/// Groups under KIP-848, and what administrators do with groups of either protocol.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mock_answers_consumer_groups_as_a_real_broker() {
+    compare(Interview::consumer_groups).await;
+}
+
+/// Asks the mock, and a real broker if there is one.
+async fn compare(questions: impl AsyncFn(&mut Interview)) {
     let real = std::env::var("KAFKA_BOOTSTRAP").ok();
     let version = std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "4".to_owned());
     let release = match version.split('.').next() {
@@ -49,11 +84,13 @@ async fn the_mock_answers_as_a_real_broker() {
         Some("3") => KafkaRelease::V3_9,
         _ => KafkaRelease::V4_1,
     };
-    let mock = MockCluster::builder().release(release).start().await;
-    let answers = interview(&mock.bootstrap()[0]).await;
+    // As scripts/kafka configures real brokers.
+    let mock = MockCluster::builder().release(release).consumer_heartbeat_interval(Duration::from_secs(1));
+    let mock = mock.consumer_session_timeout(Duration::from_secs(10)).start().await;
+    let answers = interview(&mock.bootstrap()[0], &questions).await;
     mock.close().await;
     let Some(real) = real else { return };
-    let expected = interview(real.split(',').next().unwrap()).await;
+    let expected = interview(real.split(',').next().unwrap(), &questions).await;
     // By what was asked, not by place: one answer may be several lines.
     let only = |who: &str, ours: &[String], theirs: &[String]| {
         let lines = ours.iter().filter(|line| !theirs.contains(line));
@@ -79,7 +116,7 @@ async fn dial(address: &str) -> Peer {
     Peer::over(Box::new(stream))
 }
 
-async fn interview(address: &str) -> Vec<String> {
+async fn interview(address: &str, questions: &impl AsyncFn(&mut Interview)) -> Vec<String> {
     let mut interview = Interview {
         peer: dial(address).await,
         address: address.to_owned(),
@@ -87,25 +124,7 @@ async fn interview(address: &str) -> Vec<String> {
         lines: Vec::new(),
     };
     interview.api_versions().await;
-    interview.topics().await;
-    interview.refused_batches().await;
-    interview.produced_batches().await;
-    interview.sequences().await;
-    interview.fetches().await;
-    interview.sessions().await;
-    interview.offsets_and_epochs().await;
-    interview.groups().await;
-    interview.offsets_by_topic_id().await;
-    interview.described_groups().await;
-    interview.members().await;
-    interview.log_dirs().await;
-    interview.elections().await;
-    interview.topics_by_page().await;
-    interview.transactions().await;
-    interview.configs().await;
-    interview.deleted_records().await;
-    interview.metadata().await;
-    interview.closed_connections().await;
+    questions(&mut interview).await;
     interview.lines
 }
 
@@ -167,12 +186,23 @@ impl Interview {
             self.newest::<DescribeTopicPartitionsRequest>(),
             self.newest::<ElectLeadersRequest>(),
             self.newest::<ListGroupsRequest>(),
+            self.newest::<ConsumerGroupHeartbeatRequest>(),
+            self.newest::<ConsumerGroupDescribeRequest>(),
+            self.newest::<DeleteGroupsRequest>(),
+            self.newest::<OffsetDeleteRequest>(),
         ];
         self.say("newest versions", served);
         for version in self.versions::<ApiVersionsRequest>() {
             let answer = self.peer.ask(version, &software(version)).await;
             let produce = answer.api_keys.iter().find(|entry| entry.api_key == 0).map(|entry| entry.min_version);
             self.say(("api versions", version), (answer.error_code, answer.throttle_time_ms, produce));
+            let supported = answer.supported_features.iter().map(|f| (&f.name, f.min_version, f.max_version));
+            let finalized = answer.finalized_features.iter();
+            let finalized = finalized.map(|f| (&f.name, f.min_version_level, f.max_version_level));
+            let of_groups = |(name, ..): &(&StrBytes, i16, i16)| name.as_str() == "group.version";
+            let features =
+                (supported.filter(of_groups).collect::<Vec<_>>(), finalized.filter(of_groups).collect::<Vec<_>>());
+            self.lines.push(format!("features {version}: {features:?}"));
         }
         if self.newest::<ApiVersionsRequest>() >= 3 {
             for (name, version) in [("", "1"), ("a", ""), ("-", "1"), ("a b", "1"), ("a.-b", "1")] {

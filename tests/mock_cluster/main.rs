@@ -6,6 +6,7 @@
 mod agreement;
 mod brokers;
 mod combinations;
+mod consumer_groups;
 mod faults;
 mod fetch;
 mod groups;

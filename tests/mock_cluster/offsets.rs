@@ -12,7 +12,7 @@ use crate::harness::{Peer, in_memory, topic_name};
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const OFFSET_METADATA_TOO_LARGE: i16 = 12;
 const NOT_COORDINATOR: i16 = 16;
-const ILLEGAL_GENERATION: i16 = 22;
+const GROUP_ID_NOT_FOUND: i16 = 69;
 const UNKNOWN_MEMBER_ID: i16 = 25;
 
 fn commit(group: &str, topic: &str, index: i32, offset: i64) -> OffsetCommitRequest {
@@ -150,7 +150,7 @@ async fn commits_that_are_refused() {
         (commit("g", "nowhere", 0, 1), UNKNOWN_TOPIC_OR_PARTITION),
         (commit("g", "t", 1, 1), UNKNOWN_TOPIC_OR_PARTITION),
         (large, OFFSET_METADATA_TOO_LARGE),
-        (commit("g", "t", 0, 1).with_generation_id_or_member_epoch(0), ILLEGAL_GENERATION),
+        (commit("g", "t", 0, 1).with_generation_id_or_member_epoch(0), GROUP_ID_NOT_FOUND),
         (commit("g", "t", 0, 1), 0),
         (commit("g", "t", 0, 1).with_generation_id_or_member_epoch(0), UNKNOWN_MEMBER_ID),
         (commit("g", "t", 0, 1).with_member_id("m".into()), 0),

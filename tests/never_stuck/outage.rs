@@ -1,11 +1,12 @@
 //! Brokers that are away, and connections that do not last.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use milena::mock::{Api, MockCluster, MockConnector};
-use milena::{Address, Client, Connecting, Connector, Record};
+use milena::mock::{Api, Fault, MockCluster, MockConnector, When};
+use milena::{Address, Client, Connecting, Connector, Fate, OffsetReset, Record};
 use tokio::time::Instant;
 
 use crate::rig::{MS, SECOND, builder, cluster, latency, spread};
@@ -86,6 +87,49 @@ async fn partitions_without_a_leader_are_asked_for_with_patience() {
         receipt.await.unwrap();
     }
     assert!(asked <= 1_500, "{asked} metadata requests in ten minutes");
+}
+
+/// Row 13, P4: the clock jumps, as for a machine that was suspended, while one batch is with the broker and others wait.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stood_still_for_ten_minutes_tells_the_truth_and_goes_on() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    let client = builder(&cluster).connect().await.unwrap();
+    let producer = client.producer().linger(Duration::ZERO).delivery_timeout(60 * SECOND).build().unwrap();
+    let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+    consumer.assign([("t", 0)]).unwrap();
+    for held in [Fault::delay(SECOND), Fault::delay_answer(SECOND), Fault::lose_answer(), Fault::stall()] {
+        producer.send(Record::to("t").value("warm")).await.unwrap();
+        let before = cluster.log("t", 0).len();
+        let fault = cluster.inject(When::api(Api::Produce), held.clone());
+        let mut receipts = Vec::new();
+        for n in 0..3 {
+            receipts.push(producer.enqueue(Record::to("t").value(n.to_string())).await.unwrap());
+            tokio::time::sleep(MS).await;
+        }
+        tokio::time::advance(600 * SECOND).await;
+        let mut told = Vec::new();
+        for receipt in receipts {
+            told.push(tokio::time::timeout(SECOND * 31, receipt).await.expect("its time was over long ago"));
+        }
+        fault.remove();
+        producer.send(Record::to("t").value("behind")).await.unwrap();
+        let log: Vec<_> = cluster.log("t", 0)[before..].iter().map(|record| record.value.clone().unwrap()).collect();
+        assert!(log.is_sorted() && log.iter().collect::<BTreeSet<_>>().len() == log.len(), "{held:?}: {log:?}");
+        for (n, told) in told.into_iter().enumerate() {
+            let place = log.iter().position(|value| *value == n.to_string().as_bytes());
+            match told {
+                Ok(placed) => assert_eq!(placed.offset, place.map(|at| (before + at) as i64), "{held:?}"),
+                Err(error) if error.fate == Fate::NotWritten => assert_eq!(place, None, "{held:?}: {n}: {error}"),
+                Err(_) => {}
+            }
+        }
+    }
+    for offset in 0..cluster.log("t", 0).len() as i64 {
+        let record = tokio::time::timeout(10 * SECOND, consumer.recv()).await.unwrap().unwrap();
+        assert_eq!(record.offset(), offset);
+    }
+    assert!(cluster.verify().is_empty(), "{:?}", cluster.verify());
 }
 
 /// Row 1: connections that are cut all the time cost a reconnect each time, and no record.

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSp
 
 BOOTSTRAP = os.environ["KAFKA_BOOTSTRAP"]
 TOPIC = "confluent-kafka"
+COORDINATORS = ["coordinator's uniform", "coordinator's range"]
 
 
 def say(what, answer):
@@ -142,10 +143,12 @@ def consume():
 
 def groups():
     def member(strategy):
+        classic = {"partition.assignment.strategy": strategy, "session.timeout.ms": 10000, "heartbeat.interval.ms": 500}
+        # KIP-848: the coordinator assigns, and says how often it wants to hear.
+        by_coordinator = {"group.protocol": "consumer", "group.remote.assignor": strategy.removeprefix("coordinator's ")}
         consumer = Consumer({
             "bootstrap.servers": BOOTSTRAP, "group.id": f"{TOPIC}-{strategy}", "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": strategy, "session.timeout.ms": 10000, "heartbeat.interval.ms": 500,
-            "enable.auto.commit": False,
+            "enable.auto.commit": False, **(by_coordinator if strategy in COORDINATORS else classic),
         })
         consumer.subscribe([TOPIC])
         return consumer
@@ -160,7 +163,7 @@ def groups():
     def owned(*consumers):
         return sorted(tp.partition for consumer in consumers for tp in consumer.assignment())
 
-    for strategy in ["range", "roundrobin", "cooperative-sticky"]:
+    for strategy in ["range", "roundrobin", "cooperative-sticky", *COORDINATORS]:
         first = member(strategy)
         poll_until([first], [3])
         second = member(strategy)
@@ -173,6 +176,15 @@ def groups():
         poll_until([first], [3])
         say(f"{strategy}: alone again", owned(first))
         first.close()
+    # Both are gone, and the coordinator knows.
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+    names = [f"{TOPIC}-{strategy}" for strategy in COORDINATORS]
+    for name, group in sorted(admin.describe_consumer_groups(names).items()):
+        group = group.result(10)
+        say(f"described {name}", (group.state.name, group.type.name, len(group.members)))
+    listed = [group for group in admin.list_consumer_groups().result(10).valid if group.group_id in names]
+    say("listed", sorted((group.group_id, group.state.name, group.type.name) for group in listed))
+    say("delete groups", settled(admin.delete_consumer_groups([*names, "confluent-missing"])))
 
 
 topics()

@@ -13,10 +13,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::ConsumerProtocolSubscription;
+use kafka_protocol::protocol::{Decodable, Message};
 
 use crate::mock::api::KafkaRelease;
+
+/// The type of the protocol that consumers speak.
+pub(super) const CONSUMER: &str = "consumer";
 
 /// Kafka's `group.initial.rebalance.delay.ms` is none here: the first member of a group waits for nobody.
 #[derive(Clone, Debug, Default)]
@@ -185,6 +190,21 @@ impl Classic {
             assignment: if is_stable || shows_old { member.assignment.clone() } else { Bytes::new() },
         };
         (protocol, self.members.iter().map(described).collect())
+    }
+
+    /// Whether a member subscribes to a topic, as far as the coordinator can read what it said.
+    pub(in crate::mock) fn is_subscribed(&self, topic: &str) -> bool {
+        if self.protocol_type() != CONSUMER || self.members.is_empty() {
+            return false;
+        }
+        let subscribed = |member: &Member| {
+            let mut metadata = member.metadata(self.protocol.as_deref()?);
+            let version = metadata.try_get_i16().ok()?.min(ConsumerProtocolSubscription::VERSIONS.max);
+            let subscription = ConsumerProtocolSubscription::decode(&mut metadata, version).ok()?;
+            Some(subscription.topics.iter().any(|subscribed| **subscribed == *topic))
+        };
+        let all: Option<Vec<bool>> = self.members.values().map(subscribed).collect();
+        all.is_none_or(|all| all.contains(&true))
     }
 
     // ---- what members ask ------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ use super::classic::{Caller, Classic, Join, Joined, Step, Ticket};
 use crate::mock::broker::{Call, Handle, Handled};
 use crate::mock::fault::Target;
 use crate::mock::offsets::check_coordinator;
+use crate::mock::state::State;
 
 /// A broker's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
 const SESSIONS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
@@ -75,6 +76,29 @@ fn act<T>(call: &Call<'_>, group: &str, act: impl FnOnce(&mut Classic, Duration)
     let done = act(&mut group.classic, now);
     group.changed.notify_waiters();
     done
+}
+
+/// What members of the classic protocol hear of a group that has members under KIP-848: the two do not mix
+/// (`group.consumer.migration.policy=disabled`).
+fn refuse(call: &Call<'_>, group: &str, instance: Option<&str>, member_id: &str) -> Result<(), ResponseError> {
+    let now = call.shared.runtime.elapsed();
+    let mut state = call.state();
+    let Some(consumer) = state.known_group(group).and_then(|group| group.consumer.as_mut()) else { return Ok(()) };
+    consumer.pass_time(now);
+    Err(consumer.refuse_classic(instance, member_id))
+}
+
+/// A group that has no members under KIP-848 any more is one of the classic protocol with who joins it.
+fn convert(call: &Call<'_>, group: &str) -> Result<(), ResponseError> {
+    let now = call.shared.runtime.elapsed();
+    let mut state = call.state();
+    let group = state.group(group);
+    group.pass_time(now);
+    if group.consumer.is_some() && !group.is_empty() {
+        return Err(ResponseError::InconsistentGroupProtocol);
+    }
+    group.consumer = None;
+    Ok(())
 }
 
 fn optional(text: &Option<StrBytes>) -> Option<String> {
@@ -137,6 +161,7 @@ async fn join(request: JoinGroupRequest, call: &Call<'_>) -> Result<Joined, (i16
     if !SESSIONS.contains(&request.session_timeout_ms) {
         return Err(refused(ResponseError::InvalidSessionTimeout.code()));
     }
+    convert(call, &group).map_err(|error| (error.code(), String::new()))?;
     let instance = optional(&request.group_instance_id);
     let client_id = call.client_id.unwrap_or_default().to_owned();
     // Kafka's way: after the instance, or the client.
@@ -194,6 +219,7 @@ impl Handle for SyncGroupRequest {
             if call.version >= TYPED_SYNC && (protocol.0.is_none() || protocol.1.is_none()) {
                 return Err(ResponseError::InconsistentGroupProtocol.code());
             }
+            refuse(call, &group, caller.instance, caller.member_id).map_err(|error| error.code())?;
             let step = act(call, &group, |members, now| members.sync(now, caller, protocol, assignments));
             match step.map_err(|error| error.code())? {
                 Step::Done(synced) => Ok(synced),
@@ -229,10 +255,22 @@ impl Handle for HeartbeatRequest {
             generation: self.generation_id,
         };
         let alive = check(call, &self.group_id)
+            .and_then(|()| refuse(call, &self.group_id, caller.instance, caller.member_id))
             .and_then(|()| act(call, &self.group_id, |members, now| members.heartbeat(now, caller)));
         let error = call.effects.error().unwrap_or_else(|| alive.err().map_or(0, |error| error.code()));
         call.answer(&HeartbeatResponse::default().with_throttle_time_ms(call.throttle_ms()).with_error_code(error))
     }
+}
+
+/// Whatever the protocol of the group is.
+fn leave(call: &Call<'_>, group: &str, member_id: &str, instance: Option<&str>) -> Result<(), ResponseError> {
+    let now = call.shared.runtime.elapsed();
+    let consumer = |state: &mut State| {
+        let consumer = state.known_group(group)?.consumer.as_mut()?;
+        Some(consumer.leave_group(now, member_id, instance))
+    };
+    let left = consumer(&mut call.state());
+    left.unwrap_or_else(|| act(call, group, |members, now| members.leave(now, member_id, instance)))
 }
 
 impl Handle for LeaveGroupRequest {
@@ -248,7 +286,7 @@ impl Handle for LeaveGroupRequest {
             return call.answer(&response.with_error_code(error));
         }
         let leave = |member_id: &str, instance: Option<&str>| {
-            let left = act(call, &self.group_id, |members, now| members.leave(now, member_id, instance));
+            let left = leave(call, &self.group_id, member_id, instance);
             left.err().map_or(0, |error| error.code())
         };
         if call.version < BATCHED_LEAVE {

@@ -19,15 +19,15 @@ use crate::harness::{Peer, topic_name};
 const MEMBER_ID_REQUIRED: i16 = 79;
 const NEWEST_JOIN: i16 = 9;
 
-fn id(group: &str) -> GroupId {
+pub(super) fn id(group: &str) -> GroupId {
     StrBytes::from(group.to_owned()).into()
 }
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     text.to_owned().into()
 }
 
-fn join(version: i16, group: &str, member: &str, protocols: &[(&str, &str)]) -> JoinGroupRequest {
+pub(super) fn join(version: i16, group: &str, member: &str, protocols: &[(&str, &str)]) -> JoinGroupRequest {
     let protocol = |(name, metadata): &(&str, &str)| {
         let metadata = Bytes::from((*metadata).to_owned());
         JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(metadata)
@@ -66,7 +66,12 @@ fn joined(answer: &JoinGroupResponse, who: &[(&str, &StrBytes)]) -> String {
 }
 
 /// Of a group that has agreed on `range`.
-fn sync(group: &str, member: &StrBytes, generation: i32, assignments: &[(&StrBytes, &str)]) -> SyncGroupRequest {
+pub(super) fn sync(
+    group: &str,
+    member: &StrBytes,
+    generation: i32,
+    assignments: &[(&StrBytes, &str)],
+) -> SyncGroupRequest {
     let assignment = |(member, assignment): &(&StrBytes, &str)| {
         let assignment = Bytes::from((*assignment).to_owned());
         SyncGroupRequestAssignment::default().with_member_id((*member).clone()).with_assignment(assignment)
@@ -85,7 +90,7 @@ fn synced(answer: &SyncGroupResponse) -> String {
     format!("error {}, {kind:?} {name:?}, {:?}", answer.error_code, answer.assignment)
 }
 
-fn heartbeat(group: &str, member: &StrBytes, generation: i32) -> HeartbeatRequest {
+pub(super) fn heartbeat(group: &str, member: &StrBytes, generation: i32) -> HeartbeatRequest {
     HeartbeatRequest::default().with_group_id(id(group)).with_generation_id(generation).with_member_id(member.clone())
 }
 
@@ -100,7 +105,7 @@ fn commit(group: &str, member: &StrBytes, generation: i32) -> OffsetCommitReques
 }
 
 /// Joins as a new member, with the id that it is given if it has to.
-async fn enter(peer: &mut Peer, version: i16, request: JoinGroupRequest) -> JoinGroupResponse {
+pub(super) async fn enter(peer: &mut Peer, version: i16, request: JoinGroupRequest) -> JoinGroupResponse {
     for _ in 0..100 {
         let answer = peer.ask(version, &request).await;
         match answer.error_code {
@@ -211,7 +216,7 @@ impl Interview {
         self.describe(&group).await;
     }
 
-    async fn describe(&mut self, group: &str) {
+    pub(super) async fn describe(&mut self, group: &str) {
         let version = self.up_to::<DescribeGroupsRequest>(5);
         let answer = self.peer.ask(version, &DescribeGroupsRequest::default().with_groups(vec![id(group)])).await;
         let described = &answer.groups[0];

@@ -426,6 +426,81 @@ fn a_session_ends_here_before_it_ends_there() {
     rig.expect(&["join 'm1' gen -1: t owns ''"]);
 }
 
+/// The coordinator counts from when a heartbeat reached it, which is after it was sent, and may be long before it is answered.
+#[test]
+fn a_session_counts_from_when_a_heartbeat_was_sent() {
+    for code in [ErrorCode::NONE, ErrorCode::REBALANCE_IN_PROGRESS] {
+        let mut rig = Rig::following(cooperative(), "t-0");
+        rig.pass(3_000);
+        rig.expect(&["beat m1 gen 1"]);
+        rig.pass(4_000);
+        rig.expect(&[]);
+        rig.beaten(code);
+        rig.outputs();
+        rig.pass(5_999);
+        rig.expect(&[]);
+        rig.pass(1);
+        rig.expect(&["report SessionExpired", "lost: t-0"]);
+    }
+}
+
+/// A member that has not joined in the time that a rebalance may take is out, however well its heartbeats come through.
+#[test]
+fn a_listener_that_outlasts_a_rebalance_loses_what_it_has() {
+    let mut rig = Rig::following(eager(), "t-0");
+    rig.machine.poll_begins();
+    // Sent at 3 s, when no rebalance had begun.
+    rig.beat(ErrorCode::NONE);
+    rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    rig.expect(&["revoked: t-0"]);
+    for _ in 0..18 {
+        rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    }
+    rig.pass(2_999);
+    rig.expect(&[]);
+    assert_eq!(rig.machine.committable().len(), 1);
+    rig.pass(1);
+    rig.expect(&["report LateRejoin"]);
+    assert!(rig.machine.committable().is_empty());
+    assert_eq!(rig.machine.standing(), Standing::Out);
+    rig.machine.acknowledge();
+    rig.expect(&["find"]);
+    rig.coordinator();
+    rig.expect(&["join 'm1' gen -1: t owns ''"]);
+}
+
+/// What it was asked it will not answer: another one is asked again, and what still comes from the old one is nothing.
+#[test]
+fn another_coordinator_is_asked_again() {
+    let mut rig = Rig::following(cooperative(), "t-0");
+    rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    let join = "join 'm1' gen 1: t owns 't-0'";
+    rig.expect(&[join]);
+    rig.beat(ErrorCode::NOT_COORDINATOR);
+    rig.pass(100);
+    rig.expect(&["find"]);
+    rig.coordinator();
+    rig.expect(&[join]);
+    rig.pass(2_900);
+    rig.expect(&["beat m1 gen 1"]);
+    rig.answer("join", Answer::Lost);
+    rig.beaten(ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(rig.machine.owned().len(), 1);
+    rig.pass(200);
+    rig.expect(&["find"]);
+    rig.coordinator();
+    rig.expect(&[join]);
+    // The same of a leave.
+    let mut rig = Rig::following(cooperative(), "");
+    rig.machine.close(true);
+    rig.expect(&["leave m1"]);
+    rig.answer("leave", Answer::Lost);
+    rig.pass(100);
+    rig.expect(&["find"]);
+    rig.coordinator();
+    rig.expect(&["leave m1"]);
+}
+
 /// Row 24: it leaves on its own, even if its listener is stuck in what it works on.
 #[test]
 fn who_does_not_poll_leaves() {
