@@ -136,7 +136,7 @@ impl Rig {
         while let Some(output) = self.machine.poll_output(self.now) {
             outputs.push(match output {
                 Output::FindCoordinator => "find".into(),
-                Output::Send(Send { token, call, .. }) => self.sent(token, call),
+                Output::Send(crate::machine::group::Send { token, call, .. }) => self.sent(token, call),
                 Output::Describe(topics) => format!("describe {topics:?}"),
                 Output::Changed(Change::Assigned(partitions)) => format!("assigned: {}", shown(&partitions)),
                 Output::Changed(Change::Revoked(partitions)) => format!("revoked: {}", shown(&partitions)),
