@@ -3,10 +3,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have clocks")]
 
-use std::sync::{Arc, Mutex};
+#[path = "spans/seen.rs"]
+mod seen;
 
 use milena::mock::MockCluster;
 use milena::{Client, OffsetReset, Record};
+use seen::Spans;
 
 /// By OpenTelemetry's names, one span for a batch, from its first record until the caller is done with it.
 #[tokio::test(start_paused = true)]
@@ -18,20 +20,19 @@ async fn a_batch_is_a_span() {
     producer.send(Record::to("t").value("first")).await.unwrap();
     producer.send_all((0..10).map(|_| Record::to("t").value("v"))).await;
     let size = cluster.batches("t", 0)[1].size.to_string();
-    let spans = Spans::default();
+    let spans = Spans::of("milena::consumer");
     let _guard = tracing::subscriber::set_default(spans.clone());
     let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
     consumer.assign([("t", 0)]).unwrap();
     consumer.recv().await.unwrap();
-    assert_eq!(spans.0.lock().unwrap().iter().map(|span| span.is_closed).collect::<Vec<_>>(), [false]);
+    assert_eq!(spans.seen().iter().map(|span| span.is_closed).collect::<Vec<_>>(), [false]);
     assert_eq!(consumer.poll_max(4).await.unwrap().unwrap().count(), 4);
     // Sought away from: these four are what it was.
     consumer.seek(&("t", 0).into(), 11).unwrap();
     assert!(tokio::time::timeout(std::time::Duration::from_secs(1), consumer.recv()).await.is_err());
-    let spans = spans.0.lock().unwrap();
+    let spans = spans.seen();
     assert_eq!(spans.iter().map(|span| (span.name, span.is_closed)).collect::<Vec<_>>(), [("poll", true); 2]);
-    let field =
-        |n: usize, name: &str| spans[n].fields.iter().rev().find(|(key, _)| key == name).map(|(_, value)| &**value);
+    let field = |n: usize, name: &str| spans[n].field(name);
     assert_eq!(
         (field(0, "messaging.batch.message_count"), field(1, "messaging.batch.message_count")),
         (Some("1"), Some("4"))
@@ -44,51 +45,4 @@ async fn a_batch_is_a_span() {
     assert_eq!(field(1, "messaging.kafka.offset"), Some("1"));
     assert_eq!(field(1, "messaging.message.envelope.size"), Some(&*size));
     assert_eq!(field(1, "error.type"), None);
-}
-
-#[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<SeenSpan>>>);
-
-struct SeenSpan {
-    name: &'static str,
-    fields: Vec<(String, String)>,
-    is_closed: bool,
-}
-
-impl tracing::field::Visit for SeenSpan {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        self.fields.push((field.name().to_owned(), format!("{value:?}")));
-    }
-
-    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-        self.fields.push((field.name().to_owned(), value.to_owned()));
-    }
-}
-
-impl tracing::Subscriber for Spans {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "milena::consumer"
-    }
-
-    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        let mut seen = SeenSpan { name: span.metadata().name(), fields: Vec::new(), is_closed: false };
-        span.record(&mut seen);
-        let mut spans = self.0.lock().unwrap();
-        spans.push(seen);
-        tracing::span::Id::from_u64(spans.len() as u64)
-    }
-
-    fn record(&self, span: &tracing::span::Id, values: &tracing::span::Record<'_>) {
-        values.record(&mut self.0.lock().unwrap()[span.into_u64() as usize - 1]);
-    }
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-
-    fn try_close(&self, span: tracing::span::Id) -> bool {
-        self.0.lock().unwrap()[span.into_u64() as usize - 1].is_closed = true;
-        true
-    }
 }

@@ -58,7 +58,8 @@ impl Input<'_> {
         match self.0.to_ascii_lowercase().as_str() {
             "classic" => Ok(GroupProtocol::Classic),
             "consumer" => Ok(GroupProtocol::Consumer),
-            _ => Err("is neither classic nor consumer".to_owned()),
+            "auto" => Ok(GroupProtocol::Auto),
+            _ => Err("is none of classic, consumer and auto".to_owned()),
         }
     }
 

@@ -409,7 +409,7 @@ impl ConsumerBuilder {
                      classic protocol has",
                 ));
             }
-            GroupProtocol::Classic => {}
+            GroupProtocol::Classic | GroupProtocol::Auto => {}
         }
         member.session_timeout = self.session_timeout.unwrap_or(member.session_timeout);
         member.heartbeat_interval = self.heartbeat_interval.unwrap_or(member.heartbeat_interval);

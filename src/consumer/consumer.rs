@@ -444,9 +444,9 @@ impl Drop for Consumer {
         if let Some(group) = &self.handle.group {
             group.abandon(self.shared.lock().settled());
         }
-        let topics: Vec<_> = self.assignment();
-        topics.iter().for_each(|tp| self.core.metadata.release(&tp.topic));
-        self.shared.lock().leave();
+        // At once: the group's task may be about to change the assignment.
+        let left = self.shared.lock().leave();
+        left.iter().for_each(|tp| self.core.metadata.release(&tp.topic));
     }
 }
 

@@ -650,7 +650,9 @@ impl ConsumerHandle {
     /// # Ok(()) }
     /// ```
     pub fn metrics(&self) -> ConsumerMetrics {
-        self.shared.lock().metrics()
+        let last_rebalance = self.group.as_ref().and_then(|group| group.last_rebalance());
+        let last_rebalance = last_rebalance.map(|at| self.core.now().saturating_duration_since(at));
+        ConsumerMetrics { last_rebalance, ..self.shared.lock().metrics() }
     }
 }
 

@@ -94,8 +94,8 @@ impl ConsumerHandle {
         self.group.as_ref().map(|group| group.metadata())
     }
 
-    /// What rebalances do from now on, as a stream: for those who would rather not be called back. What it tells has happened
-    /// already; who must act before partitions go needs a
+    /// What rebalances do from now on, as a stream: for those who would rather not be called back. It begins with what is
+    /// assigned already, if that is anything. What it tells has happened; who must act before partitions go needs a
     /// [`rebalance_listener`](super::ConsumerBuilder::rebalance_listener). Events that are not taken are kept.
     ///
     /// # Errors

@@ -40,6 +40,17 @@ pub struct ConsumerMetrics {
     /// How long brokers asked for a pause, for reasons of quota: each answer that did.
     /// (`milena_consumer_throttle_seconds`; Java: `fetch-throttle-time-avg` and `-max`.)
     pub throttle_time: Timing,
+    /// Rebalances of the group that this consumer came out of with an assignment.
+    /// (`milena_consumer_rebalances`; Java: `rebalance-total`.)
+    pub rebalances: u64,
+    /// Times that the membership was lost, and with it partitions. (`milena_consumer_memberships_lost`; Java:
+    /// `failed-rebalance-total`.)
+    pub memberships_lost: u64,
+    /// From when a rebalance first concerned this consumer, as it began to join or was asked to give something back, until its
+    /// listener had returned at the end. (`milena_consumer_rebalance_seconds`; Java: `rebalance-latency-avg` and `-max`.)
+    pub rebalance_latency: Timing,
+    /// How long ago the last one ended; none if there was none yet. (Java: `last-rebalance-seconds-ago`.)
+    pub last_rebalance: Option<Duration>,
     /// Bytes of [`fetch_buffer`](super::ConsumerBuilder::fetch_buffer) in use now: asked for, buffered, being read, and
     /// decompressed.
     pub buffer_used: u64,
@@ -88,6 +99,9 @@ pub(super) struct Counts {
     fetches_failed: Count,
     fetch_latency: Times,
     throttle_time: Times,
+    rebalances: Count,
+    memberships_lost: Count,
+    rebalance_latency: Times,
     frames: AtomicU64,
     frame_bytes: AtomicU64,
 }
@@ -105,6 +119,9 @@ impl Counts {
             fetches_failed: count("milena_consumer_fetches_failed"),
             fetch_latency: times("milena_consumer_fetch_seconds"),
             throttle_time: times("milena_consumer_throttle_seconds"),
+            rebalances: count("milena_consumer_rebalances"),
+            memberships_lost: count("milena_consumer_memberships_lost"),
+            rebalance_latency: times("milena_consumer_rebalance_seconds"),
             frames: AtomicU64::new(0),
             frame_bytes: AtomicU64::new(0),
         }
@@ -128,6 +145,15 @@ impl Counts {
         }
     }
 
+    pub(super) fn rebalanced(&self, after: Duration) {
+        self.rebalances.add(1);
+        self.rebalance_latency.add(after);
+    }
+
+    pub(super) fn lost(&self) {
+        self.memberships_lost.add(1);
+    }
+
     pub(super) fn unanswered(&self) {
         self.fetches_failed.add(1);
     }
@@ -147,6 +173,9 @@ impl Counts {
             fetches_failed: self.fetches_failed.get(),
             fetch_latency: self.fetch_latency.get(),
             throttle_time: self.throttle_time.get(),
+            rebalances: self.rebalances.get(),
+            memberships_lost: self.memberships_lost.get(),
+            rebalance_latency: self.rebalance_latency.get(),
             frames: self.frames.load(Ordering::Relaxed),
             frame_bytes: self.frame_bytes.load(Ordering::Relaxed),
             ..ConsumerMetrics::default()

@@ -244,12 +244,13 @@ impl Inbox {
     }
 
     /// The consumer is gone: its manager goes when nobody can tell it anything.
-    pub fn leave(&mut self) {
+    /// Returns what was assigned.
+    pub fn leave(&mut self) -> Vec<TopicPartition> {
         self.commands = None;
         self.is_closed = true;
         self.buffers.values().for_each(|buffer| buffer.cursor.retire());
         self.buffers.clear();
-        self.assigned.clear();
+        std::mem::take(&mut self.assigned).into_keys().collect()
     }
 
     pub fn is_closed(&self) -> bool {

@@ -26,6 +26,7 @@ use super::backoff::Backoff;
 use super::connection::Token;
 use super::credit::{Credit, PartitionId};
 use super::fetch_session::{FetchSession, Opening, Wanted};
+use super::planted::bug;
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
 use crate::wire::leader::fetch::{
@@ -285,7 +286,9 @@ impl Fetch {
     /// The request was lost, or could not be sent. Its partitions stay, and are asked for again.
     pub fn handle_failed(&mut self, now: Instant, token: Token, random: u64) {
         let Some((lane, flight)) = self.land(token) else { return };
-        self.sessions[lane as usize].reset();
+        if !bug("session_outlives_a_loss") {
+            self.sessions[lane as usize].reset();
+        }
         self.back_off(now, random);
         self.events.push_back(Event::Stale);
         let is_nearby = |asked: &&Asked| {
@@ -427,7 +430,7 @@ impl Fetch {
         let flight = self.flights[at].take()?;
         for asked in &flight.asked {
             if let Some(partition) = self.partitions.get_mut(&asked.id).filter(|p| p.stamp == asked.stamp) {
-                partition.in_flight = false;
+                partition.in_flight = bug("never_fetched_again");
             }
         }
         Some((if at == 0 { LaneKind::Waiting } else { LaneKind::Immediate }, flight))
@@ -437,7 +440,7 @@ impl Fetch {
     fn settle(&mut self, flight: Flight) {
         for Asked { id, generation, stamp, reserved, answered } in flight.asked {
             if let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.stamp == stamp) {
-                partition.in_flight = false;
+                partition.in_flight &= bug("never_fetched_again") && !answered;
             }
             if !answered {
                 self.events.push_back(Event::nothing(id, generation, reserved));
@@ -464,6 +467,9 @@ impl Fetch {
     /// What is under way for the partition will not be its own any more, so it needs no credit: whoever seeks must not
     /// wait for room that stale data holds.
     fn disown(&mut self, id: PartitionId) {
+        if bug("data_from_before_a_seek") {
+            return;
+        }
         for flight in self.flights.iter_mut().flatten() {
             let Ok(at) = flight.asked.binary_search_by_key(&id, |asked| asked.id) else { continue };
             let asked = &mut flight.asked[at];
@@ -507,7 +513,8 @@ impl Fetch {
         random: u64,
     ) -> (Option<Fetched>, Option<Why>) {
         // It went away, or comes from elsewhere now: this is not its data any more.
-        let Some(partition) = self.partitions.get_mut(&id).filter(|partition| partition.stamp == stamp) else {
+        let is_its = |partition: &&mut Partition| partition.stamp == stamp || bug("data_from_before_a_seek");
+        let Some(partition) = self.partitions.get_mut(&id).filter(is_its) else {
             return (None, None);
         };
         let code = data.error_code;

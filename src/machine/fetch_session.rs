@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::credit::PartitionId;
+use super::planted::bug;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::leader::fetch::ForgottenTopic;
 use crate::wire::message::Uuid;
@@ -91,7 +92,8 @@ impl FetchSession {
         let (session_id, session_epoch) = match self.state {
             State::Open { id, epoch } => {
                 self.requests += 1;
-                let named: Vec<bool> = wanted.iter().map(|(id, wanted)| self.is_news(*id, wanted)).collect();
+                let named = wanted.iter().map(|(id, wanted)| self.is_news(*id, wanted) && !bug("session_never_moves"));
+                let named: Vec<bool> = named.collect();
                 let forgotten = self.forget(wanted, &named);
                 return Opening { session_id: id, session_epoch: epoch, named, forgotten };
             }

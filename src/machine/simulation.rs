@@ -183,7 +183,7 @@ impl Plan {
             delay: random.pick(&[MS / 2, 3 * MS, 40 * MS]),
             metadata_delay: random.pick(&[2 * MS, 50 * MS, 500 * MS]),
             identity_delay: random.pick(&[0, MS, 200 * MS]),
-            reconnect: random.pick(&[MS, 20 * MS, 300 * MS]),
+            reconnect: random.pick(&[MS, 20 * MS, 300 * MS, 800 * MS]),
             heals_at: records * pause + random.between(0, 1000) * MS,
             is_stopped: random.chance(150),
             is_old_broker: random.chance(200),

@@ -65,6 +65,14 @@ impl Group {
         has_offsets || self.consumer.is_some() || !self.classic.protocol_type().is_empty()
     }
 
+    /// Nothing of it is left.
+    pub(super) fn forget(&mut self) {
+        self.classic.forget();
+        self.consumer = None;
+        self.offsets.clear();
+        self.pending.clear();
+    }
+
     /// Whether it has no members.
     pub(super) fn is_empty(&self) -> bool {
         self.state() == "Empty"

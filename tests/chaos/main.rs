@@ -7,6 +7,7 @@
 mod cluster;
 mod judge;
 mod judge_tests;
+mod reader;
 mod run;
 
 use std::process::ExitCode;

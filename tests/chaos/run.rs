@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use milena::{Client, Consumer, ErrorKind, Fate, OffsetReset, Producer, Record, TopicPartition};
+use milena::{Client, Consumer, Fate, OffsetReset, Producer, Record, TopicPartition};
 
 use crate::cluster::Cluster;
 use crate::judge::{Election, Logs, Outcome, Seen, Sent, Verdict, judge, judge_other, judge_reader, recoveries};
+use crate::reader::{number_of, read_along};
 
 pub const PARTITIONS: i32 = 12;
 const SECOND: Duration = Duration::from_secs(1);
@@ -82,7 +83,8 @@ pub async fn run(cluster: Arc<Cluster>, plan: Plan) -> Report {
     cluster.create_topic(&client, &topic, PARTITIONS).await;
     let begin = Instant::now();
     let (is_over, is_quiet) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let reader = tokio::spawn(read_along(reader(&client, &topic), Arc::clone(&is_quiet)));
+    let is_read = Arc::clone(&is_quiet);
+    let reader = tokio::spawn(read_along(reader(&client, &topic), move || is_read.load(Ordering::Relaxed)));
     let elections = Arc::new(Mutex::new(Vec::new()));
     let watches: Vec<_> = watch(&cluster, &topic, begin, &elections, &is_over).await;
     let faults =
@@ -279,35 +281,6 @@ fn reader(client: &Client, topic: &str) -> Consumer {
     let consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().expect("a consumer");
     consumer.assign((0..PARTITIONS).map(|partition| TopicPartition::new(topic, partition))).expect("partitions");
     consumer
-}
-
-fn number_of(value: Option<&[u8]>) -> usize {
-    let text = value.and_then(|value| std::str::from_utf8(value).ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or(usize::MAX)
-}
-
-/// From the beginning, while everything happens, up to the end that the logs have when all is quiet.
-async fn read_along(mut consumer: Consumer, is_quiet: Arc<AtomicBool>) -> Vec<Seen> {
-    let mut seen = Vec::new();
-    let mut has_end = false;
-    loop {
-        match tokio::time::timeout(SECOND, consumer.recv()).await {
-            Ok(Ok(record)) => {
-                let (partition, offset) = (record.partition(), record.offset());
-                seen.push(Seen::Record { partition, offset, number: number_of(record.value()) });
-            }
-            Ok(Err(error)) if error.kind() == ErrorKind::NoMoreRecords => return seen,
-            Ok(Err(error)) => {
-                let partition = error.topic_partition().map(|tp| tp.partition);
-                seen.push(Seen::Event { partition, what: format!("{:?}: {error}", error.kind()) });
-            }
-            // Nothing comes any more, or it is told where to end.
-            Err(_) if is_quiet.load(Ordering::Relaxed) && !has_end => {
-                has_end = consumer.handle().stop_at_end().await.is_ok();
-            }
-            Err(_) => {}
-        }
-    }
 }
 
 /// What is in the log when all is quiet.

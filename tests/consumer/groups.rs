@@ -7,8 +7,8 @@ use std::time::Duration;
 use milena::assignor::{Assignor, CooperativeSticky, Range, RoundRobin};
 use milena::mock::{Api, Fault, MockCluster, When};
 use milena::{
-    Client, Consumer, ConsumerBuilder, ConsumerHandle, ErrorKind, GroupMembership, OffsetReset, Position,
-    RebalanceEvent, RebalanceListener, Rebalancing, TopicPartition,
+    Client, Consumer, ConsumerBuilder, ConsumerHandle, ErrorKind, GroupMembership, GroupProtocol, OffsetReset,
+    Position, RebalanceEvent, RebalanceListener, Rebalancing, TopicPartition,
 };
 use tokio::time::{sleep, timeout};
 
@@ -51,6 +51,10 @@ async fn a_member_alone_has_everything_and_commits_when_it_leaves() {
     }
     assert_eq!(consumer.assignment(), parts(&[0, 1, 2]));
     assert_eq!(consumer.subscription(), ["t".into()]);
+    let metrics = consumer.metrics();
+    assert_eq!((metrics.rebalances, metrics.memberships_lost, metrics.rebalance_latency.count), (1, 0, 1));
+    sleep(SECOND).await;
+    assert_eq!(consumer.metrics().last_rebalance, metrics.last_rebalance.map(|ago| ago + SECOND));
     let metadata = consumer.group_metadata().unwrap();
     assert!(metadata.generation_id == 1 && !metadata.member_id.is_empty(), "{metadata:?}");
     consumer.close().await.unwrap();
@@ -181,6 +185,8 @@ async fn a_batch_that_is_lent_is_dealt_with_and_a_lost_one_ends() {
     assert_eq!(refused.not_committed().len(), 1);
     assert_eq!(cluster.committed("g", "t", 0), Some(0), "where it began");
     // It says why, and is back.
+    // Once by the rebalance, which it missed, and once more because it did not poll then either.
+    assert_eq!(handle.metrics().memberships_lost, 2);
     let late = [error(SECOND, &mut first).await, error(SECOND, &mut first).await].map(|error| error.to_string());
     assert!(late[0].starts_with("a rebalance") && late[1].starts_with("no poll"), "{late:?}");
     drop(_second);
@@ -498,6 +504,7 @@ async fn a_member_that_hears_nothing_gives_up_before_others_take_over() {
     let mut events = consumer.rebalance_events().unwrap();
     let silence = cluster.inject(When::api(Api::Heartbeat), Fault::stall());
     let started = tokio::time::Instant::now();
+    assert_eq!(events.next().await, Some(RebalanceEvent::Assigned(parts(&[0]))), "as it was before");
     assert_eq!(events.next().await, Some(RebalanceEvent::Lost(parts(&[0]))));
     assert!(started.elapsed() >= 9 * SECOND && started.elapsed() <= 10 * SECOND, "{:?}", started.elapsed());
     silence.remove();
@@ -529,7 +536,7 @@ async fn what_cannot_work_is_named() {
         (grouped().group_instance_id(""), "group_instance_id"),
         (grouped().auto_commit_interval(Duration::ZERO), "auto_commit_interval"),
         (grouped().group_remote_assignor("range"), "group_remote_assignor"),
-        (grouped().group_protocol(milena::GroupProtocol::Consumer).session_timeout(SECOND), "session_timeout"),
+        (grouped().group_protocol(GroupProtocol::Consumer).session_timeout(SECOND), "session_timeout"),
         (client.consumer().auto_commit(true), "auto_commit"),
         (client.consumer().group_instance_id("one"), "group_instance_id"),
     ] {
@@ -551,4 +558,66 @@ async fn what_cannot_work_is_named() {
     consumer.unsubscribe();
     consumer.subscribe(["t"]).unwrap();
     assert_eq!(client.consumer().build().unwrap().subscribe(["t"]).unwrap_err().kind(), ErrorKind::Config);
+}
+
+/// A broker that does not know the protocol of KIP-848, or does not let the group use it: the classic one will do, if that was
+/// left open.
+#[tokio::test(start_paused = true)]
+async fn where_the_broker_cannot_do_it_the_members_do() {
+    let old = MockCluster::builder().in_memory().without(Api::ConsumerGroupHeartbeat).start().await;
+    let new = cluster(1).await;
+    new.inject(When::api(Api::ConsumerGroupHeartbeat), Fault::error(35));
+    for cluster in [old, new] {
+        cluster.create_topic("t", 2);
+        fill(&cluster, 4).await;
+        let client = client(&cluster).await;
+        let mut consumer = member(&client).group_protocol(GroupProtocol::Auto).build().unwrap();
+        for _ in 0..4 {
+            next(&mut consumer).await;
+        }
+        assert_eq!(consumer.group_metadata().unwrap().generation_id, 1);
+        consumer.close().await.unwrap();
+        let mut refused = member(&client).group_protocol(GroupProtocol::Consumer).build().unwrap();
+        let error = error(20 * SECOND, &mut refused).await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        silent(60 * SECOND, &mut refused).await;
+    }
+}
+
+/// By KIP-848, in virtual time: shares, and what is in hand.
+#[tokio::test(start_paused = true)]
+async fn by_the_brokers_protocol_a_rebalance_waits_for_what_is_in_hand() {
+    let cluster = cluster(3).await;
+    cluster.create_topic("t", 2);
+    fill(&cluster, 40).await;
+    let client = client(&cluster).await;
+    let build = || member(&client).group_protocol(GroupProtocol::Consumer).build().unwrap();
+    let mut first = build();
+    let in_hand = within(20 * SECOND, first.recv()).await.unwrap();
+    let mut second = build();
+    silent(60 * SECOND, &mut second).await;
+    let handle = first.handle();
+    let reading = tokio::spawn(async move {
+        let mut read = vec![(in_hand.partition(), in_hand.offset())];
+        while let Ok(record) = timeout(60 * SECOND, first.recv()).await {
+            let record = record.unwrap();
+            read.push((record.partition(), record.offset()));
+        }
+        (first, read)
+    });
+    let mut others = Vec::new();
+    while let Ok(record) = timeout(60 * SECOND, second.recv()).await {
+        let record = record.unwrap();
+        others.push((record.partition(), record.offset()));
+    }
+    let (first, mut read) = reading.await.unwrap();
+    assert_eq!((handle.assignment().len(), second.assignment().len()), (1, 1));
+    assert!(!others.is_empty());
+    read.extend(others);
+    read.sort_unstable();
+    assert_eq!(read, (0..2).flat_map(|p| (0..20).map(move |offset| (p, offset))).collect::<Vec<_>>());
+    first.close().await.unwrap();
+    until_it_has(&mut second, 2).await;
+    second.close().await.unwrap();
+    assert!(cluster.violations().is_empty());
 }

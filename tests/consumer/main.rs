@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests have clocks and tasks")]
 
 mod bombs;
+mod consumer_groups;
 mod faults;
 mod followers;
 mod groups;
@@ -19,6 +20,8 @@ mod rig;
 mod sessions;
 mod steering;
 mod surface;
+#[path = "../wires/tap.rs"]
+mod tap;
 mod transactions;
 mod truncation;
 mod workers;

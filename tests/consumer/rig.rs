@@ -1,16 +1,15 @@
 //! A cluster with records, and a consumer that reads them.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use milena::mock::{MockCluster, MockConnector};
-use milena::{Address, Client, Connecting, Connector, Consumer, Error, OffsetReset, Record, TopicPartition, Transport};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use milena::{Address, Client, Connecting, Connector, Consumer, Error, OffsetReset, Record, TopicPartition};
+
+use crate::tap::tap;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -122,53 +121,26 @@ impl Connector for Wire {
         Box::pin(async {
             let inner = self.to.connect(broker).await?;
             let (read, damages) = (Arc::clone(&self.read), Arc::clone(&self.damages));
-            Ok(Box::new(Tapped { inner, read, damages, matched: 0 }) as Box<dyn Transport>)
-        })
-    }
-}
-
-struct Tapped {
-    inner: Box<dyn Transport>,
-    read: Arc<AtomicUsize>,
-    damages: Arc<AtomicUsize>,
-    matched: usize,
-}
-
-impl AsyncRead for Tapped {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buf.filled().len();
-        let outcome = Pin::new(&mut this.inner).poll_read(cx, buf);
-        for byte in &mut buf.filled_mut()[before..] {
-            // The marker's first byte comes twice in its beginning, and nowhere else.
-            this.matched = match () {
-                () if *byte == MARKER[this.matched] => this.matched + 1,
-                () if *byte == MARKER[0] => 1,
-                () => 0,
-            };
-            if this.matched == MARKER.len() {
-                this.matched = 0;
-                let left = this.damages.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-                if left.is_ok() {
-                    *byte ^= 1;
+            let mut matched = 0;
+            Ok(tap(inner, move |heard| {
+                let Poll::Ready(bytes) = heard else { return };
+                read.fetch_add(bytes.len(), Ordering::SeqCst);
+                for byte in bytes {
+                    // The marker's first byte comes twice in its beginning, and nowhere else.
+                    matched = match () {
+                        () if *byte == MARKER[matched] => matched + 1,
+                        () if *byte == MARKER[0] => 1,
+                        () => 0,
+                    };
+                    if matched == MARKER.len() {
+                        matched = 0;
+                        let left = damages.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                        if left.is_ok() {
+                            *byte ^= 1;
+                        }
+                    }
                 }
-            }
-        }
-        this.read.fetch_add(buf.filled().len() - before, Ordering::SeqCst);
-        outcome
-    }
-}
-
-impl AsyncWrite for Tapped {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+            }))
+        })
     }
 }

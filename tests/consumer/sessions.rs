@@ -1,16 +1,13 @@
 //! Fetch sessions (KIP-227): what nothing happens to costs nothing, and what the broker forgets is told again.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 use milena::mock::{Api, Fault, MockCluster, MockConnector, SeenRequest, When};
-use milena::{Address, Client, Connecting, Connector, OffsetReset, Record, Transport};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use milena::{Address, Client, Connecting, Connector, OffsetReset, Record};
 
 use crate::rig::*;
+use crate::tap::tap;
 
 /// Connects to a mock cluster, and counts per connection how often its task woke up to read.
 #[derive(Clone)]
@@ -35,39 +32,13 @@ impl Connector for Counting {
             let inner = self.to.connect(broker).await?;
             let wake_ups = Arc::<AtomicUsize>::default();
             self.connections.lock().unwrap().push(Arc::clone(&wake_ups));
-            Ok(Box::new(Counted { inner, wake_ups, is_asleep: true }) as Box<dyn Transport>)
+            let mut is_asleep = true;
+            Ok(tap(inner, move |heard| {
+                if std::mem::replace(&mut is_asleep, heard.is_pending()) {
+                    wake_ups.fetch_add(1, Ordering::SeqCst);
+                }
+            }))
         })
-    }
-}
-
-struct Counted {
-    inner: Box<dyn Transport>,
-    wake_ups: Arc<AtomicUsize>,
-    is_asleep: bool,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if std::mem::take(&mut self.is_asleep) {
-            self.wake_ups.fetch_add(1, Ordering::SeqCst);
-        }
-        let outcome = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.is_asleep = outcome.is_pending();
-        outcome
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

@@ -33,7 +33,11 @@ impl Cluster {
                 Self { brokers: bootstrap.len() as i16, bootstrap, real: Some(real), _mock: None }
             }
             Err(_) => {
-                let mock = MockCluster::builder().brokers(3).racks(["rack-1", "rack-2", "rack-3"]).start().await;
+                // As `scripts/kafka` has it.
+                let (session, heartbeat) = (Duration::from_secs(10), Duration::from_secs(1));
+                let builder = MockCluster::builder().brokers(3).racks(["rack-1", "rack-2", "rack-3"]);
+                let builder = builder.consumer_session_timeout(session).consumer_heartbeat_interval(heartbeat);
+                let mock = builder.start().await;
                 Self { bootstrap: mock.bootstrap(), brokers: 3, real: None, _mock: Some(mock) }
             }
         }

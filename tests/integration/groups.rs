@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use milena::assignor::{Assignor, CooperativeSticky, Range, RoundRobin, Sticky};
 use milena::{
-    Client, Consumer, ConsumerBuilder, ConsumerHandle, ErrorKind, NewTopic, OffsetReset, RebalanceEvent,
+    Client, Consumer, ConsumerBuilder, ConsumerHandle, ErrorKind, GroupProtocol, NewTopic, OffsetReset, RebalanceEvent,
     RebalanceListener, Rebalancing, Record, TopicPartition,
 };
 use tokio::task::JoinHandle;
@@ -15,13 +15,58 @@ use crate::cluster::{Cluster, eventually, fresh};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn member(client: &Client, group: &str, topic: &str) -> ConsumerBuilder {
-    let builder = client.consumer().group(group).subscribe([topic]).auto_offset_reset(OffsetReset::Earliest);
-    builder.heartbeat_interval(SECOND / 5).session_timeout(6 * SECOND)
+/// How members agree: a protocol, and its strategy.
+#[derive(Clone)]
+enum Way {
+    Classic(Vec<Arc<dyn Assignor>>),
+    /// By KIP-848.
+    Broker(&'static str),
 }
 
-fn cooperative() -> [Arc<dyn Assignor>; 1] {
-    [Arc::new(CooperativeSticky)]
+impl Way {
+    fn cooperative() -> Self {
+        Self::Classic(vec![Arc::new(CooperativeSticky)])
+    }
+
+    /// Those that hand over only what moves.
+    fn incremental(cluster: &Cluster) -> Vec<Self> {
+        let mut ways = vec![Self::cooperative()];
+        if has_broker_side_groups(cluster) {
+            ways.push(Self::Broker("uniform"));
+        }
+        ways
+    }
+
+    /// All that this cluster knows.
+    fn all(cluster: &Cluster) -> Vec<Self> {
+        let mut ways = vec![
+            Self::Classic(vec![Arc::new(Range), Arc::new(CooperativeSticky)]),
+            Self::Classic(vec![Arc::new(RoundRobin)]),
+            Self::Classic(vec![Arc::new(Sticky)]),
+        ];
+        ways.extend(Self::incremental(cluster));
+        if has_broker_side_groups(cluster) {
+            ways.push(Self::Broker("range"));
+        }
+        ways
+    }
+}
+
+fn has_broker_side_groups(cluster: &Cluster) -> bool {
+    let version = std::env::var("KAFKA_VERSION").unwrap_or_default();
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    cluster.real.is_none() || major.is_some_and(|major| major >= 4)
+}
+
+fn member(client: &Client, group: &str, topic: &str, way: &Way) -> ConsumerBuilder {
+    let builder = client.consumer().group(group).subscribe([topic]).auto_offset_reset(OffsetReset::Earliest);
+    match way {
+        Way::Classic(strategy) => builder
+            .heartbeat_interval(SECOND / 5)
+            .session_timeout(6 * SECOND)
+            .partition_assignment_strategy(strategy.iter().cloned()),
+        Way::Broker(strategy) => builder.group_protocol(GroupProtocol::Consumer).group_remote_assignor(*strategy),
+    }
 }
 
 /// What was read, in order: partition, offset and when.
@@ -104,18 +149,9 @@ async fn until_all_is_read(seen: &Seen, count: i64) {
 
 pub async fn members_share_and_nothing_is_read_twice(cluster: Cluster) {
     let client = cluster.client().await;
-    let strategies: [Vec<Arc<dyn Assignor>>; 4] = [
-        vec![Arc::new(Range), Arc::new(CooperativeSticky)],
-        vec![Arc::new(RoundRobin)],
-        vec![Arc::new(Sticky)],
-        vec![Arc::new(CooperativeSticky)],
-    ];
-    for strategy in strategies {
+    for way in Way::all(&cluster) {
         let (topic, group, seen) = (cluster.topic(&client, 6).await, fresh("g"), Seen::default());
-        let join = || {
-            let builder = member(&client, &group, &topic).partition_assignment_strategy(strategy.iter().cloned());
-            Reader::start(builder.build().unwrap(), &seen)
-        };
+        let join = || Reader::start(member(&client, &group, &topic, &way).build().unwrap(), &seen);
         let (stop, writing) = write(&client, &topic);
         let first = join();
         first.has(6).await;
@@ -143,12 +179,15 @@ pub async fn members_share_and_nothing_is_read_twice(cluster: Cluster) {
 
 /// While others join and leave, what does not move is read on, beside a commit every 100 ms.
 pub async fn partitions_that_stay_flow_on(cluster: Cluster) {
+    for way in Way::incremental(&cluster) {
+        partitions_flow_on(&cluster, way).await;
+    }
+}
+
+async fn partitions_flow_on(cluster: &Cluster, way: Way) {
     let client = cluster.client().await;
     let (topic, group, seen) = (cluster.topic(&client, 6).await, fresh("g"), Seen::default());
-    let join = |seen| {
-        let builder = member(&client, &group, &topic).partition_assignment_strategy(cooperative());
-        Reader::start(builder.build().unwrap(), seen)
-    };
+    let join = |seen| Reader::start(member(&client, &group, &topic, &way).build().unwrap(), seen);
     let (stop, writing) = write(&client, &topic);
     let stays = join(&seen);
     stays.has(6).await;
@@ -204,10 +243,16 @@ pub async fn partitions_that_stay_flow_on(cluster: Cluster) {
 
 /// Its runtime ends under it, as by a kill: others have its partitions when its session is over.
 pub async fn a_member_that_dies_is_replaced(cluster: Cluster) {
+    for way in Way::incremental(&cluster) {
+        a_member_dies(&cluster, way).await;
+    }
+}
+
+async fn a_member_dies(cluster: &Cluster, way: Way) {
     let client = cluster.client().await;
     let (topic, group, seen) = (cluster.topic(&client, 6).await, fresh("g"), Seen::default());
     let (stop, writing) = write(&client, &topic);
-    let survivor = Reader::start(member(&client, &group, &topic).build().unwrap(), &seen);
+    let survivor = Reader::start(member(&client, &group, &topic, &way).build().unwrap(), &seen);
     survivor.has(6).await;
     let (bootstrap, died) = (cluster.bootstrap.clone(), Seen::default());
     let (dying, has_died) = (Arc::clone(&died), tokio::sync::oneshot::channel());
@@ -216,7 +261,7 @@ pub async fn a_member_that_dies_is_replaced(cluster: Cluster) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
             let client = Client::builder(&bootstrap).connect().await.unwrap();
-            let builder = member(&client, &group_too, &topic_too).auto_commit_interval(SECOND / 10);
+            let builder = member(&client, &group_too, &topic_too, &way).auto_commit_interval(SECOND / 10);
             let reader = Reader::start(builder.build().unwrap(), &dying);
             reader.has(3).await;
             tokio::time::sleep(SECOND).await;
@@ -265,6 +310,12 @@ impl RebalanceListener for Teller {
 }
 
 pub async fn a_listener_commits_and_seeks(cluster: Cluster) {
+    for way in Way::incremental(&cluster) {
+        a_listener(&cluster, way).await;
+    }
+}
+
+async fn a_listener(cluster: &Cluster, way: Way) {
     let client = cluster.client().await;
     let (topic, group) = (cluster.topic(&client, 2).await, fresh("g"));
     let producer = client.producer().build().unwrap();
@@ -272,7 +323,7 @@ pub async fn a_listener_commits_and_seeks(cluster: Cluster) {
         producer.send(Record::to(&topic).partition(n % 2).value("x")).await.unwrap();
     }
     let told = Arc::new(Mutex::new(Vec::new()));
-    let builder = member(&client, &group, &topic).partition_assignment_strategy(cooperative());
+    let builder = member(&client, &group, &topic, &way);
     let consumer = builder.rebalance_listener(Teller(Arc::clone(&told))).build().unwrap();
     let mut events = consumer.rebalance_events().unwrap();
     let seen = Seen::default();
@@ -280,7 +331,7 @@ pub async fn a_listener_commits_and_seeks(cluster: Cluster) {
     eventually("all are read", async || (seen.lock().unwrap().len() == 30).then_some(())).await;
     assert!(seen.lock().unwrap().iter().all(|(_, offset, _)| *offset >= 5));
     let others = Seen::default();
-    let builder = member(&client, &group, &topic).partition_assignment_strategy(cooperative());
+    let builder = member(&client, &group, &topic, &way);
     let second = Reader::start(builder.build().unwrap(), &others);
     eventually("the rest is read", async || (others.lock().unwrap().len() == 13).then_some(())).await;
     assert!(others.lock().unwrap().iter().all(|(_, offset, _)| *offset >= 7));
@@ -289,8 +340,7 @@ pub async fn a_listener_commits_and_seeks(cluster: Cluster) {
     let committed = second.handle.committed([(topic.as_str(), 0), (topic.as_str(), 1)]).await.unwrap();
     assert!(committed.values().any(|at| &*at.metadata == "bye" && at.offset == 7), "{committed:?}");
     second.leave().await;
-    let told = told.lock().unwrap().clone();
-    assert_eq!(told, ["assigned 2", "revoked 1", "assigned 0", "assigned 0", "revoked 1"]);
+    let mut told = told.lock().unwrap().clone();
     let mut kinds = Vec::new();
     while let Some(event) = events.next().await {
         kinds.push(match event {
@@ -300,9 +350,18 @@ pub async fn a_listener_commits_and_seeks(cluster: Cluster) {
         });
     }
     assert_eq!(kinds, told);
+    // The classic protocol ends each of its rounds by saying what it brought.
+    told.retain(|what| what != "assigned 0");
+    assert_eq!(told, ["assigned 2", "revoked 1", "revoked 1"]);
 }
 
 pub async fn what_is_dealt_with_is_committed(cluster: Cluster) {
+    for way in Way::incremental(&cluster) {
+        dealt_with(&cluster, way).await;
+    }
+}
+
+async fn dealt_with(cluster: &Cluster, way: Way) {
     let client = cluster.client().await;
     let (topic, group) = (cluster.topic(&client, 1).await, fresh("g"));
     let producer = client.producer().build().unwrap();
@@ -310,7 +369,7 @@ pub async fn what_is_dealt_with_is_committed(cluster: Cluster) {
         producer.send(Record::to(&topic).value("x")).await.unwrap();
     }
     let tp = TopicPartition::new(topic.as_str(), 0);
-    let mut consumer = member(&client, &group, &topic).auto_commit_interval(SECOND / 5).build().unwrap();
+    let mut consumer = member(&client, &group, &topic, &way).auto_commit_interval(SECOND / 5).build().unwrap();
     let handle = consumer.handle();
     let committed = async || handle.committed([tp.clone()]).await.unwrap().get(&tp).map(|at| at.offset);
     for offset in 0..5 {
@@ -325,26 +384,35 @@ pub async fn what_is_dealt_with_is_committed(cluster: Cluster) {
     assert_eq!(committed().await, Some(6), "who commits says that it is dealt with");
     consumer.recv().await.unwrap();
     consumer.close().await.unwrap();
-    let mut next = member(&client, &group, &topic).build().unwrap();
+    let mut next = member(&client, &group, &topic, &way).build().unwrap();
     assert_eq!(next.recv().await.unwrap().offset(), 7);
     next.close().await.unwrap();
 }
 
 pub async fn a_static_member_comes_back(cluster: Cluster) {
+    for way in Way::incremental(&cluster) {
+        a_static_member(&cluster, way).await;
+    }
+}
+
+async fn a_static_member(cluster: &Cluster, way: Way) {
     let client = cluster.client().await;
     let (topic, group, seen) = (cluster.topic(&client, 6).await, fresh("g"), Seen::default());
-    let join = |id: &str| Reader::start(member(&client, &group, &topic).group_instance_id(id).build().unwrap(), &seen);
+    let join =
+        |id: &str| Reader::start(member(&client, &group, &topic, &way).group_instance_id(id).build().unwrap(), &seen);
     let (stop, writing) = write(&client, &topic);
     let (one, two) = (join("one"), join("two"));
     one.has(3).await;
     two.has(3).await;
     let mut events = two.handle.rebalance_events().unwrap();
+    assert_eq!(events.next().await, Some(RebalanceEvent::Assigned(two.handle.assignment())), "as it was before");
     let had = one.handle.assignment();
     one.leave().await;
     let one = join("one");
     one.has(3).await;
     assert_eq!(one.handle.assignment(), had);
-    assert!(tokio::time::timeout(SECOND, events.next()).await.is_err(), "the other one has noticed");
+    let noticed = tokio::time::timeout(SECOND, events.next()).await;
+    assert!(noticed.is_err(), "the other one has noticed: {noticed:?}");
     stop.send(()).unwrap();
     let count = writing.await.unwrap();
     until_all_is_read(&seen, count).await;
@@ -354,6 +422,12 @@ pub async fn a_static_member_comes_back(cluster: Cluster) {
 }
 
 pub async fn a_pattern_finds_topics_that_come_later(cluster: Cluster) {
+    for way in Way::incremental(&cluster) {
+        a_pattern(&cluster, way).await;
+    }
+}
+
+async fn a_pattern(cluster: &Cluster, way: Way) {
     let builder = Client::builder(&cluster.bootstrap).client_id("suite").metadata_max_age(SECOND);
     let client = builder.connect().await.unwrap();
     let (prefix, group) = (fresh("p"), fresh("g"));
@@ -363,8 +437,8 @@ pub async fn a_pattern_finds_topics_that_come_later(cluster: Cluster) {
     };
     create("a").await;
     create("other").await;
-    let builder = client.consumer().group(group.as_str()).auto_offset_reset(OffsetReset::Earliest);
-    let consumer = builder.subscribe_pattern(format!("{}[.][a-c]", prefix)).build().unwrap();
+    let builder = member(&client, &group, "", &way).subscribe_pattern(format!("{prefix}[.][a-c]"));
+    let consumer = builder.build().unwrap();
     let seen = Seen::default();
     let reader = Reader::start(consumer, &seen);
     reader.has(2).await;
@@ -377,13 +451,19 @@ pub async fn a_pattern_finds_topics_that_come_later(cluster: Cluster) {
 }
 
 pub async fn a_member_that_does_not_poll_is_out_and_comes_back(cluster: Cluster) {
+    for way in Way::incremental(&cluster) {
+        a_member_does_not_poll(&cluster, way).await;
+    }
+}
+
+async fn a_member_does_not_poll(cluster: &Cluster, way: Way) {
     let client = cluster.client().await;
     let (topic, group) = (cluster.topic(&client, 1).await, fresh("g"));
     let producer = client.producer().build().unwrap();
     for _ in 0..10 {
         producer.send(Record::to(&topic).value("x")).await.unwrap();
     }
-    let mut consumer = member(&client, &group, &topic).max_poll_interval(2 * SECOND).build().unwrap();
+    let mut consumer = member(&client, &group, &topic, &way).max_poll_interval(2 * SECOND).build().unwrap();
     let mut events = consumer.rebalance_events().unwrap();
     assert_eq!(consumer.recv().await.unwrap().offset(), 0);
     assert_eq!(consumer.recv().await.unwrap().offset(), 1);
@@ -395,4 +475,29 @@ pub async fn a_member_that_does_not_poll_is_out_and_comes_back(cluster: Cluster)
     assert!(said.to_string().contains("max_poll_interval"), "{said}");
     assert_eq!(consumer.recv().await.unwrap().offset(), 0, "nothing was committed");
     consumer.close().await.unwrap();
+}
+
+/// The protocol of KIP-848 where the broker has it, and the classic one where it does not; both can be in one group.
+pub async fn the_best_protocol_is_found(cluster: Cluster) {
+    let client = cluster.client().await;
+    let (topic, group, seen) = (cluster.topic(&client, 6).await, fresh("g"), Seen::default());
+    let builder =
+        || client.consumer().group(group.as_str()).subscribe([&*topic]).auto_offset_reset(OffsetReset::Earliest);
+    let (stop, writing) = write(&client, &topic);
+    let first = Reader::start(builder().group_protocol(GroupProtocol::Auto).build().unwrap(), &seen);
+    first.has(6).await;
+    let member_id = first.handle.group_metadata().unwrap().member_id;
+    // One that was chosen here has the form of a UUID, one that the coordinator gave out begins with the client's id.
+    assert_eq!(!member_id.starts_with("suite"), has_broker_side_groups(&cluster), "{member_id}");
+    // A real broker takes both into one group.
+    let other = if cluster.real.is_some() { GroupProtocol::Classic } else { GroupProtocol::Auto };
+    let second = Reader::start(builder().group_protocol(other).build().unwrap(), &seen);
+    second.has(3).await;
+    first.leave().await;
+    second.has(6).await;
+    stop.send(()).unwrap();
+    let count = writing.await.unwrap();
+    until_all_is_read(&seen, count).await;
+    second.leave().await;
+    check(&seen, count);
 }

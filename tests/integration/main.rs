@@ -20,6 +20,8 @@ mod old_formats;
 mod produce;
 #[cfg(feature = "tls")]
 mod security;
+#[path = "../wires/tap.rs"]
+mod tap;
 #[cfg(feature = "tls")]
 mod tls_cost;
 
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         groups::a_static_member_comes_back
         groups::a_pattern_finds_topics_that_come_later
         groups::a_member_that_does_not_poll_is_out_and_comes_back
+        groups::the_best_protocol_is_found
         never_stuck::a_rejected_record
         never_stuck::a_deleted_topic
         never_stuck::an_idle_consumer

@@ -1,16 +1,14 @@
 //! Reading from a replica in the same rack (KIP-392): broker N is in rack "rack-N".
 
 use std::collections::BTreeMap;
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use milena::{Address, Client, Connecting, Connector, Consumer, OffsetReset, Record, Tcp, TopicPartition, Transport};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use milena::{Address, Client, Connecting, Connector, Consumer, OffsetReset, Record, Tcp, TopicPartition};
 
 use crate::cluster::{Cluster, read};
+use crate::tap::tap;
 
 /// Connects by TCP, and counts the bytes that come from each address.
 #[derive(Clone, Default)]
@@ -27,38 +25,13 @@ impl Counting {
 impl Connector for Counting {
     fn connect<'a>(&'a self, broker: &'a Address) -> Connecting<'a> {
         Box::pin(async {
-            let (inner, counts) = (Tcp.connect(broker).await?, self.clone());
-            Ok(Box::new(Counted { inner, counts, port: broker.port() }) as Box<dyn Transport>)
+            let (counts, port) = (self.clone(), broker.port());
+            Ok(tap(Tcp.connect(broker).await?, move |heard| {
+                if let Poll::Ready(bytes) = heard {
+                    *counts.0.lock().unwrap().entry(port).or_insert(0) += bytes.len();
+                }
+            }))
         })
-    }
-}
-
-struct Counted {
-    inner: Box<dyn Transport>,
-    counts: Counting,
-    port: u16,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let outcome = Pin::new(&mut self.inner).poll_read(cx, buf);
-        *self.counts.0.lock().unwrap().entry(self.port).or_insert(0) += buf.filled().len() - before;
-        outcome
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

@@ -10,7 +10,8 @@ use milena::mock::{Api, Fault, Link, MockCluster, Violation, ViolationKind, When
 use milena::{Client, Consumer, ErrorKind, Fate, OffsetReset, Producer, Record, TopicPartition};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::judge::{Logs, Outcome, Seen, Sent, Verdict, judge, judge_reader};
+use crate::judge::{Logs, Outcome, Sent, Verdict, judge, judge_reader};
+use crate::reader::{number_of, read_along};
 use crate::schedule::{Asked, HEALED, MS, Mishap, Plan, SECOND, Step, Trouble};
 
 const TOPIC: &str = "t";
@@ -25,8 +26,14 @@ pub struct Told {
     pub trace: Vec<String>,
 }
 
-/// Runs a plan on a runtime of its own, whose clock stands still and jumps.
+/// Runs a plan on a thread of its own: what the client counts and draws per thread begins anew with each history.
 pub fn run(plan: &Plan) -> Told {
+    let ended = std::thread::scope(|scope| scope.spawn(|| run_here(plan)).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// On a runtime whose clock stands still and jumps.
+fn run_here(plan: &Plan) -> Told {
     fastrand::seed(plan.seed); // what the client draws from, on this thread
     let mut builder = tokio::runtime::Builder::new_current_thread();
     // Whom a `watch` wakes first is tokio's own draw.
@@ -50,7 +57,8 @@ async fn history(plan: &Plan) -> Told {
     cluster.create_topic(TOPIC, plan.partitions as usize);
     let begin = Instant::now();
     let is_quiet = Rc::new(Cell::new(false));
-    let reader = tokio::task::spawn_local(read_along(consumer(&cluster, plan), Rc::clone(&is_quiet)));
+    let is_read = Rc::clone(&is_quiet);
+    let reader = tokio::task::spawn_local(read_along(consumer(&cluster, plan), move || is_read.get()));
     let troubles = tokio::task::spawn_local(cause(Rc::clone(&cluster), plan.clone(), begin));
     let producer = client(&cluster, plan)
         .producer()
@@ -189,39 +197,10 @@ fn consumer(cluster: &MockCluster, plan: &Plan) -> Consumer {
     consumer
 }
 
-fn number_of(value: Option<&[u8]>) -> usize {
-    let text = value.and_then(|value| std::str::from_utf8(value).ok());
-    text.and_then(|text| text.trim_end().parse().ok()).unwrap_or(usize::MAX)
-}
-
 fn log(cluster: &MockCluster, partition: i32) -> Vec<usize> {
     let log = cluster.log(TOPIC, partition);
     assert!(log.iter().zip(0..).all(|(record, offset)| record.offset == offset));
     log.iter().map(|record| number_of(record.value.as_deref())).collect()
-}
-
-/// From the beginning, while everything happens, up to the end that the logs have when all is quiet.
-async fn read_along(mut consumer: Consumer, is_quiet: Rc<Cell<bool>>) -> Vec<Seen> {
-    let mut seen = Vec::new();
-    let mut has_end = false;
-    loop {
-        match timeout(SECOND, consumer.recv()).await {
-            Ok(Ok(record)) => {
-                let (partition, offset) = (record.partition(), record.offset());
-                seen.push(Seen::Record { partition, offset, number: number_of(record.value()) });
-            }
-            Ok(Err(error)) if error.kind() == ErrorKind::NoMoreRecords => return seen,
-            Ok(Err(error)) => {
-                let partition = error.topic_partition().map(|tp| tp.partition);
-                seen.push(Seen::Event { partition, what: format!("{:?}: {error}", error.kind()) });
-            }
-            // Nothing comes any more, or it is told where to end.
-            Err(_) if is_quiet.get() && !has_end => {
-                has_end = consumer.handle().stop_at_end().await.is_ok();
-            }
-            Err(_) => {}
-        }
-    }
 }
 
 /// Does what the plan says, and makes everything well in the end.

@@ -69,7 +69,7 @@ fn what_is_wrong_is_named() {
         (&[("compression.gzip.level", "9")], "compression.gzip.level is given, but compression.type is none"),
         (&[("compression.type", "brotli")], "compression.type=brotli is none of none, gzip, snappy, lz4 and zstd"),
         (&[("enable.metrics.push", "true")], "enable.metrics.push=true cannot be had: metrics are not pushed"),
-        (&[("group.protocol", "streams")], "group.protocol=streams is neither classic nor consumer"),
+        (&[("group.protocol", "streams")], "group.protocol=streams is none of classic, consumer and auto"),
         (
             &[("partition.assignment.strategy", "range,best")],
             "partition.assignment.strategy=range,best names none of range, roundrobin, sticky and cooperative-sticky: give \

@@ -6,13 +6,7 @@
 //!   metadata ─ picture ───────────────────▶ └────────┘ ──▶ the manager: assigned, unassigned
 //!                                               └────────▶ the listener, in a task of its own
 //! ```
-//! A change of the assignment goes through these steps; the next one waits until it is through:
-//!
-//! ```text
-//!   revoked   ask the caller back ─▶ out of the buffers ─▶ commit what was dealt with ─▶ listener ─▶ acknowledge
-//!   assigned  into the buffers, unfetched ─▶ listener ─▶ fetch ─▶ acknowledge
-//!   lost      out of the buffers at once ─▶ listener ─▶ acknowledge
-//! ```
+//! What becomes of a change of the assignment: [`super::change`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
@@ -21,22 +15,22 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::change::Step;
 use super::commits::{self, Commits, Offsets, Reply};
 use super::coordinator::NotFound;
 use super::handle::Group;
 use super::line::{self, Line};
-use super::listener::RebalanceEvent;
 use super::member::Member;
 use super::problem::describe;
-use super::settings::member_id;
+use super::settings::{GroupProtocol, member_id};
 use super::topics::{self, Holds, Listed, Subscription};
 use crate::consumer::handle::ConsumerHandle;
 use crate::consumer::hands::Caller;
 use crate::error::TopicPartition;
 use crate::machine::credit::PartitionId;
-use crate::machine::group::{Change, Output, Problem, Standing, Verdict};
-use crate::machine::offsets::Start;
+use crate::machine::group::{Call, Output, Problem, Standing, Verdict};
 use crate::net::{Core, Endpoint, Picture, Timer};
+use crate::wire::api::ApiKey;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::message::Uuid;
 
@@ -59,34 +53,24 @@ pub enum Command {
 }
 
 /// What tasks that work for the driver bring back.
-enum Answer {
+pub(super) enum Answer {
     Found(Result<Endpoint, NotFound>),
     Listed(Option<Vec<Listed>>),
     /// The listener has returned.
     Listened,
 }
 
-/// Where a change of the assignment is.
-enum Step {
-    None,
-    /// Until the caller has dealt with what it has in hand.
-    Returning(Vec<TopicPartition>),
-    /// Until commits of these are through.
-    Committing(Vec<TopicPartition>),
-    Listening(RebalanceEvent),
-}
-
 /// On the way out.
-struct Closing {
+pub(super) struct Closing {
     by: Instant,
     done: Option<oneshot::Sender<()>>,
 }
 
 pub struct Driver {
-    core: Arc<Core>,
-    handle: ConsumerHandle,
-    group: Arc<Group>,
-    member: Option<Member>,
+    pub(super) core: Arc<Core>,
+    pub(super) handle: ConsumerHandle,
+    pub(super) group: Arc<Group>,
+    pub(super) member: Option<Member>,
     /// It was told to leave, and has.
     is_out: bool,
     subscription: Option<Subscription>,
@@ -96,17 +80,21 @@ pub struct Driver {
     is_listing: bool,
     holds: Holds,
     line: Line,
-    commits: Commits,
-    assigned: BTreeMap<TopicPartition, PartitionId>,
-    step: Step,
+    pub(super) commits: Commits,
+    pub(super) assigned: BTreeMap<TopicPartition, PartitionId>,
+    pub(super) step: Step,
     /// Of the caller, as it was last looked at.
     calls: u64,
     was_waiting: bool,
     next_commit: Option<Instant>,
     restart: Option<Instant>,
-    reported: Option<Problem>,
-    closing: Option<Closing>,
-    answers: mpsc::UnboundedSender<Answer>,
+    pub(super) reported: Option<Problem>,
+    pub(super) closing: Option<Closing>,
+    /// Since when a rebalance concerns this member.
+    pub(super) rebalancing: Option<Instant>,
+    /// To the classic protocol: the other one was not asked for by name, and never worked.
+    pub(super) may_fall_back: bool,
+    pub(super) answers: mpsc::UnboundedSender<Answer>,
 }
 
 /// What arrives.
@@ -151,6 +139,8 @@ impl Driver {
             restart: None,
             reported: None,
             closing: None,
+            rebalancing: None,
+            may_fall_back: false,
             answers,
         };
         let inbox = Inbox { commands, answers: answered, requests, commits: committed };
@@ -226,15 +216,22 @@ impl Driver {
             _ => None,
         };
         if self.subscription.is_some() && self.member.is_none() {
-            self.member = Some(self.group.settings.member(&self.core, &self.group.coordinated.id));
-            self.is_out = false;
+            self.join_by(self.group.settings.protocol);
         }
-        if self.restart.take().is_some()
-            && let Some(member) = &mut self.member
-        {
+        self.restart = None;
+        if let Some(member) = &mut self.member {
+            // Whoever asks for something else may have mended what had failed.
             member.restart(now);
         }
         self.tell_subscription(now);
+    }
+
+    fn join_by(&mut self, protocol: GroupProtocol) {
+        let now = self.core.now();
+        self.rebalancing.get_or_insert(now);
+        self.may_fall_back = protocol == GroupProtocol::Auto;
+        self.member = Some(self.group.settings.member(&self.core, &self.group.coordinated.id, protocol));
+        (self.is_out, self.was_waiting) = (false, false);
     }
 
     /// What is subscribed to as it is now.
@@ -467,7 +464,12 @@ impl Driver {
     fn carry_out(&mut self, now: Instant, output: Output) {
         match output {
             Output::FindCoordinator => self.find_coordinator(),
-            Output::Send(request) => self.line.send(request),
+            Output::Send(request) => {
+                if matches!(request.call, Call::Join(_)) {
+                    self.rebalancing.get_or_insert(now);
+                }
+                self.line.send(request);
+            }
             Output::Describe(_) => {
                 self.hold_topics();
                 self.describe();
@@ -486,6 +488,10 @@ impl Driver {
                     self.handle.shared.calls().call();
                 }
                 self.report(problem);
+            }
+            Output::Failed(problem) if self.may_fall_back && is_too_new(&problem) => {
+                self.join_by(GroupProtocol::Classic);
+                self.tell_subscription(now);
             }
             Output::Failed(problem) => {
                 let is_fenced = matches!(&problem, Problem::Refused { code: ErrorCode::FENCED_INSTANCE_ID, .. });
@@ -510,6 +516,8 @@ impl Driver {
         if let Some(known) = self.line.coordinator() {
             self.group.coordinated.forget(known);
         }
+        // A join that waits there must not stand before the next one, should it be the same broker again.
+        self.line.set_coordinator(None);
         let (core, group, answers) = (Arc::clone(&self.core), Arc::clone(&self.group), self.answers.clone());
         self.core.network.runtime.spawn(async move {
             let deadline = core.now() + core.network.request_timeout;
@@ -544,114 +552,21 @@ impl Driver {
         self.commits.set_member((!is_over).then_some((standing, committable)));
     }
 
-    fn take_away(&mut self, gone: &[TopicPartition]) {
+    pub(super) fn take_away(&mut self, gone: &[TopicPartition]) {
         if gone.is_empty() {
             return;
         }
         let ids: Vec<_> = gone.iter().filter_map(|tp| self.assigned.remove(tp)).collect();
         self.handle.take_away(&ids);
     }
-
-    fn change(&mut self, change: Change) {
-        match change {
-            Change::Assigned(added) => {
-                self.reported = None;
-                let listens = self.group.settings.listener.is_some();
-                let wanted = added.iter().map(|tp| (tp.clone(), Start::Committed)).collect();
-                let ids = self.handle.take_on(wanted, listens);
-                self.assigned.extend(ids);
-                self.listen(RebalanceEvent::Assigned(added));
-            }
-            Change::Revoked(revoked) => {
-                let ids = revoked.iter().filter_map(|tp| self.assigned.get(tp).copied()).collect();
-                self.handle.shared.call_back(ids);
-                self.step = Step::Returning(revoked);
-            }
-            Change::Lost(lost) => self.listen(RebalanceEvent::Lost(lost)),
-        }
-    }
-
-    /// Takes the change of the assignment that is under way as far as it goes. Whether it moved.
-    fn step(&mut self) -> bool {
-        match std::mem::replace(&mut self.step, Step::None) {
-            Step::None => false,
-            Step::Returning(revoked) => {
-                if self.has_lost(&revoked) {
-                    self.listen(RebalanceEvent::Lost(revoked));
-                } else if self.closing.is_some() || self.handle.shared.lock().are_hands_free() {
-                    if self.group.settings.auto_commit.is_some() {
-                        let mut settled = self.handle.shared.lock().settled();
-                        settled.retain(|tp, _| revoked.contains(tp));
-                        self.commits.commit_settled(settled);
-                    }
-                    self.take_away(&revoked);
-                    self.step = Step::Committing(revoked);
-                } else {
-                    self.step = Step::Returning(revoked);
-                    return false;
-                }
-                true
-            }
-            Step::Committing(revoked) => {
-                if self.has_lost(&revoked) {
-                    self.listen(RebalanceEvent::Lost(revoked));
-                } else if !self.commits.holds(&revoked) {
-                    let is_dropped = self.handle.shared.lock().is_closed();
-                    let lost = is_dropped.then(|| RebalanceEvent::Lost(revoked.clone()));
-                    self.listen(lost.unwrap_or(RebalanceEvent::Revoked(revoked)));
-                } else {
-                    self.step = Step::Committing(revoked);
-                    return false;
-                }
-                true
-            }
-            listening @ Step::Listening(_) => {
-                self.step = listening;
-                false
-            }
-        }
-    }
-
-    /// What was to be given back was taken away meanwhile.
-    fn has_lost(&self, revoked: &[TopicPartition]) -> bool {
-        let committable = self.member.as_ref().map(Member::committable).unwrap_or_default();
-        revoked.iter().any(|tp| !committable.contains(tp))
-    }
-
-    fn listen(&mut self, event: RebalanceEvent) {
-        self.handle.shared.lock().hands.revoked();
-        self.step = Step::Listening(event.clone());
-        let done = Listened(self.answers.clone());
-        let Some(listener) = self.group.settings.listener.clone() else { return drop(done) };
-        let handle = self.handle.clone();
-        self.core.network.runtime.spawn(async move {
-            // Says so when it is dropped: also if the listener panics.
-            let _done = done;
-            match &event {
-                RebalanceEvent::Assigned(partitions) => listener.assigned(&handle, partitions).await,
-                RebalanceEvent::Revoked(partitions) => listener.revoked(&handle, partitions).await,
-                RebalanceEvent::Lost(partitions) => listener.lost(&handle, partitions).await,
-            }
-        });
-    }
-
-    fn listened(&mut self) {
-        let Step::Listening(event) = std::mem::replace(&mut self.step, Step::None) else { return };
-        if let RebalanceEvent::Assigned(added) = &event {
-            let mut inbox = self.handle.shared.lock();
-            added.iter().filter_map(|tp| self.assigned.get(tp)).for_each(|id| inbox.release(*id));
-        }
-        self.group.audience.tell(&event);
-        if let Some(member) = &mut self.member {
-            member.acknowledge();
-        }
-    }
 }
 
-struct Listened(mpsc::UnboundedSender<Answer>);
-
-impl Drop for Listened {
-    fn drop(&mut self) {
-        let _ = self.0.send(Answer::Listened);
+/// The broker does not have the protocol of KIP-848, or does not let this group use it.
+fn is_too_new(problem: &Problem) -> bool {
+    let codes = [ErrorCode::UNSUPPORTED_VERSION, ErrorCode::INCONSISTENT_GROUP_PROTOCOL, ErrorCode::GROUP_ID_NOT_FOUND];
+    match problem {
+        Problem::Unsupported { api } => *api == ApiKey::CONSUMER_GROUP_HEARTBEAT,
+        Problem::Refused { api, code } => *api == ApiKey::CONSUMER_GROUP_HEARTBEAT && codes.contains(code),
+        _ => false,
     }
 }

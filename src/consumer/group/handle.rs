@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +40,7 @@ pub struct Group {
     pub audience: Audience,
     subscription: Mutex<Option<Subscription>>,
     identity: Mutex<Identity>,
+    last_rebalance: Mutex<Option<Instant>>,
     task: Mutex<Option<mpsc::UnboundedSender<Command>>>,
 }
 
@@ -50,6 +52,7 @@ impl Group {
             audience: Audience::default(),
             subscription: Mutex::default(),
             identity: Mutex::new(Identity { generation: -1, ..Identity::default() }),
+            last_rebalance: Mutex::default(),
             task: Mutex::default(),
         }
     }
@@ -114,6 +117,14 @@ impl Group {
 
     pub fn set_identity(&self, identity: Identity) {
         *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+    }
+
+    pub fn rebalanced(&self, at: Instant) {
+        *self.last_rebalance.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    pub fn last_rebalance(&self) -> Option<Instant> {
+        *self.last_rebalance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn metadata(&self) -> GroupMetadata {

@@ -1,8 +1,9 @@
 //! Telling the user what a rebalance does.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -118,21 +119,43 @@ impl Stream for RebalanceEvents {
 
 /// Those who hear of rebalances by events.
 #[derive(Debug, Default)]
-pub struct Audience(Mutex<Vec<mpsc::UnboundedSender<RebalanceEvent>>>);
+pub struct Audience(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    assigned: BTreeSet<TopicPartition>,
+    listeners: Vec<mpsc::UnboundedSender<RebalanceEvent>>,
+}
 
 impl Audience {
+    /// Who comes late is told first of what was assigned by then.
     pub fn join(&self) -> RebalanceEvents {
         let (sender, events) = mpsc::unbounded_channel();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let mut told = self.lock();
+        if !told.assigned.is_empty() {
+            let _ = sender.send(RebalanceEvent::Assigned(told.assigned.iter().cloned().collect()));
+        }
+        told.listeners.push(sender);
         RebalanceEvents(events)
     }
 
     pub fn tell(&self, event: &RebalanceEvent) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|to| to.send(event.clone()).is_ok());
+        let mut told = self.lock();
+        match event {
+            RebalanceEvent::Assigned(added) => told.assigned.extend(added.iter().cloned()),
+            RebalanceEvent::Revoked(gone) | RebalanceEvent::Lost(gone) => {
+                gone.iter().for_each(|partition| _ = told.assigned.remove(partition));
+            }
+        }
+        told.listeners.retain(|to| to.send(event.clone()).is_ok());
     }
 
     /// There will be no more.
     pub fn dismiss(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock().listeners.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

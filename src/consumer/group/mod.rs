@@ -7,6 +7,7 @@
 //!                                  └─ listener: what the user is told
 //! ```
 
+mod change;
 mod commits;
 mod coordinator;
 mod driver;

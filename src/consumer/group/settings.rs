@@ -20,6 +20,9 @@ pub enum GroupProtocol {
     /// The broker works it out (KIP-848): changes touch only what moves, and a member that is slow holds up nobody else. From
     /// Kafka 4.0 on.
     Consumer,
+    /// [`Consumer`](Self::Consumer) where the broker has it, [`Classic`](Self::Classic) where it does not: found out when the
+    /// group is joined first. What is set for the classic protocol counts only there. (Java has no such choice.)
+    Auto,
 }
 
 pub struct Settings {
@@ -54,12 +57,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub fn member(&self, core: &Core, group: &Arc<str>) -> Member {
+    /// `protocol`: with `Auto`, that of KIP-848.
+    pub fn member(&self, core: &Core, group: &Arc<str>, protocol: GroupProtocol) -> Member {
         let (group, instance_id, rack) = (Arc::clone(group), self.instance_id.clone(), self.rack.clone());
         let max_poll_interval = self.max_poll_interval;
         let request_timeout = core.network.request_timeout;
         let (retry_backoff, retry_backoff_max) = (core.retry_backoff, core.retry_backoff_max);
-        match self.protocol {
+        match protocol {
             GroupProtocol::Classic => {
                 let config = Config {
                     group,
@@ -74,7 +78,7 @@ impl Settings {
                 };
                 Member::Classic(Box::new(Classic::new(config, self.assignors.clone())))
             }
-            GroupProtocol::Consumer => {
+            GroupProtocol::Consumer | GroupProtocol::Auto => {
                 let config = ConsumerConfig {
                     group,
                     instance_id,

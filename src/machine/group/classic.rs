@@ -17,16 +17,17 @@
 //! after it was sent, all is lost here too, before the coordinator gives it to others. So heartbeats go on while a join
 //! waits, as long as something is owned; and a join that is not answered by the time that a rebalance may take was lost.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::common::{Common, Coordinator, End};
 use super::leader::Leader;
-use super::types::{Answer, Call, Change, Config, Identity, Output, Problem, Send, Standing};
+use super::types::{Answer, Call, Change, Config, Identity, Output, Problem, Standing};
 use crate::error::TopicPartition;
 use crate::machine::assignor::subscription::{NEWEST, decode_assignment, encode};
 use crate::machine::assignor::{Assigned, Assignor, Protocol, Subscription, Topics};
-use crate::machine::backoff::Backoff;
+use crate::machine::planted::bug;
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::heartbeat::HeartbeatRequest;
 use crate::wire::coordinator::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
@@ -55,21 +56,6 @@ enum State {
     Closed,
 }
 
-/// What comes after a leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Out,
-    Idle,
-    Closed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coordinator {
-    Unknown,
-    Asked,
-    Known,
-}
-
 /// See the module's documentation, and [`crate::machine`] for the contract.
 pub struct Classic {
     config: Config,
@@ -77,7 +63,6 @@ pub struct Classic {
     assignors: Vec<Arc<dyn Assignor>>,
     is_cooperative: bool,
     state: State,
-    coordinator: Coordinator,
     member_id: Arc<str>,
     /// -1: none.
     generation: i32,
@@ -91,9 +76,6 @@ pub struct Classic {
     /// What was assigned last, and when: strategies send it along.
     last: Option<(Vec<TopicPartition>, i32)>,
     reason: &'static str,
-    /// To be told, one after the other.
-    changes: VecDeque<Change>,
-    is_acknowledged: bool,
     /// What the listener was told to give back.
     revoking: Vec<TopicPartition>,
     /// What follows the changes.
@@ -104,15 +86,7 @@ pub struct Classic {
     alive: Option<Instant>,
     /// A time at which no rebalance had begun: members that have not joined by `max_poll_interval` after one has are out.
     settled: Option<Instant>,
-    /// Since when the user works on what was polled.
-    working: Option<Instant>,
-    is_polling: bool,
-    backoff: Backoff,
-    not_before: Option<Instant>,
-    leave_by: Option<Instant>,
-    reported: Option<Problem>,
-    tokens: u64,
-    outputs: VecDeque<Output>,
+    common: Common,
 }
 
 /// What waits for the listener.
@@ -133,7 +107,6 @@ impl Classic {
             is_cooperative: assignors.iter().all(|assignor| assignor.protocol() == Protocol::Cooperative),
             assignors,
             state: State::Out,
-            coordinator: Coordinator::Unknown,
             member_id: Arc::default(),
             generation: -1,
             topics: BTreeSet::new(),
@@ -143,22 +116,13 @@ impl Classic {
             owned: BTreeSet::new(),
             last: None,
             reason: "",
-            changes: VecDeque::new(),
-            is_acknowledged: true,
             revoking: Vec::new(),
             then: Then::Nothing,
             heartbeat: None,
             next_heartbeat: None,
             alive: None,
             settled: None,
-            working: None,
-            is_polling: false,
-            backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
-            not_before: None,
-            leave_by: None,
-            reported: None,
-            tokens: 0,
-            outputs: VecDeque::new(),
+            common: Common::new(config.retry_backoff, config.retry_backoff_max),
             config,
         }
     }
@@ -170,7 +134,7 @@ impl Classic {
 
     /// What it may commit: also what is being revoked, until the listener has returned.
     pub fn committable(&self) -> BTreeSet<TopicPartition> {
-        let revoked = self.changes.iter().filter_map(|change| match change {
+        let revoked = self.common.changes.iter().filter_map(|change| match change {
             Change::Revoked(revoked) => Some(revoked),
             _ => None,
         });
@@ -203,7 +167,7 @@ impl Classic {
             State::Closed | State::Failed | State::Quitting | State::Leaving(..) | State::Idle => {}
             State::Out if self.topics.is_empty() => {}
             State::Out => {
-                self.working = (!self.is_polling).then_some(now);
+                self.common.begin(now);
                 self.rejoin("subscribed");
             }
             _ if self.topics.is_empty() => self.quit(self.config.instance_id.is_none(), End::Out),
@@ -235,7 +199,7 @@ impl Classic {
 
     /// The user asks for records.
     pub fn poll_begins(&mut self) {
-        (self.working, self.is_polling) = (None, true);
+        self.common.poll_begins();
         match self.state {
             State::Idle => self.ended(End::Out),
             State::Leaving(asked, End::Idle) => self.state = State::Leaving(asked, End::Out),
@@ -245,12 +209,12 @@ impl Classic {
 
     /// The user has some to work on.
     pub fn poll_ends(&mut self, now: Instant) {
-        (self.working, self.is_polling) = (Some(now), false);
+        self.common.poll_ends(now);
     }
 
     /// The listener has returned.
     pub fn acknowledge(&mut self) {
-        self.is_acknowledged = true;
+        self.common.is_acknowledged = true;
         self.revoking.clear();
     }
 
@@ -258,7 +222,7 @@ impl Classic {
     pub fn restart(&mut self, now: Instant) {
         if self.state == State::Failed {
             self.state = State::Out;
-            (self.not_before, self.reported) = (None, None);
+            (self.common.not_before, self.common.reported) = (None, None);
             let topics = std::mem::take(&mut self.topics);
             self.subscribe(now, topics);
         }
@@ -275,23 +239,23 @@ impl Classic {
     }
 
     pub fn handle_coordinator(&mut self, now: Instant, found: Result<i32, ErrorCode>, random: u64) {
-        if self.coordinator != Coordinator::Asked {
+        if self.common.coordinator != Coordinator::Asked {
             return;
         }
-        self.coordinator = Coordinator::Unknown;
+        self.common.coordinator = Coordinator::Unknown;
         match found {
             // Below zero is nobody, and must not be kept (rule 65).
-            Ok(node) if node >= 0 => self.coordinator = Coordinator::Known,
+            Ok(node) if node >= 0 => self.common.coordinator = Coordinator::Known,
             Err(code) if matches!(code.action(ApiKey::FIND_COORDINATOR), Action::Fail | Action::Fatal) => {
                 self.fail(Problem::Refused { api: ApiKey::FIND_COORDINATOR, code });
             }
-            _ => self.back_off(now, random),
+            _ => self.common.back_off(now, random),
         }
     }
 
     /// Of a commit under this identity: what it says of the membership. Of an older one it says nothing (rule 63).
     pub fn handle_refused_commit(&mut self, now: Instant, identity: &Identity, code: ErrorCode, random: u64) {
-        if *identity == self.identity() && self.generation >= 0 {
+        if (*identity == self.identity() || bug("late_commit_error_rejoins")) && self.generation >= 0 {
             match code {
                 ErrorCode::REBALANCE_IN_PROGRESS if self.state == State::Stable => self.rejoin("group rebalances"),
                 ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::FENCED_INSTANCE_ID => {
@@ -337,7 +301,7 @@ impl Classic {
                     _ => ErrorCode::COORDINATOR_NOT_AVAILABLE,
                 };
                 match code.action(ApiKey::LEAVE_GROUP) {
-                    Action::Retry | Action::Refresh => self.back_off(now, random),
+                    Action::Retry | Action::Refresh => self.common.back_off(now, random),
                     Action::FindCoordinator => self.lost_coordinator(now, random),
                     _ => self.ended(end),
                 }
@@ -347,20 +311,20 @@ impl Classic {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.not_before.is_some_and(|at| at <= now) {
-            self.not_before = None;
+        if self.common.not_before.is_some_and(|at| at <= now) {
+            self.common.not_before = None;
         }
-        if let (State::Leaving(_, end), true) = (self.state, self.leave_by.is_some_and(|at| at <= now)) {
+        if let (State::Leaving(_, end), true) = (self.state, self.common.leave_by.is_some_and(|at| at <= now)) {
             return self.ended(end);
         }
         if let Some((_, problem)) = self.session_end().filter(|(at, _)| *at <= now) {
-            self.report(problem);
+            self.common.report(problem);
             self.forget_coordinator();
             self.lose(false);
         }
         if self.poll_end().is_some_and(|at| at <= now) {
-            self.working = None;
-            self.report(Problem::PollInterval);
+            self.common.working = None;
+            self.common.report(Problem::PollInterval);
             self.lose_all();
             // At once, whether or not the listener ever returns: others wait for what it has.
             self.depart(now, self.config.instance_id.is_none(), End::Idle);
@@ -370,25 +334,25 @@ impl Classic {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let heartbeat = self.next_heartbeat.filter(|_| self.can_beat());
         let session = self.session_end().map(|(at, _)| at);
-        [self.not_before, self.leave_by, session, self.poll_end(), heartbeat].into_iter().flatten().min()
+        [self.common.not_before, self.common.leave_by, session, self.poll_end(), heartbeat].into_iter().flatten().min()
     }
 
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
-        if self.outputs.is_empty() {
+        if self.common.outputs.is_empty() {
             self.proceed(now);
         }
-        self.outputs.pop_front()
+        self.common.outputs.pop_front()
     }
 
     /// Does what nothing stands in the way of.
     fn proceed(&mut self, now: Instant) {
-        if self.is_acknowledged {
-            if let Some(change) = self.changes.pop_front() {
-                self.is_acknowledged = false;
+        if self.common.is_acknowledged || bug("listeners_overlap") {
+            if let Some(change) = self.common.changes.pop_front() {
+                self.common.is_acknowledged = false;
                 if let Change::Revoked(revoked) = &change {
                     self.revoking.clone_from(revoked);
                 }
-                return self.outputs.push_back(Output::Changed(change));
+                return self.common.outputs.push_back(Output::Changed(change));
             }
             match std::mem::replace(&mut self.then, Then::Nothing) {
                 Then::Nothing => {}
@@ -399,20 +363,19 @@ impl Classic {
                 Then::Depart { leaves, end } => self.depart(now, leaves, end),
             }
         }
-        if self.not_before.is_some_and(|at| at > now) {
+        if self.common.not_before.is_some_and(|at| at > now) {
             return self.beat(now);
         }
-        let is_ready = self.is_acknowledged && self.changes.is_empty();
+        let is_ready = self.common.is_acknowledged && self.common.changes.is_empty();
         let must_ask = match self.state {
             State::Joining(None) => is_ready,
             State::Syncing(None) | State::Leaving(None, _) => true,
-            _ => self.coordinator == Coordinator::Unknown && self.generation >= 0,
+            _ => self.common.coordinator == Coordinator::Unknown && self.generation >= 0,
         };
-        match (self.coordinator, self.state) {
+        match (self.common.coordinator, self.state) {
             _ if !must_ask => {}
             (Coordinator::Unknown, _) => {
-                self.coordinator = Coordinator::Asked;
-                return self.outputs.push_back(Output::FindCoordinator);
+                return self.common.find_coordinator();
             }
             (Coordinator::Asked, _) => {}
             (Coordinator::Known, State::Joining(_)) => return self.join(),
@@ -428,7 +391,7 @@ impl Classic {
         if matches!(self.state, State::Quitting | State::Leaving(..) | State::Idle | State::Failed | State::Closed) {
             return;
         }
-        let revoked: Vec<_> = if self.is_cooperative {
+        let revoked: Vec<_> = if self.is_cooperative || bug("eager_keeps_partitions") {
             // What is not subscribed to any more is not held until the leader says so.
             self.owned.iter().filter(|partition| !self.topics.contains(&partition.topic)).cloned().collect()
         } else {
@@ -443,7 +406,7 @@ impl Classic {
 
     fn tell(&mut self, change: Change) {
         if !matches!(&change, Change::Revoked(none) | Change::Lost(none) if none.is_empty()) {
-            self.changes.push_back(change);
+            self.common.changes.push_back(change);
         }
     }
 
@@ -474,7 +437,7 @@ impl Classic {
             reason: Some(self.reason.into()),
             ..Default::default()
         };
-        let token = self.send(Call::Join(request), self.rebalance_timeout());
+        let token = self.common.send(Call::Join(request), self.rebalance_timeout());
         self.state = State::Joining(Some(token));
     }
 
@@ -489,12 +452,12 @@ impl Classic {
         // From here on the session runs again.
         self.heartbeat = None;
         (self.alive, self.next_heartbeat) = (Some(now), Some(now + self.config.heartbeat_interval));
-        self.not_before = None;
+        self.common.not_before = None;
         self.leader = None;
         self.state = State::Syncing(None);
         if response.leader == self.member_id {
             let leader = Leader::new(response.members, response.skip_assignment);
-            self.outputs.push_back(Output::Describe(leader.topics().clone()));
+            self.common.outputs.push_back(Output::Describe(leader.topics().clone()));
             self.leader = Some(leader);
             self.state = State::Describing;
         }
@@ -513,18 +476,18 @@ impl Classic {
             assignments,
             ..Default::default()
         };
-        let token = self.send(Call::Sync(request), self.rebalance_timeout());
+        let token = self.common.send(Call::Sync(request), self.rebalance_timeout());
         self.state = State::Syncing(Some(token));
     }
 
     fn synced(&mut self, now: Instant, response: &SyncGroupResponse, random: u64) {
         let Ok(assigned) = decode_assignment(&response.assignment) else {
-            self.report(Problem::Malformed);
-            self.back_off(now, random);
+            self.common.report(Problem::Malformed);
+            self.common.back_off(now, random);
             return self.rejoin("malformed assignment");
         };
-        self.backoff.reset();
-        self.reported = None;
+        self.common.backoff.reset();
+        self.common.reported = None;
         // Only what the group was told; a leader that gives more does not know what it does.
         let is_good = |p: &TopicPartition| self.joined.contains(&p.topic) && p.partition >= 0;
         let assigned: BTreeSet<_> = assigned.into_iter().filter(is_good).collect();
@@ -537,7 +500,7 @@ impl Classic {
         self.tell(Change::Revoked(revoked));
         self.tell(Change::Assigned(added));
         let was_skipped = self.leader.as_mut().is_some_and(|leader| leader.must_compare(&self.joined, &self.owned));
-        if has_revoked {
+        if has_revoked && !bug("given_back_and_not_joined") {
             // Others wait for it (KIP-429, rule 62).
             self.rejoin("partitions given back");
         } else if was_skipped {
@@ -561,7 +524,7 @@ impl Classic {
             };
             // One that is lost must leave time for another.
             let timeout = self.config.request_timeout.min(self.config.session_timeout / 2);
-            let token = self.send(Call::Heartbeat(request), timeout);
+            let token = self.common.send(Call::Heartbeat(request), timeout);
             self.heartbeat = Some((token, now));
             self.next_heartbeat = Some(now + self.config.heartbeat_interval);
         }
@@ -574,7 +537,7 @@ impl Classic {
             State::Joining(_) => !self.owned.is_empty(),
             _ => false,
         };
-        is_member && self.generation >= 0 && self.heartbeat.is_none() && self.coordinator == Coordinator::Known
+        is_member && self.generation >= 0 && self.heartbeat.is_none() && self.common.coordinator == Coordinator::Known
     }
 
     fn heartbeat_answered(&mut self, now: Instant, answer: Answer, random: u64) {
@@ -603,11 +566,11 @@ impl Classic {
             ErrorCode::UNKNOWN_MEMBER_ID => self.lose(true),
             ErrorCode::ILLEGAL_GENERATION => self.lose(false),
             ErrorCode::REBALANCE_IN_PROGRESS => {
-                self.back_off(now, random);
+                self.common.back_off(now, random);
                 self.rejoin("group rebalances");
             }
             code => match code.action(api) {
-                Action::Retry | Action::Refresh => self.back_off(now, random),
+                Action::Retry | Action::Refresh => self.common.back_off(now, random),
                 Action::FindCoordinator => self.lost_coordinator(now, random),
                 _ => self.fail(Problem::Refused { api, code }),
             },
@@ -616,13 +579,15 @@ impl Classic {
 
     /// The membership is gone, and with it all that it had: to be told before the group is joined anew.
     fn lose(&mut self, with_id: bool) {
-        if with_id {
+        if with_id && !bug("unknown_member_keeps_its_id") {
             self.member_id = Arc::default();
         }
         self.generation = -1;
         self.leader = None;
         (self.heartbeat, self.alive, self.next_heartbeat) = (None, None, None);
-        self.lose_all();
+        if !bug("lost_membership_keeps_partitions") {
+            self.lose_all();
+        }
         self.rejoin("membership lost");
         if matches!(self.state, State::Describing | State::Syncing(_) | State::Stable | State::Joining(_)) {
             self.state = State::Joining(None);
@@ -631,15 +596,7 @@ impl Classic {
 
     /// Also what was to be given back, and the listener has not heard of.
     fn lose_all(&mut self) {
-        let mut lost = std::mem::take(&mut self.owned);
-        for change in std::mem::take(&mut self.changes) {
-            match change {
-                Change::Revoked(revoked) => lost.extend(revoked),
-                // The listener never had it.
-                Change::Assigned(assigned) => lost.retain(|partition| !assigned.contains(partition)),
-                Change::Lost(_) => self.changes.push_back(change),
-            }
-        }
+        let lost = self.common.take_unheard(std::mem::take(&mut self.owned));
         self.revoking.clear();
         self.tell(Change::Lost(lost.into_iter().collect()));
     }
@@ -648,7 +605,7 @@ impl Classic {
         self.state = State::Failed;
         self.lose(false);
         self.then = Then::Nothing;
-        self.outputs.push_back(Output::Failed(problem));
+        self.common.outputs.push_back(Output::Failed(problem));
     }
 
     /// Out of the group: after what it has was given back. What is on its way is not waited for.
@@ -664,7 +621,7 @@ impl Classic {
         (self.leader, self.heartbeat, self.then) = (None, None, Then::Nothing);
         if leaves && !self.member_id.is_empty() {
             self.state = State::Leaving(None, end);
-            (self.leave_by, self.not_before) = (Some(now + self.config.request_timeout), None);
+            (self.common.leave_by, self.common.not_before) = (Some(now + self.config.request_timeout), None);
         } else {
             self.ended(end);
         }
@@ -672,12 +629,12 @@ impl Classic {
 
     fn ended(&mut self, end: End) {
         self.member_id = Arc::default();
-        (self.generation, self.alive, self.next_heartbeat, self.leave_by) = (-1, None, None, None);
+        (self.generation, self.alive, self.next_heartbeat, self.common.leave_by) = (-1, None, None, None);
         match end {
             End::Idle => self.state = State::Idle,
             End::Closed => {
                 self.state = State::Closed;
-                self.outputs.push_back(Output::Closed);
+                self.common.outputs.push_back(Output::Closed);
             }
             End::Out => {
                 self.state = State::Out;
@@ -698,25 +655,19 @@ impl Classic {
         };
         let new = LeaveGroupRequest { group_id: Arc::clone(&group_id), members: vec![member], ..Default::default() };
         let old = LeaveGroupRequest { group_id, member_id: Arc::clone(&self.member_id), ..Default::default() };
-        let token = self.send(Call::Leave(new, old), self.config.request_timeout);
+        let token = self.common.send(Call::Leave(new, old), self.config.request_timeout);
         self.state = State::Leaving(Some(token), end);
-    }
-
-    fn send(&mut self, call: Call, timeout: Duration) -> u64 {
-        self.tokens += 1;
-        self.outputs.push_back(Output::Send(Send { token: self.tokens, call, timeout }));
-        self.tokens
     }
 
     fn lost_coordinator(&mut self, now: Instant, random: u64) {
         self.forget_coordinator();
-        self.back_off(now, random);
+        self.common.back_off(now, random);
     }
 
     /// What it was asked it will not answer.
     fn forget_coordinator(&mut self) {
-        if self.coordinator == Coordinator::Known {
-            self.coordinator = Coordinator::Unknown;
+        if self.common.coordinator == Coordinator::Known {
+            self.common.coordinator = Coordinator::Unknown;
         }
         self.heartbeat = None;
         self.state = match self.state {
@@ -726,25 +677,14 @@ impl Classic {
         };
     }
 
-    fn back_off(&mut self, now: Instant, random: u64) {
-        self.not_before = Some(now + self.backoff.next_delay(random));
-    }
-
-    /// Once, until things went well again.
-    fn report(&mut self, problem: Problem) {
-        if self.reported.as_ref() != Some(&problem) {
-            self.reported = Some(problem.clone());
-            self.outputs.push_back(Output::Report(problem));
-        }
-    }
-
     /// When the coordinator may give to others what is still here: because no heartbeat came through, or no join after a
     /// rebalance had begun.
     fn session_end(&self) -> Option<(Instant, Problem)> {
         let told = |change: &Change| matches!(change, Change::Revoked(_));
-        let holds = !self.owned.is_empty() || !self.revoking.is_empty() || self.changes.iter().any(told);
+        let holds = !self.owned.is_empty() || !self.revoking.is_empty() || self.common.changes.iter().any(told);
         let session = self.alive.filter(|_| holds || self.state == State::Stable);
         let session = session.map(|alive| (alive + self.config.session_timeout, Problem::SessionExpired));
+        let session = session.filter(|_| !bug("owns_beyond_its_session"));
         let rebalance = self.settled.filter(|_| holds && self.generation >= 0);
         let rebalance = rebalance.map(|settled| (settled + self.config.max_poll_interval, Problem::LateRejoin));
         session.into_iter().chain(rebalance).min_by_key(|(at, _)| *at)
@@ -757,7 +697,7 @@ impl Classic {
         );
         // Who closes polls no more; its listener has as long as a rebalance may take.
         let is_closing = matches!(self.then, Then::Depart { end: End::Closed, .. });
-        self.working.filter(|_| is_in && !is_closing).map(|since| since + self.config.max_poll_interval)
+        self.common.working.filter(|_| is_in && !is_closing).map(|since| since + self.config.max_poll_interval)
     }
 
     fn rebalance_timeout(&self) -> Duration {

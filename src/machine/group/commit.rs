@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use super::types::{Identity, Standing};
 use crate::error::TopicPartition;
 use crate::machine::backoff::Backoff;
+use crate::machine::planted::bug;
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
 
@@ -142,7 +143,7 @@ impl Ledger {
         if self.owned == owned {
             return;
         }
-        if let Some(owned) = &owned {
+        if let Some(owned) = owned.as_ref().filter(|_| !bug("commits_what_was_revoked")) {
             self.committed.retain(|partition, _| owned.contains(partition));
             for (place, open) in self.queue.iter_mut().enumerate() {
                 if place == 0 && self.in_flight.is_some() {
@@ -194,7 +195,7 @@ impl Ledger {
 
     pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
         loop {
-            if self.in_flight.is_some() {
+            if self.in_flight.is_some() && !bug("commits_overtake") {
                 return None;
             }
             self.drop_what_goes_back();
@@ -243,7 +244,7 @@ impl Ledger {
                 Some(code) if self.is_final(&request.identity, code) => {
                     open.fail(partition, Why::Refused(code));
                 }
-                code if open.gone.contains(partition) => {
+                code if open.gone.contains(partition) && !bug("commit_survives_revocation") => {
                     open.fail(partition, Why::NotOwned(code.unwrap_or(ErrorCode::REQUEST_TIMED_OUT)));
                 }
                 _ => waits = true,
@@ -340,7 +341,7 @@ impl Ledger {
     /// Of the first in the queue: what is no further than what was committed is done.
     fn drop_what_goes_back(&mut self) {
         let Some(Open { commit, .. }) = self.queue.front_mut() else { return };
-        if !commit.may_go_back {
+        if !commit.may_go_back && !bug("commits_rewind") {
             let committed = &self.committed;
             commit
                 .entries

@@ -13,13 +13,13 @@
 //! The coordinator names topics by id. One that metadata does not know yet is not given up: it is asked for at every
 //! heartbeat, and said to be held, since it will not be mentioned twice (rules 68 and 86).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::types::{Answer, Call, Change, Identity, Output, Problem, Send, Standing};
+use super::common::{Common, Coordinator, End};
+use super::types::{Answer, Call, Change, Identity, Output, Problem, Standing};
 use crate::error::TopicPartition;
-use crate::machine::backoff::Backoff;
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
@@ -59,21 +59,6 @@ enum State {
     Closed,
 }
 
-/// What comes after a leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Out,
-    Idle,
-    Closed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coordinator {
-    Unknown,
-    Asked,
-    Known,
-}
-
 type Held = BTreeSet<(Uuid, i32)>;
 
 /// A heartbeat that was not answered yet.
@@ -88,7 +73,6 @@ struct Beat {
 pub struct Consumer {
     config: ConsumerConfig,
     state: State,
-    coordinator: Coordinator,
     member_id: Arc<str>,
     epoch: i32,
     topics: BTreeSet<Arc<str>>,
@@ -102,8 +86,6 @@ pub struct Consumer {
     /// What is owned, and what the listener has not given back yet.
     held: BTreeMap<(Uuid, i32), TopicPartition>,
     revoking: Held,
-    changes: VecDeque<Change>,
-    is_acknowledged: bool,
     /// What the last heartbeat that came through said to be held.
     said: Held,
     /// The next one says all.
@@ -113,14 +95,7 @@ pub struct Consumer {
     beat: Option<Beat>,
     next_beat: Option<Instant>,
     interval: Duration,
-    working: Option<Instant>,
-    is_polling: bool,
-    backoff: Backoff,
-    not_before: Option<Instant>,
-    leave_by: Option<Instant>,
-    reported: Option<Problem>,
-    tokens: u64,
-    outputs: VecDeque<Output>,
+    common: Common,
 }
 
 /// Until a coordinator says otherwise.
@@ -133,7 +108,6 @@ impl Consumer {
     pub fn new(config: ConsumerConfig, member_id: Arc<str>) -> Self {
         Self {
             state: State::Out,
-            coordinator: Coordinator::Unknown,
             member_id,
             epoch: 0,
             topics: BTreeSet::new(),
@@ -144,8 +118,6 @@ impl Consumer {
             owned: BTreeSet::new(),
             held: BTreeMap::new(),
             revoking: Held::new(),
-            changes: VecDeque::new(),
-            is_acknowledged: true,
             said: Held::new(),
             is_full: true,
             has_new_subscription: false,
@@ -153,14 +125,7 @@ impl Consumer {
             beat: None,
             next_beat: None,
             interval: INTERVAL,
-            working: None,
-            is_polling: false,
-            backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
-            not_before: None,
-            leave_by: None,
-            reported: None,
-            tokens: 0,
-            outputs: VecDeque::new(),
+            common: Common::new(config.retry_backoff, config.retry_backoff_max),
             config,
         }
     }
@@ -196,7 +161,7 @@ impl Consumer {
         self.has_new_subscription = true;
         match self.state {
             State::Out if self.is_subscribed() => {
-                self.working = (!self.is_polling).then_some(now);
+                self.common.begin(now);
                 self.state = State::Joining;
             }
             State::Stable | State::Joining if !self.is_subscribed() => {
@@ -222,7 +187,7 @@ impl Consumer {
 
     /// The user asks for records.
     pub fn poll_begins(&mut self) {
-        (self.working, self.is_polling) = (None, true);
+        self.common.poll_begins();
         match self.state {
             State::Idle => self.ended(End::Out),
             State::Leaving(epoch, End::Idle) => self.state = State::Leaving(epoch, End::Out),
@@ -232,12 +197,12 @@ impl Consumer {
 
     /// The user has some to work on.
     pub fn poll_ends(&mut self, now: Instant) {
-        (self.working, self.is_polling) = (Some(now), false);
+        self.common.poll_ends(now);
     }
 
     /// The listener has returned.
     pub fn acknowledge(&mut self) {
-        self.is_acknowledged = true;
+        self.common.is_acknowledged = true;
         if !self.revoking.is_empty() {
             for partition in std::mem::take(&mut self.revoking) {
                 self.held.remove(&partition);
@@ -248,8 +213,8 @@ impl Consumer {
     /// After a failure: the cause may be gone.
     pub fn restart(&mut self, now: Instant) {
         if self.state == State::Failed {
-            self.working = (!self.is_polling).then_some(now);
-            (self.not_before, self.reported) = (None, None);
+            self.common.begin(now);
+            (self.common.not_before, self.common.reported) = (None, None);
             self.state = if self.is_subscribed() { State::Joining } else { State::Out };
         }
     }
@@ -270,17 +235,17 @@ impl Consumer {
     }
 
     pub fn handle_coordinator(&mut self, now: Instant, found: Result<i32, ErrorCode>, random: u64) {
-        if self.coordinator != Coordinator::Asked {
+        if self.common.coordinator != Coordinator::Asked {
             return;
         }
-        self.coordinator = Coordinator::Unknown;
+        self.common.coordinator = Coordinator::Unknown;
         match found {
             // Below zero is nobody, and must not be kept (rule 65).
-            Ok(node) if node >= 0 => self.coordinator = Coordinator::Known,
+            Ok(node) if node >= 0 => self.common.coordinator = Coordinator::Known,
             Err(code) if matches!(code.action(ApiKey::FIND_COORDINATOR), Action::Fail | Action::Fatal) => {
                 self.fail(Problem::Refused { api: ApiKey::FIND_COORDINATOR, code });
             }
-            _ => self.back_off(now, random),
+            _ => self.common.back_off(now, random),
         }
     }
 
@@ -306,7 +271,7 @@ impl Consumer {
         if let State::Leaving(_, end) = self.state {
             let code = response.error_code;
             return match code.action(ApiKey::CONSUMER_GROUP_HEARTBEAT) {
-                Action::Retry | Action::Refresh => self.back_off(now, random),
+                Action::Retry | Action::Refresh => self.common.back_off(now, random),
                 Action::FindCoordinator => self.lost_coordinator(now, random),
                 // Done, or there is nothing to leave.
                 _ => self.ended(end),
@@ -319,15 +284,15 @@ impl Consumer {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.not_before.is_some_and(|at| at <= now) {
-            self.not_before = None;
+        if self.common.not_before.is_some_and(|at| at <= now) {
+            self.common.not_before = None;
         }
-        if let (State::Leaving(_, end), true) = (self.state, self.leave_by.is_some_and(|at| at <= now)) {
+        if let (State::Leaving(_, end), true) = (self.state, self.common.leave_by.is_some_and(|at| at <= now)) {
             return self.ended(end);
         }
         if self.poll_end().is_some_and(|at| at <= now) {
-            self.working = None;
-            self.report(Problem::PollInterval);
+            self.common.working = None;
+            self.common.report(Problem::PollInterval);
             self.lose();
             // At once, whether or not the listener ever returns: others wait for what it has.
             let epoch = if self.config.instance_id.is_some() { LEAVE_FOR_A_WHILE } else { LEAVE };
@@ -337,42 +302,41 @@ impl Consumer {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let next = self.next_beat.filter(|_| self.can_beat());
-        [self.not_before, self.leave_by, self.poll_end(), next].into_iter().flatten().min()
+        [self.common.not_before, self.common.leave_by, self.poll_end(), next].into_iter().flatten().min()
     }
 
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
-        if self.outputs.is_empty() {
+        if self.common.outputs.is_empty() {
             self.proceed(now);
         }
-        self.outputs.pop_front()
+        self.common.outputs.pop_front()
     }
 
     /// Does what nothing stands in the way of.
     fn proceed(&mut self, now: Instant) {
-        if self.is_acknowledged && self.changes.is_empty() {
+        if self.common.is_acknowledged && self.common.changes.is_empty() {
             match self.state {
                 State::Stable => self.reconcile(),
                 State::Quitting(epoch, end) => self.depart(now, epoch, end),
                 _ => {}
             }
         }
-        let change = if self.is_acknowledged { self.changes.pop_front() } else { None };
+        let change = if self.common.is_acknowledged { self.common.changes.pop_front() } else { None };
         if let Some(change) = change {
-            self.is_acknowledged = false;
-            return self.outputs.push_back(Output::Changed(change));
+            self.common.is_acknowledged = false;
+            return self.common.outputs.push_back(Output::Changed(change));
         }
-        if self.not_before.is_some_and(|at| at > now) {
+        if self.common.not_before.is_some_and(|at| at > now) {
             return;
         }
         let is_ready = match self.state {
-            State::Joining => self.is_acknowledged && self.changes.is_empty(),
+            State::Joining => self.common.is_acknowledged && self.common.changes.is_empty(),
             State::Stable | State::Quitting(..) | State::Leaving(..) => true,
             State::Out | State::Idle | State::Failed | State::Closed => false,
         };
-        match self.coordinator {
+        match self.common.coordinator {
             Coordinator::Unknown if is_ready => {
-                self.coordinator = Coordinator::Asked;
-                self.outputs.push_back(Output::FindCoordinator);
+                self.common.find_coordinator();
             }
             Coordinator::Known if is_ready && self.beat.is_none() && self.is_due(now) => self.send(now),
             _ => {}
@@ -398,11 +362,13 @@ impl Consumer {
         }
         if !revoked.is_empty() {
             self.revoking = revoking;
-            self.changes.push_back(Change::Revoked(revoked));
+            self.common.changes.push_back(Change::Revoked(revoked));
         }
         if !added.is_empty() {
             self.owned.extend(added.iter().map(|(_, partition)| partition.clone()));
-            self.changes.push_back(Change::Assigned(added.iter().map(|(_, partition)| partition.clone()).collect()));
+            self.common
+                .changes
+                .push_back(Change::Assigned(added.iter().map(|(_, partition)| partition.clone()).collect()));
             self.held.extend(added);
         }
     }
@@ -420,7 +386,7 @@ impl Consumer {
 
     fn can_beat(&self) -> bool {
         let is_member = matches!(self.state, State::Stable | State::Quitting(..)) && self.epoch > 0;
-        is_member && self.beat.is_none() && self.coordinator == Coordinator::Known
+        is_member && self.beat.is_none() && self.common.coordinator == Coordinator::Known
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -462,17 +428,14 @@ impl Consumer {
             self.has_new_subscription = false;
             self.must_beat = false;
         }
-        self.tokens += 1;
-        let token = self.tokens;
+        let token = self.common.send(Call::Group(request), self.config.request_timeout);
         self.beat = Some(Beat { token, said });
         self.next_beat = Some(now + self.interval);
-        let timeout = self.config.request_timeout;
-        self.outputs.push_back(Output::Send(Send { token, call: Call::Group(request), timeout }));
     }
 
     fn succeeded(&mut self, now: Instant, beat: Beat, response: ConsumerGroupHeartbeatResponse) {
-        self.backoff.reset();
-        self.reported = None;
+        self.common.backoff.reset();
+        self.common.reported = None;
         self.is_full = false;
         self.epoch = response.member_epoch;
         if self.state == State::Joining {
@@ -496,7 +459,7 @@ impl Consumer {
         let unknown = self.target.iter().map(|(id, _)| *id).filter(|id| !self.names.contains_key(id));
         let unknown: BTreeSet<_> = unknown.collect();
         if !unknown.is_empty() && self.state == State::Stable {
-            self.outputs.push_back(Output::Resolve(unknown));
+            self.common.outputs.push_back(Output::Resolve(unknown));
         }
     }
 
@@ -507,20 +470,20 @@ impl Consumer {
         match code {
             ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::STALE_MEMBER_EPOCH => self.lose(),
             ErrorCode::UNKNOWN_MEMBER_ID => {
-                self.outputs.push_back(Output::NeedMemberId);
+                self.common.outputs.push_back(Output::NeedMemberId);
                 self.lose();
             }
             // Held by the member that it was before, until that one's session ends; or by another one that lives.
             ErrorCode::UNRELEASED_INSTANCE_ID if self.epoch == 0 => {
-                self.report(problem);
-                self.back_off(now, random);
+                self.common.report(problem);
+                self.common.back_off(now, random);
             }
             ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-                self.report(problem);
-                self.back_off(now, random);
+                self.common.report(problem);
+                self.common.back_off(now, random);
             }
             code => match code.action(ApiKey::CONSUMER_GROUP_HEARTBEAT) {
-                Action::Retry | Action::Refresh => self.back_off(now, random),
+                Action::Retry | Action::Refresh => self.common.back_off(now, random),
                 Action::FindCoordinator => self.lost_coordinator(now, random),
                 _ => self.fail(problem),
             },
@@ -530,17 +493,9 @@ impl Consumer {
 
     /// All is lost, and to be told before the group is joined anew, under the same id in epoch 0.
     fn lose(&mut self) {
-        let mut lost: BTreeSet<_> = std::mem::take(&mut self.owned);
-        for change in std::mem::take(&mut self.changes) {
-            match change {
-                Change::Revoked(revoked) => lost.extend(revoked),
-                // The listener never had it.
-                Change::Assigned(assigned) => lost.retain(|partition| !assigned.contains(partition)),
-                Change::Lost(_) => self.changes.push_back(change),
-            }
-        }
+        let lost = self.common.take_unheard(std::mem::take(&mut self.owned));
         if !lost.is_empty() {
-            self.changes.push_back(Change::Lost(lost.into_iter().collect()));
+            self.common.changes.push_back(Change::Lost(lost.into_iter().collect()));
         }
         self.held.clear();
         self.revoking.clear();
@@ -555,22 +510,22 @@ impl Consumer {
     fn fail(&mut self, problem: Problem) {
         self.state = State::Failed;
         self.lose();
-        self.outputs.push_back(Output::Failed(problem));
+        self.common.outputs.push_back(Output::Failed(problem));
     }
 
     fn quit(&mut self, epoch: i32, end: End) {
         let revoked: Vec<_> = std::mem::take(&mut self.owned).into_iter().collect();
         if !revoked.is_empty() {
             // What was assigned and the listener has not heard of, it need not hear of.
-            let unheard = self.changes.iter().filter_map(|change| match change {
+            let unheard = self.common.changes.iter().filter_map(|change| match change {
                 Change::Assigned(assigned) => Some(assigned.clone()),
                 _ => None,
             });
             let unheard: BTreeSet<_> = unheard.flatten().collect();
-            self.changes.retain(|change| !matches!(change, Change::Assigned(_)));
+            self.common.changes.retain(|change| !matches!(change, Change::Assigned(_)));
             let heard: Vec<_> = revoked.into_iter().filter(|partition| !unheard.contains(partition)).collect();
             if !heard.is_empty() {
-                self.changes.push_back(Change::Revoked(heard));
+                self.common.changes.push_back(Change::Revoked(heard));
             }
         }
         self.state = State::Quitting(epoch, end);
@@ -582,21 +537,22 @@ impl Consumer {
         let is_known = self.epoch > 0 || self.state != State::Quitting(epoch, end) || self.beat.is_some();
         if epoch < 0 && is_known {
             self.state = State::Leaving(epoch, end);
-            (self.beat, self.not_before, self.leave_by) = (None, None, Some(now + self.config.request_timeout));
+            (self.beat, self.common.not_before, self.common.leave_by) =
+                (None, None, Some(now + self.config.request_timeout));
         } else {
             self.ended(end);
         }
     }
 
     fn ended(&mut self, end: End) {
-        (self.epoch, self.is_full, self.next_beat, self.leave_by, self.beat) = (0, true, None, None, None);
+        (self.epoch, self.is_full, self.next_beat, self.common.leave_by, self.beat) = (0, true, None, None, None);
         self.target.clear();
         self.said.clear();
         match end {
             End::Idle => self.state = State::Idle,
             End::Closed => {
                 self.state = State::Closed;
-                self.outputs.push_back(Output::Closed);
+                self.common.outputs.push_back(Output::Closed);
             }
             End::Out => self.state = if self.is_subscribed() { State::Joining } else { State::Out },
         }
@@ -607,27 +563,15 @@ impl Consumer {
     }
 
     fn lost_coordinator(&mut self, now: Instant, random: u64) {
-        self.coordinator = Coordinator::Unknown;
+        self.common.coordinator = Coordinator::Unknown;
         (self.beat, self.is_full, self.must_beat) = (None, true, true);
-        self.back_off(now, random);
-    }
-
-    fn back_off(&mut self, now: Instant, random: u64) {
-        self.not_before = Some(now + self.backoff.next_delay(random));
-    }
-
-    /// Once, until things went well again.
-    fn report(&mut self, problem: Problem) {
-        if self.reported.as_ref() != Some(&problem) {
-            self.reported = Some(problem.clone());
-            self.outputs.push_back(Output::Report(problem));
-        }
+        self.common.back_off(now, random);
     }
 
     fn poll_end(&self) -> Option<Instant> {
         // Who closes polls no more.
         let is_in = matches!(self.state, State::Joining | State::Stable | State::Quitting(_, End::Out));
-        self.working.filter(|_| is_in).map(|since| since + self.config.max_poll_interval)
+        self.common.working.filter(|_| is_in).map(|since| since + self.config.max_poll_interval)
     }
 }
 

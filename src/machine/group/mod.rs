@@ -36,6 +36,7 @@
 
 mod classic;
 mod commit;
+mod common;
 mod consumer;
 mod leader;
 #[cfg(test)]

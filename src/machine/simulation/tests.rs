@@ -26,9 +26,8 @@ fn promises_hold_in_every_history() {
         }
         None => 0..number("MILENA_SEEDS").unwrap_or(SEEDS),
     };
-    if let Ok(bug) = std::env::var("MILENA_BUG") {
-        planted::plant(bug);
-        return find(start, seeds);
+    if let Some(seeds) = planted::seeds() {
+        return planted::hunt(seeds, |seed| run(start, seed).map(drop));
     }
     let mut total = Summary::default();
     for seed in seeds.clone() {
@@ -57,33 +56,5 @@ fn promises_hold_in_every_history() {
         let Summary { acknowledged, not_written, unknown, slow, cuts, splits, hints, .. } = total;
         let tried = [acknowledged, not_written, unknown, slow, cuts, splits, hints];
         assert!(!tried.contains(&0), "a simulation that tries nothing: {total:?}");
-    }
-}
-
-/// How often a planted bug is looked for, anew behind the seed that found it.
-const FINDS: usize = 9;
-
-/// Prints how many seeds it took to find the bug that is planted, each time, and what was seen the first time.
-fn find(start: Instant, seeds: std::ops::Range<u64>) {
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut took = Vec::new();
-    let (mut since, mut seen) = (seeds.start, String::new());
-    for seed in seeds {
-        let ended = std::panic::catch_unwind(|| run(start, seed));
-        if let Err(problems) = ended.unwrap_or_else(|_| Err("a panic".into())) {
-            if took.is_empty() {
-                seen = format!("seed {seed}: {}", problems.lines().next().unwrap_or_default());
-            }
-            took.push(seed + 1 - since);
-            since = seed + 1;
-            if took.len() == FINDS {
-                break;
-            }
-        }
-    }
-    took.sort_unstable();
-    match took.get(took.len() / 2) {
-        Some(median) => println!("FOUND {median} {} {seen}", took.len()),
-        None => println!("MISSED"),
     }
 }

@@ -160,6 +160,12 @@ impl Classic {
         Self { release, ..Self::default() }
     }
 
+    /// The group is forgotten, and may begin anew. What has been answered and not been fetched yet is kept: somebody waits.
+    pub(in crate::mock) fn forget(&mut self) {
+        let answers = std::mem::take(&mut self.answers);
+        *self = Self { answers, next_ticket: self.next_ticket, ..Self::of(self.release) };
+    }
+
     /// Kafka's name of the state.
     pub(in crate::mock) fn state(&self) -> &'static str {
         match self.phase {
@@ -677,5 +683,43 @@ impl Member {
     fn metadata(&self, protocol: &str) -> Bytes {
         let found = self.protocols.iter().find(|(name, _)| name == protocol);
         found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It hears of it after the group was deleted: whoever waits holds a ticket of the old one.
+    #[test]
+    fn who_waits_gets_an_answer_from_a_group_that_is_forgotten() {
+        let mut group = Classic::of(KafkaRelease::V4_1);
+        let join = |id: &str| Join {
+            member_id: String::new(),
+            instance: None,
+            client_id: "c".to_owned(),
+            session: Duration::from_secs(10),
+            rebalance: Duration::from_secs(60),
+            protocol_type: CONSUMER.to_owned(),
+            protocols: vec![("range".to_owned(), Bytes::new())],
+            new_id: id.to_owned(),
+            come_again: false,
+            may_skip: false,
+        };
+        let ticket = |group: &mut Classic, id: &str| match group.join(Duration::ZERO, join(id)) {
+            Ok(Step::Wait(ticket)) => ticket,
+            other => panic!("{other:?}"),
+        };
+        let (first, second) = (ticket(&mut group, "a"), ticket(&mut group, "b"));
+        for id in ["b", "a"] {
+            group.leave(Duration::ZERO, id, None).unwrap();
+        }
+        assert_eq!(group.state(), "Empty");
+        group.forget();
+        assert_eq!(group.protocol_type(), "");
+        let third = ticket(&mut group, "c");
+        assert!(group.take_joined(first).is_some_and(|joined| joined.is_ok()));
+        assert_eq!(group.take_joined(second), Some(Err(ResponseError::UnknownMemberId)));
+        assert_eq!(group.take_joined(third).map(|joined| joined.map(|joined| joined.generation)), Some(Ok(1)));
     }
 }

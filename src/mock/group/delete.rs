@@ -36,7 +36,7 @@ fn delete(call: &Call<'_>, id: &str) -> Result<(), i16> {
     if !group.is_empty() {
         return Err(ResponseError::NonEmptyGroup.code());
     }
-    state.groups.remove(id);
+    group.forget();
     Ok(())
 }
 
@@ -78,8 +78,8 @@ impl Handle for OffsetDeleteRequest {
 /// The coordinators before 4.0 forget a group that has neither members nor offsets any more.
 fn forget_if_bare(call: &Call<'_>, id: &str) {
     let mut state = call.state();
-    if state.known_group(id).is_some_and(|group| group.is_empty() && group.offsets.is_empty()) {
-        state.groups.remove(id);
+    if let Some(group) = state.known_group(id).filter(|group| group.is_empty() && group.offsets.is_empty()) {
+        group.forget();
     }
 }
 

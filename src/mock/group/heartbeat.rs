@@ -6,7 +6,6 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 
-use super::classic::Classic;
 use super::consumer::{Assignor, Beat, Consumer, LEAVES, LEAVES_FOR_NOW, Partition, Told};
 use crate::mock::broker::{Call, Handle, Handled};
 use crate::mock::fault::Target;
@@ -101,7 +100,8 @@ fn heartbeat(request: ConsumerGroupHeartbeatRequest, call: &Call<'_>) -> Result<
     }
     let mut consumer = Consumer::new(&id, release, timing);
     let told = consumer.heartbeat(now, beat, topics)?;
-    (group.classic, group.consumer) = (Classic::of(release), Some(consumer));
+    group.classic.forget();
+    group.consumer = Some(consumer);
     Ok((member_id, told))
 }
 

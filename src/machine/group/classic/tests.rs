@@ -136,7 +136,7 @@ impl Rig {
         while let Some(output) = self.machine.poll_output(self.now) {
             outputs.push(match output {
                 Output::FindCoordinator => "find".into(),
-                Output::Send(Send { token, call, .. }) => self.sent(token, call),
+                Output::Send(crate::machine::group::Send { token, call, .. }) => self.sent(token, call),
                 Output::Describe(topics) => format!("describe {topics:?}"),
                 Output::Changed(Change::Assigned(partitions)) => format!("assigned: {}", shown(&partitions)),
                 Output::Changed(Change::Revoked(partitions)) => format!("revoked: {}", shown(&partitions)),
@@ -460,7 +460,7 @@ fn a_listener_that_outlasts_a_rebalance_loses_what_it_has() {
     rig.expect(&[]);
     assert_eq!(rig.machine.committable().len(), 1);
     rig.pass(1);
-    rig.expect(&["report SessionExpired"]);
+    rig.expect(&["report LateRejoin"]);
     assert!(rig.machine.committable().is_empty());
     assert_eq!(rig.machine.standing(), Standing::Out);
     rig.machine.acknowledge();

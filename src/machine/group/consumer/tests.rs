@@ -100,7 +100,7 @@ impl Rig {
         while let Some(output) = self.machine.poll_output(self.now) {
             outputs.push(match output {
                 Output::FindCoordinator => "find".into(),
-                Output::Send(Send { token, call: Call::Group(request), .. }) => {
+                Output::Send(crate::machine::group::Send { token, call: Call::Group(request), .. }) => {
                     self.token = token;
                     said(&request)
                 }
