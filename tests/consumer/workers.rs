@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use milena::assignor::{Assignor, CooperativeSticky, Range};
 use milena::mock::MockCluster;
-use milena::{Client, Consumer, ConsumerRecord, ErrorAction, ErrorKind, FailurePolicy, OffsetReset, Record, WorkOrder};
+use milena::{
+    Client, Consumer, ConsumerRecord, ErrorAction, ErrorKind, FailurePolicy, GroupProtocol, OffsetReset, Record,
+    WorkOrder,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::rig::{MARKER, SECOND, Wire, all, client, cluster, fill, tp, value, within};
@@ -229,7 +232,8 @@ async fn commits_take_what_is_done_without_a_gap_while_workers_run() {
 /// Members with workers come and go: each record is done once, and those of a key in order, across members too.
 #[tokio::test(start_paused = true)]
 async fn members_with_workers_come_and_go_and_nothing_is_done_twice() {
-    let strategies: [Arc<dyn Assignor>; 2] = [Arc::new(Range), Arc::new(CooperativeSticky)];
+    // None: by KIP-848, where the broker assigns.
+    let strategies: [Option<Arc<dyn Assignor>>; 3] = [Some(Arc::new(Range)), Some(Arc::new(CooperativeSticky)), None];
     for strategy in strategies {
         let cluster = cluster(3).await;
         cluster.create_topic("t", 6);
@@ -240,11 +244,15 @@ async fn members_with_workers_come_and_go_and_nothing_is_done_twice() {
             async move { fill_keyed(&client, 6_000, 60, MS * 5).await }
         });
         let working = |start: u64, end: u64| {
-            let (client, keys, log, strategy) = (client.clone(), keys.clone(), log.clone(), Arc::clone(&strategy));
+            let (client, keys, log, strategy) = (client.clone(), keys.clone(), log.clone(), strategy.clone());
             tokio::spawn(async move {
                 sleep(SECOND * start as u32).await;
                 let builder = client.consumer().group("g").subscribe(["t"]).auto_offset_reset(OffsetReset::Earliest);
-                let mut consumer = builder.partition_assignment_strategy([strategy]).build().unwrap();
+                let builder = match strategy {
+                    Some(strategy) => builder.partition_assignment_strategy([strategy]),
+                    None => builder.group_protocol(GroupProtocol::Consumer),
+                };
+                let mut consumer = builder.build().unwrap();
                 let handler = move |record: ConsumerRecord| {
                     let (keys, log) = (keys.clone(), log.clone());
                     async move {
