@@ -514,6 +514,8 @@ impl<R: Receipts> Accumulator<R> {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let is_its = slot.queue.is_waiting_for(token);
             let is_acknowledged = matches!(outcome, Outcome::Acknowledged(_));
+            // It has waited at the broker, which is pause enough: its followers may be there any moment.
+            let mut has_waited = false;
             let is_revived =
                 has_lanes && is_its && is_acknowledged && lane == LaneId::Slow && slot.queue.is_backing_off();
             match &outcome {
@@ -523,6 +525,7 @@ impl<R: Receipts> Accumulator<R> {
                 }
                 Outcome::Ended(Attempt::Refused { code, .. }) if code.action(ApiKey::PRODUCE) == Action::Retry => {
                     if lane == LaneId::Slow && *code == ErrorCode::REQUEST_TIMED_OUT {
+                        has_waited = took.is_some_and(|took| took >= slot.patience) && !slot.patience.is_zero();
                         slot.patience = (slot.patience * 2).min(MOST_PATIENCE);
                     }
                     self.slow_down(id);
@@ -530,6 +533,10 @@ impl<R: Receipts> Accumulator<R> {
                 _ => {}
             }
             self.handle_outcome(now, id, token, outcome, random);
+            if has_waited && let Some(slot) = self.slots.get_mut(&id) {
+                slot.queue.retry_now();
+                self.update(now, id);
+            }
             if is_revived {
                 self.revive(now);
             }

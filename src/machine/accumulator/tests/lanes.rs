@@ -43,11 +43,17 @@ fn an_overdue_head_moves_and_frees_what_is_behind_it() {
     let Send { lane, token, request, .. } = rig.accumulator.poll_request(rig.now).unwrap();
     assert_eq!((lane, request.timeout_ms, request.topic_data[0].partition_data[0].index), (LaneId::Slow, 20, 0));
     assert_eq!(rig.events(), [Acknowledged(1, 2, Some(1))]);
-    // Again not in time: it waits, and asks for more patience.
+    // Said before its time was up: it waits, and asks for more patience.
     rig.respond(token, vec![refused(0, ErrorCode::REQUEST_TIMED_OUT)]);
+    assert_eq!(rig.request(), None);
     rig.pass(BACKOFF);
     let Send { lane, token, request, .. } = rig.accumulator.poll_request(rig.now).unwrap();
     assert_eq!((lane, request.timeout_ms), (LaneId::Slow, 40));
+    // It has waited at the broker: then it goes out again at once.
+    rig.pass(ms(40));
+    rig.respond(token, vec![refused(0, ErrorCode::REQUEST_TIMED_OUT)]);
+    let Send { lane, token, request, .. } = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!((lane, request.timeout_ms), (LaneId::Slow, 80));
     rig.push(2, 3);
     let neighbour = rig.token();
     rig.pass(ms(2));
