@@ -6,7 +6,7 @@ use crate::machine::connection::Cause;
 use crate::machine::sequence;
 use crate::record::{BatchHeader, BatchWriter, NO_HEADERS};
 use crate::wire::error_code::ErrorCode;
-use crate::wire::leader::produce::{BatchIndexAndErrorMessage, TopicProduceResponse};
+use crate::wire::leader::produce::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
 
 mod lanes;
 
