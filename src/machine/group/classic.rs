@@ -258,6 +258,8 @@ impl Classic {
         if (*identity == self.identity() || bug("late_commit_error_rejoins")) && self.generation >= 0 {
             match code {
                 ErrorCode::REBALANCE_IN_PROGRESS if self.state == State::Stable => self.rejoin("group rebalances"),
+                // The join was answered, and the answer is on its way over another connection.
+                ErrorCode::ILLEGAL_GENERATION if matches!(self.state, State::Joining(_)) => {}
                 ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::FENCED_INSTANCE_ID => {
                     self.refused(now, ApiKey::OFFSET_COMMIT, code, random);
                 }

@@ -671,6 +671,23 @@ fn a_refused_commit_says_something_of_its_own_generation() {
     rig.expect(&["lost: t-0"]);
 }
 
+/// The coordinator has answered the join, and then a commit under the old generation, whose answer is here first.
+#[test]
+fn a_commit_that_the_next_generation_refuses_costs_nothing() {
+    let mut rig = Rig::following(cooperative(), "t-0");
+    let identity = rig.machine.identity();
+    rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    let joining = rig.outputs();
+    assert!(joining.iter().any(|output| output.starts_with("join ")), "{joining:?}");
+    assert_eq!(rig.machine.identity(), identity);
+    rig.machine.handle_refused_commit(rig.now, &identity, ErrorCode::ILLEGAL_GENERATION, MIDDLE);
+    rig.expect(&[]);
+    assert_eq!(rig.machine.committable().len(), 1);
+    // Who is not known is out all the same.
+    rig.machine.handle_refused_commit(rig.now, &identity, ErrorCode::UNKNOWN_MEMBER_ID, MIDDLE);
+    assert!(rig.machine.committable().is_empty());
+}
+
 /// Rule 70, on both ends.
 #[test]
 fn what_is_malformed_is_survived() {
