@@ -129,6 +129,15 @@ pub async fn a_deleted_topic(cluster: Cluster) {
     create(&pair.client, NewTopic::named(doomed.as_str()).assignments([[1], [1]]), &doomed).await;
     pair.subject.send(Record::to(&doomed).value("v")).await.unwrap();
     pair.client.admin().delete_topics([doomed.as_str()]).await.unwrap();
+    // The controller has answered; the leader learns of it from the metadata log, and takes records until then.
+    for partition in [0, 1] {
+        eventually("the leader takes no more", async || {
+            let record = Record::to(&doomed).partition(partition).value("v");
+            let receipt = pair.subject.enqueue(record).await.unwrap();
+            tokio::time::timeout(2_000 * MS, receipt).await.is_err().then_some(())
+        })
+        .await;
+    }
     let held: Vec<_> = futures_util::future::join_all(
         (0..100).map(|n| pair.subject.enqueue(Record::to(&doomed).partition(n % 2).value("lost"))),
     )
