@@ -526,7 +526,7 @@ impl<R: Receipts> Accumulator<R> {
                 }
                 Outcome::Ended(Attempt::Refused { code, .. }) if code.action(ApiKey::PRODUCE) == Action::Retry => {
                     if lane == LaneId::Slow && *code == ErrorCode::REQUEST_TIMED_OUT {
-                        has_waited = took.is_some_and(|took| took >= slot.patience) && !slot.patience.is_zero();
+                        has_waited = took.is_some_and(|took| took >= slot.patience);
                         slot.patience = (slot.patience * 2).min(MOST_PATIENCE);
                     }
                     self.slow_down(id);

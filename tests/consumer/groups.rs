@@ -12,23 +12,11 @@ use milena::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::rig::{SECOND, all, client, cluster, error, fill, silent, tp, within};
+use crate::rig::{SECOND, all, client, cluster, come_and_go, error, fill, silent, tp, until_it_has, within};
 
 /// A member of group `g` that reads topic `t` from the beginning.
 fn member(client: &Client) -> ConsumerBuilder {
     client.consumer().group("g").subscribe(["t"]).auto_offset_reset(OffsetReset::Earliest)
-}
-
-/// Polls until it has so many partitions.
-async fn until_it_has(consumer: &mut Consumer, count: usize) {
-    let polling = async {
-        while consumer.assignment().len() != count {
-            if let Ok(record) = timeout(SECOND / 10, consumer.recv()).await {
-                record.unwrap();
-            }
-        }
-    };
-    timeout(60 * SECOND, polling).await.unwrap_or_else(|_| panic!("{consumer:?} never has {count} partitions"));
 }
 
 async fn next(consumer: &mut Consumer) -> (TopicPartition, i64) {
@@ -83,48 +71,9 @@ async fn members_share_and_nothing_is_read_twice_when_they_come_and_go() {
     for strategy in strategies {
         let cluster = cluster(3).await;
         cluster.create_topic("t", 6);
-        let client = client(&cluster).await;
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let writing = tokio::spawn({
-            let cluster = client.clone();
-            async move {
-                let producer = cluster.producer().build().unwrap();
-                for n in 0..6_000 {
-                    let record = milena::Record::to("t").partition(n % 6).value((n / 6).to_string());
-                    producer.send(record).await.unwrap();
-                    sleep(Duration::from_millis(5)).await;
-                }
-            }
-        });
-        // Each reads for its time, and leaves.
-        let reading = |start: u64, end: u64| {
-            let (seen, client) = (Arc::clone(&seen), client.clone());
-            let assignors = strategy.clone();
-            tokio::spawn(async move {
-                sleep(SECOND * start as u32).await;
-                let mut consumer = member(&client).partition_assignment_strategy(assignors).build().unwrap();
-                let until = tokio::time::Instant::now() + SECOND * (end - start) as u32;
-                while let Ok(record) = tokio::time::timeout_at(until, consumer.recv()).await {
-                    let record = record.unwrap();
-                    seen.lock().unwrap().push((record.partition(), record.offset()));
-                }
-                consumer.close().await.unwrap();
-            })
-        };
-        let members = [reading(0, 40), reading(3, 12), reading(6, 25), reading(14, 60)];
-        for member in members {
-            member.await.unwrap();
-        }
-        writing.await.unwrap();
-        let mut seen = std::mem::take(&mut *seen.lock().unwrap());
-        for partition in 0..6 {
-            let offsets: Vec<i64> = seen.iter().filter(|(p, _)| *p == partition).map(|(_, offset)| *offset).collect();
-            assert!(offsets.is_sorted(), "partition {partition} was not read in order");
-        }
-        seen.sort_unstable();
-        let expected: Vec<_> = (0..6).flat_map(|p| (0..1_000).map(move |offset| (p, offset))).collect();
-        assert_eq!(seen, expected);
-        assert!(cluster.violations().is_empty());
+        let with = |client: &Client| member(client).partition_assignment_strategy(strategy.clone());
+        let stays = [(0, 40), (3, 12), (6, 25), (14, 60)];
+        come_and_go(&cluster, with, 6_000, Duration::from_millis(5), &stays, async {}).await;
     }
 }
 

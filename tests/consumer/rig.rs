@@ -1,13 +1,16 @@
 //! A cluster with records, and a consumer that reads them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use milena::mock::{MockCluster, MockConnector};
-use milena::{Address, Client, Connecting, Connector, Consumer, Error, OffsetReset, Record, TopicPartition};
+use milena::{
+    Address, Client, Connecting, Connector, Consumer, ConsumerBuilder, Error, OffsetReset, Record, TopicPartition,
+};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::tap::tap;
 
@@ -52,6 +55,68 @@ pub async fn fill(cluster: &MockCluster, count: usize) {
         }
     }
     producer.close(60 * SECOND).await.unwrap();
+}
+
+/// Polls until it has so many partitions.
+pub async fn until_it_has(consumer: &mut Consumer, count: usize) {
+    let polling = async {
+        while consumer.assignment().len() != count {
+            if let Ok(record) = timeout(SECOND / 10, consumer.recv()).await {
+                record.unwrap();
+            }
+        }
+    };
+    timeout(120 * SECOND, polling).await.unwrap_or_else(|_| panic!("{consumer:?} never has {count} partitions"));
+}
+
+/// Members of a group that read the six partitions of topic `t`, each from one second to another, and leave, while `count`
+/// records are written at a pace and something else happens `meanwhile`: each is read once, in order.
+pub async fn come_and_go(
+    cluster: &MockCluster,
+    member: impl Fn(&Client) -> ConsumerBuilder,
+    count: i32,
+    pace: Duration,
+    stays: &[(u32, u32)],
+    meanwhile: impl Future<Output = ()>,
+) {
+    let client = client(cluster).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let producer = client.producer().build().unwrap();
+    let writing = tokio::spawn(async move {
+        for n in 0..count {
+            producer.send(Record::to("t").partition(n % 6).value((n / 6).to_string())).await.unwrap();
+            sleep(pace).await;
+        }
+    });
+    let reading = |(start, end): &(u32, u32)| {
+        let (seen, builder, start, time) =
+            (Arc::clone(&seen), member(&client), SECOND * *start, SECOND * (end - start));
+        tokio::spawn(async move {
+            sleep(start).await;
+            let mut consumer = builder.build().unwrap();
+            let until = Instant::now() + time;
+            while let Ok(record) = timeout_at(until, consumer.recv()).await {
+                let record = record.unwrap();
+                seen.lock().unwrap().push((record.partition(), record.offset()));
+            }
+            consumer.close().await.unwrap();
+        })
+    };
+    let members: Vec<_> = stays.iter().map(reading).collect();
+    meanwhile.await;
+    for member in members {
+        member.await.unwrap();
+    }
+    writing.await.unwrap();
+    let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+    for partition in 0..6 {
+        let offsets: Vec<i64> = seen.iter().filter(|(p, _)| *p == partition).map(|(_, offset)| *offset).collect();
+        assert!(offsets.is_sorted(), "partition {partition} was not read in order");
+    }
+    seen.sort_unstable();
+    let written = (0..6).flat_map(|p| (0..i64::from(count / 6)).map(move |offset| (p, offset)));
+    assert_eq!(seen, written.collect::<Vec<_>>());
+    assert!(cluster.violations().is_empty());
 }
 
 /// Checks that records come in order, each once, with the value that belongs to the offset.

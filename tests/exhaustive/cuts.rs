@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use milena::mock::MockCluster;
 use milena::{Client, Error, ErrorKind, NewTopic, OffsetReset};
 use tokio::time::Instant;
 
@@ -18,6 +19,14 @@ async fn at_every_byte(mut history: impl AsyncFnMut(Cut) -> bool) -> [usize; 2] 
         }
     }
     counts
+}
+
+/// A cluster, and a client whose connection ends there, once.
+async fn cut_once(cut: Cut) -> (MockCluster, Wire, Client) {
+    let cluster = cluster(1).await;
+    let wire = Wire::cut_once(&cluster, cut);
+    let client = Client::builder(cluster.bootstrap()).connector(wire.clone()).build().unwrap();
+    (cluster, wire, client)
 }
 
 /// Three batches of one record each, of which the first is acknowledged before the others go out together.
@@ -52,9 +61,7 @@ async fn produce(client: &Client, delivery_timeout: Duration) -> Vec<Sent> {
 #[tokio::test(start_paused = true)]
 async fn a_cut_at_any_byte_of_three_batches_costs_nothing() {
     let counts = at_every_byte(async |cut| {
-        let cluster = cluster(1).await;
-        let wire = Wire::cut_once(&cluster, cut);
-        let client = Client::builder(cluster.bootstrap()).connector(wire.clone()).build().unwrap();
+        let (cluster, wire, client) = cut_once(cut).await;
         let sent = produce(&client, SECOND * 120).await;
         let logs = logs(&cluster);
         let verdict = judge(&sent, &logs, SECOND * 150);
@@ -97,10 +104,8 @@ async fn receipts_are_true_when_every_connection_is_cut_at_the_same_byte() {
 #[tokio::test(start_paused = true)]
 async fn a_cut_at_any_byte_of_three_fetched_batches_costs_nothing() {
     let counts = at_every_byte(async |cut| {
-        let cluster = cluster(1).await;
+        let (cluster, wire, client) = cut_once(cut).await;
         fill(&cluster, 3).await;
-        let wire = Wire::cut_once(&cluster, cut);
-        let client = Client::builder(cluster.bootstrap()).connector(wire.clone()).build().unwrap();
         let builder = client.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
         let mut consumer = builder.build().unwrap();
         consumer.assign([("t", 0)]).unwrap();
@@ -141,9 +146,7 @@ async fn a_cut_at_any_byte_of_three_fetched_batches_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_cut_at_any_byte_of_what_an_admin_asks_is_survived() {
     let counts = at_every_byte(async |cut| {
-        let cluster = cluster(1).await;
-        let wire = Wire::cut_once(&cluster, cut);
-        let client = Client::builder(cluster.bootstrap()).connector(wire.clone()).build().unwrap();
+        let (cluster, wire, client) = cut_once(cut).await;
         let admin = client.admin();
         if let Err(error) = admin.create_topics([NewTopic::new("orders", 3, 1)]).await {
             assert!(error.to_string().contains("an earlier attempt"), "{cut:?}: {error}");

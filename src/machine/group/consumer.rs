@@ -575,7 +575,7 @@ impl Consumer {
     }
 }
 
-fn by_topic(held: &Held) -> Vec<TopicPartitions> {
+pub(super) fn by_topic(held: &Held) -> Vec<TopicPartitions> {
     let mut topics: BTreeMap<Uuid, Vec<i32>> = BTreeMap::new();
     for (id, index) in held {
         topics.entry(*id).or_default().push(*index);

@@ -80,8 +80,7 @@ struct World {
     members: BTreeMap<usize, Member>,
     next_member: usize,
     coordinator: Coordinator,
-    mail: Vec<(Instant, u64, Message)>,
-    sent: u64,
+    mail: Mailbox<Message>,
     topics: Topics,
     /// Until when there are faults.
     faulty: Instant,
@@ -89,6 +88,30 @@ struct World {
     loss: u32,
     rebalances: u64,
     accepted: u64,
+}
+
+/// What is on its way, in the order in which it arrives, and of the same instant in that of sending.
+struct Mailbox<M> {
+    mail: BTreeMap<(Instant, u64), M>,
+    sent: u64,
+}
+
+impl<M> Default for Mailbox<M> {
+    fn default() -> Self {
+        Self { mail: BTreeMap::new(), sent: 0 }
+    }
+}
+
+impl<M> Mailbox<M> {
+    fn post(&mut self, at: Instant, message: M) {
+        self.sent += 1;
+        self.mail.insert((at, self.sent), message);
+    }
+
+    fn take_due(&mut self, now: Instant) -> impl Iterator<Item = M> + use<M> {
+        let rest = self.mail.split_off(&(now, u64::MAX));
+        std::mem::replace(&mut self.mail, rest).into_values()
+    }
 }
 
 impl World {
@@ -121,8 +144,7 @@ impl World {
             next_member: 0,
             // It hears of a heartbeat later than it was sent.
             coordinator: Coordinator::new(SESSION + ms(4 * SLOWEST)),
-            mail: Vec::new(),
-            sent: 0,
+            mail: Mailbox::default(),
             topics,
             faulty: start,
             loss,
@@ -171,13 +193,8 @@ impl World {
     fn mail(&mut self, message: Message) {
         let delay = ms(self.rng.u64(1..SLOWEST));
         if !self.is_faulty() || self.rng.u32(..1_000) >= self.loss {
-            self.post(self.now + delay, message);
+            self.mail.post(self.now + delay, message);
         }
-    }
-
-    fn post(&mut self, at: Instant, message: Message) {
-        self.sent += 1;
-        self.mail.push((at, self.sent, message));
     }
 
     fn run(&mut self, until: u64) {
@@ -208,11 +225,7 @@ impl World {
             self.reply(send, reply);
         }
         let now = self.now;
-        let (due, rest) = std::mem::take(&mut self.mail).into_iter().partition(|(at, ..)| *at <= now);
-        self.mail = rest;
-        let mut due: Vec<(Instant, u64, Message)> = due;
-        due.sort_by_key(|(at, order, _)| (*at, *order));
-        for (_, _, message) in due {
+        for message in self.mail.take_due(now) {
             self.deliver(message);
         }
         let ids: Vec<_> = self.members.keys().copied().collect();
@@ -252,7 +265,7 @@ impl World {
                 let watches = self.members.iter().filter(|(_, member)| member.machine.described().is_some());
                 let watches: Vec<_> = watches.map(|(id, _)| *id).collect();
                 for id in watches {
-                    self.post(self.now + ms(SLOWEST / 2), Message::Described(id));
+                    self.mail.post(self.now + ms(SLOWEST / 2), Message::Described(id));
                 }
             }
             7 | 8 => {
@@ -345,7 +358,7 @@ impl World {
 
     fn later(&mut self, id: usize, message: Message) {
         if let Some(until) = self.members.get(&id).and_then(|member| member.paused) {
-            self.post(until, message);
+            self.mail.post(until, message);
         }
     }
 
@@ -412,18 +425,18 @@ impl World {
 
     fn carry_out(&mut self, id: usize, outputs: Vec<Output>, commit: Option<CommitRequest>) {
         if let Some(request) = commit {
-            self.post(self.now + ms(3_000), Message::Committed(id, request.token, Err(())));
+            self.mail.post(self.now + ms(3_000), Message::Committed(id, request.token, Err(())));
             self.mail(Message::Committing(id, request));
         }
         for output in outputs {
             match output {
-                Output::FindCoordinator => self.post(self.now + ms(SLOWEST / 2), Message::Found(id, Ok(1))),
+                Output::FindCoordinator => self.mail.post(self.now + ms(SLOWEST / 2), Message::Found(id, Ok(1))),
                 Output::Send(send) => {
                     // Its time runs out whatever becomes of it: a coordinator that moves takes along what waits there.
-                    self.post(self.now + send.timeout, Message::Answered(id, send.token, Answer::Lost));
+                    self.mail.post(self.now + send.timeout, Message::Answered(id, send.token, Answer::Lost));
                     self.mail(Message::Asked(id, send));
                 }
-                Output::Describe(_) => self.post(self.now + ms(SLOWEST / 2), Message::Described(id)),
+                Output::Describe(_) => self.mail.post(self.now + ms(SLOWEST / 2), Message::Described(id)),
                 Output::Changed(Change::Assigned(assigned)) => {
                     self.rebalances += 1;
                     let committed = &self.coordinator.committed;

@@ -58,8 +58,7 @@ struct World848 {
     members: BTreeMap<usize, Consuming>,
     next_member: usize,
     coordinator: Coordinator,
-    mail: Vec<(Instant, u64, Mail)>,
-    sent: u64,
+    mail: Mailbox<Mail>,
     faulty: Instant,
     loss: u32,
     /// Static members that were killed, or closed for a while, and when they are back.
@@ -100,8 +99,7 @@ impl World848 {
             members: BTreeMap::new(),
             next_member: 0,
             coordinator,
-            mail: Vec::new(),
-            sent: 0,
+            mail: Mailbox::default(),
             faulty: start,
             loss,
             absent: Vec::new(),
@@ -156,13 +154,8 @@ impl World848 {
     fn mail(&mut self, mail: Mail) {
         let delay = ms(self.rng.u64(1..SLOWEST));
         if !self.is_faulty() || self.rng.u32(..1_000) >= self.loss {
-            self.post(self.now + delay, mail);
+            self.mail.post(self.now + delay, mail);
         }
-    }
-
-    fn post(&mut self, at: Instant, mail: Mail) {
-        self.sent += 1;
-        self.mail.push((at, self.sent, mail));
     }
 
     fn run(&mut self, until: u64) {
@@ -183,11 +176,7 @@ impl World848 {
         let back: Vec<(Instant, Arc<str>)> = back;
         back.into_iter().for_each(|(_, instance)| self.join(Some(instance)));
         self.coordinator.handle_time(now);
-        let (due, rest) = std::mem::take(&mut self.mail).into_iter().partition(|(at, ..)| *at <= now);
-        self.mail = rest;
-        let mut due: Vec<(Instant, u64, Mail)> = due;
-        due.sort_by_key(|(at, order, _)| (*at, *order));
-        for (_, _, mail) in due {
+        for mail in self.mail.take_due(now) {
             self.deliver(mail);
         }
         let ids: Vec<_> = self.members.keys().copied().collect();
@@ -324,7 +313,7 @@ impl World848 {
 
     fn later(&mut self, id: usize, mail: Mail) {
         if let Some(until) = self.members.get(&id).and_then(|member| member.paused) {
-            self.post(until, mail);
+            self.mail.post(until, mail);
         }
     }
 
@@ -388,7 +377,7 @@ impl World848 {
 
     fn carry_out(&mut self, id: usize, outputs: Vec<Output>, commit: Option<CommitRequest>) {
         if let Some(request) = commit {
-            self.post(self.now + ms(3_000), Mail::Committed(id, request.token, Err(())));
+            self.mail.post(self.now + ms(3_000), Mail::Committed(id, request.token, Err(())));
             self.mail(Mail::Committing(id, request));
         }
         let now = self.now;
@@ -396,18 +385,18 @@ impl World848 {
             match output {
                 Output::FindCoordinator => {
                     self.members.get_mut(&id).unwrap().requests.push(now);
-                    self.post(self.now + ms(SLOWEST / 2), Mail::Found(id));
+                    self.mail.post(self.now + ms(SLOWEST / 2), Mail::Found(id));
                 }
                 Output::Send(send) => {
                     self.members.get_mut(&id).unwrap().requests.push(now);
-                    self.post(self.now + send.timeout, Mail::Answered(id, send.token, Answer::Lost));
+                    self.mail.post(self.now + send.timeout, Mail::Answered(id, send.token, Answer::Lost));
                     self.mail(Mail::Asked(id, send));
                 }
                 Output::Resolve(_) => {
                     // Metadata may know of a topic later than the coordinator.
                     let slowest = if self.rng.u8(..8) == 0 { 3_000 } else { SLOWEST };
                     let at = self.now + ms(self.rng.u64(1..slowest));
-                    self.post(at, Mail::Named(id));
+                    self.mail.post(at, Mail::Named(id));
                 }
                 Output::Changed(Change::Assigned(assigned)) => {
                     self.rebalances += 1;

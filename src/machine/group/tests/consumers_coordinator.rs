@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::TopicPartition;
 use crate::machine::group::CommitRequest;
+use crate::machine::group::consumer::by_topic;
 use crate::wire::coordinator::consumer_group_heartbeat::{
-    Assignment, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
+    Assignment, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
 };
 use crate::wire::error_code::ErrorCode;
 use crate::wire::message::Uuid;
@@ -298,13 +299,4 @@ impl Coordinator {
         }
         request.entries.keys().map(|partition| (partition.clone(), code)).collect()
     }
-}
-
-fn by_topic(held: &Held) -> Vec<TopicPartitions> {
-    let mut topics: BTreeMap<Uuid, Vec<i32>> = BTreeMap::new();
-    for (id, index) in held {
-        topics.entry(*id).or_default().push(*index);
-    }
-    let topics = topics.into_iter();
-    topics.map(|(topic_id, partitions)| TopicPartitions { topic_id, partitions, ..Default::default() }).collect()
 }
