@@ -13,6 +13,9 @@
 //! slow one, alone in its requests, which say that they want to be answered soon; it comes back after a success. The
 //! others are freed by cutting the fast connection: the same bytes under the same sequences go out again. So this is for
 //! idempotent producers with acks=all alone: without the one nothing may be sent twice, without the other nothing waits.
+//!
+//! A partition that comes from another leader begins on the slow connection, together with those that came with it: its
+//! followers have to find the new leader first, and what is acknowledged has to wait for them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -65,6 +68,8 @@ pub struct PartitionName {
 pub struct Moving<R> {
     pub name: PartitionName,
     pub queue: PartitionQueue<R>,
+    /// It comes from another leader.
+    pub had_leader: bool,
 }
 
 pub enum Event<R> {
@@ -117,6 +122,8 @@ struct Slot<R> {
     timer: Option<Instant>,
     is_listed: bool,
     lane: LaneId,
+    /// It came from another leader, and this one has acknowledged nothing of it: on the slow lane, with others like it.
+    is_newcomer: bool,
     /// Where its batches in flight are.
     flies: LaneId,
     /// On the slow lane: how long the broker may wait for its followers.
@@ -191,7 +198,15 @@ impl<R: Receipts> Accumulator<R> {
 
     /// Takes charge of a partition.
     pub fn adopt(&mut self, now: Instant, id: PartitionId, partition: Moving<R>, open_since: Option<Instant>) {
-        let Moving { name, queue } = partition;
+        let Moving { name, mut queue, had_leader } = partition;
+        if had_leader {
+            // That was the former leader's.
+            queue.retry_now();
+        }
+        let is_newcomer = had_leader && self.has_lanes();
+        if is_newcomer {
+            self.slow.insert(id);
+        }
         let slot = Slot {
             name,
             queue,
@@ -200,9 +215,10 @@ impl<R: Receipts> Accumulator<R> {
             is_leaving: false,
             timer: None,
             is_listed: false,
-            lane: LaneId::Fast,
+            lane: if is_newcomer { LaneId::Slow } else { LaneId::Fast },
+            is_newcomer,
             flies: LaneId::Fast,
-            patience: Duration::ZERO,
+            patience: if is_newcomer { NEWCOMERS_PATIENCE } else { Duration::ZERO },
             allowance: Duration::ZERO,
             quick: 0,
             relapses: 0,
@@ -295,7 +311,7 @@ impl<R: Receipts> Accumulator<R> {
         std::iter::from_fn(|| self.takes.pop_front()).find(|id| self.slots.contains_key(id) || bug("take_what_left"))
     }
 
-    /// The next request: as many ready partitions as fit, at least one; on the slow lane exactly one.
+    /// The next request: as many ready partitions as fit, at least one; on the slow lane one, or newcomers.
     pub fn poll_request(&mut self, now: Instant) -> Option<Send> {
         // The fast lane once more: the slow one may have found a partition on its list that has come back, and nothing
         // else might ask again before that partition's deadline.
@@ -324,7 +340,8 @@ impl<R: Receipts> Accumulator<R> {
             }
             slot.is_listed = false;
             let Some(next) = slot.startable(now, self.identity) else { continue };
-            if size > 0 && size + next > self.config.max_request_size {
+            let is_apart = lane == LaneId::Slow && !slot.is_newcomer && !bug("slow_lane_is_shared");
+            if size > 0 && (is_apart || size + next > self.config.max_request_size) {
                 slot.is_listed = true;
                 self.lines[lane as usize].ready.push_front(id);
                 break;
@@ -342,7 +359,7 @@ impl<R: Receipts> Accumulator<R> {
             add(&mut topics, &slot.name, bytes);
             if lane == LaneId::Slow {
                 timeout = if bug("slow_waits_long") { timeout } else { timeout.min(slot.patience) };
-                if !bug("slow_lane_is_shared") {
+                if is_apart {
                     break;
                 }
             }
@@ -471,7 +488,7 @@ impl<R: Receipts> Accumulator<R> {
                 match lane {
                     LaneId::Fast => self.slow_down(id),
                     LaneId::Slow => {
-                        slot.patience = (slot.patience * 2).min(MOST_PATIENCE);
+                        slot.wait_longer();
                         slot.allowance =
                             (slot.allowance * 2).clamp(LEAST_LIMIT, self.config.request_timeout.max(LEAST_LIMIT));
                         // Whatever spreads it: partitions that were cut together come back one after the other.
@@ -514,20 +531,28 @@ impl<R: Receipts> Accumulator<R> {
             };
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let is_its = slot.queue.is_waiting_for(token);
-            let is_acknowledged = matches!(outcome, Outcome::Acknowledged(_));
+            let is_acknowledged = match &outcome {
+                Outcome::Acknowledged(_) => true,
+                Outcome::Ended(Attempt::Refused { code, .. }) => code.action(ApiKey::PRODUCE) == Action::Duplicate,
+                Outcome::Ended(_) => false,
+            };
             // It has waited at the broker, which is pause enough: its followers may be there any moment.
             let mut has_waited = false;
             let is_revived =
                 has_lanes && is_its && is_acknowledged && lane == LaneId::Slow && slot.queue.is_backing_off();
             match &outcome {
                 _ if !has_lanes || !is_its => {}
-                Outcome::Acknowledged(_) if lane == LaneId::Slow => {
+                _ if is_acknowledged && slot.is_newcomer => {
+                    (slot.is_newcomer, slot.lane) = (false, LaneId::Fast);
+                    self.slow.remove(&id);
+                }
+                _ if is_acknowledged && lane == LaneId::Slow => {
                     self.speed_up(now, id, took.unwrap_or_default());
                 }
                 Outcome::Ended(Attempt::Refused { code, .. }) if code.action(ApiKey::PRODUCE) == Action::Retry => {
                     if lane == LaneId::Slow && *code == ErrorCode::REQUEST_TIMED_OUT {
                         has_waited = took.is_some_and(|took| took >= slot.patience);
-                        slot.patience = (slot.patience * 2).min(MOST_PATIENCE);
+                        slot.wait_longer();
                     }
                     self.slow_down(id);
                 }
@@ -660,7 +685,8 @@ impl<R: Receipts> Accumulator<R> {
             self.doubt.find(id);
             self.slow.remove(&id);
             if let Some(Slot { name, queue, .. }) = self.slots.remove(&id) {
-                self.events.push_back(Event::Left { id, partition: Moving { name, queue } });
+                let partition = Moving { name, queue, had_leader: true };
+                self.events.push_back(Event::Left { id, partition });
             }
             return;
         }
@@ -704,6 +730,13 @@ impl<R: Receipts> Accumulator<R> {
 }
 
 impl<R: Receipts> Slot<R> {
+    /// Its followers were not there in time.
+    fn wait_longer(&mut self) {
+        self.patience = (self.patience * 2).min(MOST_PATIENCE);
+        // Those that came with it are there by now, or as badly off.
+        self.is_newcomer &= self.patience < MOST_PATIENCE;
+    }
+
     /// The size of what it would send now, if it may: not while it leaves, nor on one lane while it waits on the other.
     fn startable(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
         if self.is_leaving || self.flies != self.lane && self.queue.is_in_flight() && !bug("on_both_lanes") {
@@ -719,6 +752,8 @@ const FIRST_LIMIT: Duration = Duration::from_millis(250);
 /// How long a broker may wait for followers before it answers the slow lane: at first, and at most.
 const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 const MOST_PATIENCE: Duration = Duration::from_millis(500);
+/// The same for newcomers at first: one whose followers stay away keeps the others waiting for so long.
+const NEWCOMERS_PATIENCE: Duration = Duration::from_millis(100);
 
 fn add(topics: &mut Vec<TopicProduceData>, name: &PartitionName, bytes: Bytes) {
     let data = PartitionProduceData { index: name.index, records: Some(Records(bytes)), ..Default::default() };

@@ -274,7 +274,7 @@ impl Router {
             let topic_id = cluster.topics.get(&partition.topic).map(|topic| topic.id).unwrap_or_default();
             let name = PartitionName { topic: Arc::clone(&partition.topic), topic_id, index: partition.index };
             let queue = PartitionQueue::new(self.settings.queue);
-            let home = Home::Router(Box::new(Moving { name, queue }));
+            let home = Home::Router(Box::new(Moving { name, queue, had_leader: false }));
             self.places.insert(partition.id, Place { home, topic_id });
             self.homeless.insert(partition.id);
             self.place(&cluster, partition.id);

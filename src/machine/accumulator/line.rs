@@ -22,7 +22,7 @@ use crate::machine::planted::bug;
 pub enum LaneId {
     /// For everybody.
     Fast,
-    /// For partitions that keep the others waiting, one in each request.
+    /// For partitions that keep the others waiting, one in each request, and for those that come from another leader.
     Slow,
 }
 

@@ -67,7 +67,7 @@ impl Rig {
 
     fn adopt(&mut self, id: PartitionId) {
         let queue = queue(self.is_idempotent);
-        self.accumulator.adopt(self.now, id, Moving { name: name(id), queue }, None);
+        self.accumulator.adopt(self.now, id, Moving { name: name(id), queue, had_leader: false }, None);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -214,7 +214,7 @@ fn an_open_batch_is_taken_when_its_linger_ends() {
     eager.first(0);
     assert_eq!(eager.takes(), [0]);
     let queue = queue(true);
-    rig.accumulator.adopt(rig.now, 2, Moving { name: name(2), queue }, Some(rig.now - LINGER));
+    rig.accumulator.adopt(rig.now, 2, Moving { name: name(2), queue, had_leader: false }, Some(rig.now - LINGER));
     assert_eq!(rig.takes(), [2]);
 }
 
@@ -286,7 +286,7 @@ fn one_request_carries_every_ready_partition_by_topic() {
     let mut rig = Rig::new(2);
     let queue = queue(true);
     let other = PartitionName { topic: "u".into(), topic_id: Uuid([1; 16]), index: 0 };
-    rig.accumulator.adopt(rig.now, 9, Moving { name: other, queue }, None);
+    rig.accumulator.adopt(rig.now, 9, Moving { name: other, queue, had_leader: false }, None);
     for id in [1, 9, 0] {
         rig.push(id, id);
     }

@@ -130,12 +130,17 @@ pub(super) struct Network {
     hung_until: Vec<Micros>,
     /// Heads about whose brokers the client has heard that they answer others.
     pub(super) probed: BTreeSet<(usize, Token)>,
+    /// Partitions of which a node has acknowledged something since they came to it.
+    settled_in: BTreeSet<(usize, usize)>,
+    /// Requests to a node that had a partition before it left: what they are told is not about its return.
+    stale: BTreeSet<(usize, Token, usize)>,
 }
 
 impl Network {
     pub(super) fn new(nodes: usize) -> Self {
         let connections = (0..nodes * LANES).map(|_| Connection::default()).collect();
-        Self { connections, copies: BTreeMap::new(), next_copy: 0, hung_until: vec![0; nodes], probed: BTreeSet::new() }
+        let (copies, probed, settled_in, stale) = Default::default();
+        Self { connections, copies, next_copy: 0, hung_until: vec![0; nodes], probed, settled_in, stale }
     }
 
     pub(super) fn heal(&mut self) {
@@ -146,6 +151,14 @@ impl Network {
     pub(super) fn open_requests(&self, node: usize, partition: usize) -> Vec<Vec<u32>> {
         let batches = self.lines(node).flat_map(|open| &open.batches);
         batches.filter(|batch| batch.partition == partition).map(|batch| batch.records.clone()).collect()
+    }
+
+    /// A partition has left this node's task.
+    pub(super) fn leave(&mut self, node: usize, partition: usize) {
+        self.settled_in.remove(&(node, partition));
+        let open = self.connections[node * LANES..][..LANES].iter().flat_map(|connection| &connection.open);
+        let its = open.filter(|open| open.batches.iter().any(|batch| batch.partition == partition));
+        self.stale.extend(its.map(|open| (node, open.token, partition)));
     }
 
     pub(super) fn open_everything(&self, node: usize) -> Vec<Vec<u32>> {
@@ -195,7 +208,9 @@ impl World {
             self.ledger.send((line, token), partition, stamp, &records, bytes);
             batches.push(Batch { partition, stamp, records });
         }
-        if lane == LaneId::Slow && (batches.len() > 1 || !self.network.connections[line].open.is_empty()) {
+        let is_settled = |batch: &Batch| self.network.settled_in.contains(&(node, batch.partition));
+        let is_shared = batches.len() > 1 && batches.iter().any(is_settled);
+        if lane == LaneId::Slow && (is_shared || !self.network.connections[line].open.is_empty()) {
             self.ledger.problems.push("a slow partition is not alone".into());
         }
         let timeout = request.timeout_ms as Micros * MS;
@@ -406,6 +421,9 @@ impl World {
                     }
                     let is_well = |code: ErrorCode| code.is_ok() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER;
                     let is_acknowledged = own.is_some_and(|own| is_well(own.error_code));
+                    if is_acknowledged && !self.network.stale.contains(&(line / LANES, token, batch.partition)) {
+                        self.network.settled_in.insert((line / LANES, batch.partition));
+                    }
                     self.ledger.end_attempt((line, token), batch.partition, is_acknowledged);
                 }
                 let until = self.throttle(line);

@@ -164,7 +164,7 @@ impl World {
                 queue.resume(Identity { id: 1, epoch: plan.first_epoch }, plan.first_sequence);
             }
             let name = PartitionName { topic: "t".into(), topic_id: Uuid::default(), index };
-            Home::Router(Box::new(Moving { name, queue }))
+            Home::Router(Box::new(Moving { name, queue, had_leader: false }))
         };
         let mut world = Self {
             start,
@@ -507,6 +507,7 @@ impl World {
             self.ledger.leave_open(&records);
         }
         self.ledger.recall(id as usize);
+        self.network.leave(node, id as usize);
         self.ask(Request::Left { id, partition });
     }
 

@@ -223,8 +223,8 @@ fn a_stuck_partition_that_gets_through_ends_the_back_off_of_others() {
     assert_eq!(rig.partitions(), [0], "at once, though its back-off is 200 ms");
 }
 
-/// A partition that leaves while it waits for its turn on the slow lane, and comes back to the fast one before that has come,
-/// has one turn: a request that names a partition twice gets one answer for two batches. (Seed 9420 of the simulation.)
+/// A partition that leaves while it waits for its turn on the slow lane, and comes back before that has come, has one turn:
+/// a request that names a partition twice gets one answer for two batches. (Seed 9420 of the simulation.)
 #[test]
 fn a_partition_that_left_and_came_back_is_in_a_request_once() {
     let mut rig = Rig::new(2);
@@ -237,12 +237,93 @@ fn a_partition_that_left_and_came_back_is_in_a_request_once() {
     rig.accumulator.release(rig.now, 1);
     let (moving, _) = rig.left();
     rig.accumulator.adopt(rig.now, 1, moving, None);
-    let (fast, stamps) = rig.request().unwrap();
-    assert_eq!(stamps, [(1, 0, 0)]);
-    rig.respond(fast, vec![ok(1, 0)]);
-    rig.respond(slow, vec![ok(0, 0)]);
-    assert_eq!(rig.request(), None);
     rig.push(1, 11);
     rig.push(1, 12);
+    assert_eq!(rig.request(), None, "the slow lane is taken");
+    rig.respond(slow, vec![ok(0, 0)]);
+    let (token, stamps) = rig.request().unwrap();
+    assert_eq!((stamps, rig.request()), (vec![(1, 0, 0)], None));
+    rig.respond(token, vec![ok(1, 0)]);
     assert_eq!((rig.request().unwrap().1, rig.request().unwrap().1), (vec![(1, 0, 1)], vec![(1, 0, 2)]));
+}
+
+/// Partitions `ids`, with a batch each, as they come from a leader that was lost, where they had failed so often.
+fn newcomers(rig: &mut Rig, ids: std::ops::Range<PartitionId>, failures: u32) {
+    let mut former = Rig::new(ids.end);
+    former.now = rig.now;
+    for id in ids.clone() {
+        former.push(id, id);
+    }
+    for _ in 0..failures {
+        let token = former.token();
+        former.fail(token, false);
+        former.pass(ms(1_200));
+    }
+    rig.now = former.now;
+    for id in ids {
+        former.accumulator.release(former.now, id);
+        let (moving, _) = former.left();
+        rig.accumulator.adopt(rig.now, id, moving, None);
+    }
+}
+
+/// Row 3: the followers of what a dead leader had have to find the new one. Those partitions wait for them together, and
+/// nothing else at the new leader does.
+#[test]
+fn what_comes_from_another_leader_keeps_nobody_waiting() {
+    let mut rig = Rig::new(1);
+    newcomers(&mut rig, 1..4, 1);
+    rig.push(0, 10);
+    let fast = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!((fast.lane, fast.request.topic_data[0].partition_data.len()), (LaneId::Fast, 1));
+    let slow = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!((slow.lane, slow.request.timeout_ms), (LaneId::Slow, 100));
+    let indexes: Vec<_> = slow.request.topic_data[0].partition_data.iter().map(|data| data.index).collect();
+    assert_eq!(indexes, [1, 2, 3]);
+    rig.respond(fast.token, vec![ok(0, 0)]);
+    // The answer to the one whose followers were late comes with the others'. It goes out again at once.
+    rig.pass(ms(100));
+    rig.respond(slow.token, vec![ok(1, 0), refused(2, ErrorCode::REQUEST_TIMED_OUT), ok(3, 0)]);
+    (0..4).for_each(|id| rig.push(id, 20 + id));
+    let fast = rig.accumulator.poll_request(rig.now).unwrap();
+    let indexes: Vec<_> = fast.request.topic_data[0].partition_data.iter().map(|data| data.index).collect();
+    assert_eq!((fast.lane, indexes), (LaneId::Fast, vec![0, 1, 3]));
+    let slow = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!((slow.lane, slow.request.timeout_ms), (LaneId::Slow, 200));
+    rig.respond(slow.token, vec![ok(2, 0)]);
+    let last = rig.accumulator.poll_request(rig.now).unwrap();
+    assert_eq!((last.lane, last.request.topic_data[0].partition_data[0].index), (LaneId::Fast, 2));
+}
+
+/// One whose followers never come is not waited for by those that come later.
+#[test]
+fn a_newcomer_without_followers_is_alone_in_the_end() {
+    let mut rig = Rig::new(0);
+    newcomers(&mut rig, 0..1, 1);
+    for patience in [100, 200, 400] {
+        let slow = rig.accumulator.poll_request(rig.now).unwrap();
+        assert_eq!((slow.lane, slow.request.timeout_ms), (LaneId::Slow, patience));
+        rig.pass(ms(patience as u64));
+        if patience == 400 {
+            newcomers(&mut rig, 1..3, 1);
+        }
+        rig.respond(slow.token, vec![refused(0, ErrorCode::REQUEST_TIMED_OUT)]);
+    }
+    let (token, stamps) = rig.request().unwrap();
+    assert_eq!((stamps, rig.request()), (vec![(1, 0, 0), (2, 0, 0)], None));
+    rig.respond(token, vec![ok(1, 0), ok(2, 0)]);
+    assert_eq!(rig.partitions(), [0]);
+}
+
+/// However long the old leader was away: a new one that has not heard of its office yet is asked again soon.
+#[test]
+fn what_failed_at_the_former_leader_is_not_the_new_ones_back_off() {
+    let mut rig = Rig::new(0);
+    newcomers(&mut rig, 0..1, 6);
+    let token = rig.token();
+    rig.respond(token, vec![refused(0, ErrorCode::NOT_LEADER_OR_FOLLOWER)]);
+    rig.pass(BACKOFF - ms(1));
+    assert_eq!(rig.request(), None);
+    rig.pass(ms(1));
+    assert_eq!(rig.partitions(), [0]);
 }
