@@ -119,6 +119,7 @@ fn chaos(arguments: &[String]) -> ExitCode {
             "--minutes" => plan.duration = 60 * SECOND * number as u32,
             "--rate" => plan.rate = number,
             "--seed" => plan.seed = number,
+            "--away" => plan.away = (SECOND * number as u32, SECOND * (number as u32 + 2)),
             _ => {
                 println!("there is no option {option}: see scripts/chaos --help");
                 return ExitCode::from(2);
