@@ -536,8 +536,10 @@ impl<R: Receipts> Accumulator<R> {
                 Outcome::Ended(Attempt::Refused { code, .. }) => code.action(ApiKey::PRODUCE) == Action::Duplicate,
                 Outcome::Ended(_) => false,
             };
-            // It has waited at the broker, which is pause enough: its followers may be there any moment.
-            let mut has_waited = false;
+            // It has waited at the broker, which is pause enough: its followers may be there any moment, or the leader may
+            // know its office.
+            let mut has_waited =
+                is_its && slot.is_newcomer && !is_acknowledged && took.is_some_and(|took| took >= slot.patience);
             let is_revived =
                 has_lanes && is_its && is_acknowledged && lane == LaneId::Slow && slot.queue.is_backing_off();
             match &outcome {
@@ -551,7 +553,7 @@ impl<R: Receipts> Accumulator<R> {
                 }
                 Outcome::Ended(Attempt::Refused { code, .. }) if code.action(ApiKey::PRODUCE) == Action::Retry => {
                     if lane == LaneId::Slow && *code == ErrorCode::REQUEST_TIMED_OUT {
-                        has_waited = took.is_some_and(|took| took >= slot.patience);
+                        has_waited |= took.is_some_and(|took| took >= slot.patience);
                         slot.wait_longer();
                     }
                     self.slow_down(id);
@@ -702,7 +704,12 @@ impl<R: Receipts> Accumulator<R> {
         let is_waiting = slot.open_since.is_some() && bug("forgotten_while_lingering");
         if !slot.is_listed && slot.startable(now, self.identity).is_some() && !is_waiting {
             slot.is_listed = true;
-            self.lines[slot.lane as usize].ready.push_back(id);
+            let ready = &mut self.lines[slot.lane as usize].ready;
+            match slot.is_newcomer {
+                // They are soon gone; what is slow for longer may have the lane for half a second each.
+                true => ready.push_front(id),
+                false => ready.push_back(id),
+            }
         }
         // Only when it could be sent at once: until then the open batch keeps growing.
         if let Some(since) = slot.open_since

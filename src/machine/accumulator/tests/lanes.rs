@@ -279,7 +279,7 @@ fn what_comes_from_another_leader_keeps_nobody_waiting() {
     let slow = rig.accumulator.poll_request(rig.now).unwrap();
     assert_eq!((slow.lane, slow.request.timeout_ms), (LaneId::Slow, 100));
     let indexes: Vec<_> = slow.request.topic_data[0].partition_data.iter().map(|data| data.index).collect();
-    assert_eq!(indexes, [1, 2, 3]);
+    assert_eq!(indexes, [3, 2, 1]);
     rig.respond(fast.token, vec![ok(0, 0)]);
     // The answer to the one whose followers were late comes with the others'. It goes out again at once.
     rig.pass(ms(100));
@@ -293,6 +293,25 @@ fn what_comes_from_another_leader_keeps_nobody_waiting() {
     rig.respond(slow.token, vec![ok(2, 0)]);
     let last = rig.accumulator.poll_request(rig.now).unwrap();
     assert_eq!((last.lane, last.request.topic_data[0].partition_data[0].index), (LaneId::Fast, 2));
+}
+
+/// What waits for a follower that is dead, up to half a second each, is not waited for.
+#[test]
+fn newcomers_go_before_what_has_long_been_slow() {
+    let mut rig = Rig::new(3);
+    (0..3).for_each(|id| rig.push(id, id));
+    let token = rig.token();
+    rig.respond(token, (0..3).map(|id| refused(id, ErrorCode::REQUEST_TIMED_OUT)).collect());
+    rig.pass(BACKOFF);
+    let (token, stamps) = rig.request().unwrap();
+    assert_eq!(stamps, [(0, 0, 0)]);
+    newcomers(&mut rig, 3..5, 1);
+    rig.respond(token, vec![refused(0, ErrorCode::REQUEST_TIMED_OUT)]);
+    let (token, stamps) = rig.request().unwrap();
+    assert_eq!(stamps, [(4, 0, 0), (3, 0, 0)]);
+    rig.pass(ms(100));
+    rig.respond(token, vec![ok(3, 0), refused(4, ErrorCode::REQUEST_TIMED_OUT)]);
+    assert_eq!(rig.partitions(), [4]);
 }
 
 /// One whose followers never come is not waited for by those that come later.
@@ -310,7 +329,7 @@ fn a_newcomer_without_followers_is_alone_in_the_end() {
         rig.respond(slow.token, vec![refused(0, ErrorCode::REQUEST_TIMED_OUT)]);
     }
     let (token, stamps) = rig.request().unwrap();
-    assert_eq!((stamps, rig.request()), (vec![(1, 0, 0), (2, 0, 0)], None));
+    assert_eq!((stamps, rig.request()), (vec![(2, 0, 0), (1, 0, 0)], None));
     rig.respond(token, vec![ok(1, 0), ok(2, 0)]);
     assert_eq!(rig.partitions(), [0]);
 }
@@ -325,5 +344,10 @@ fn what_failed_at_the_former_leader_is_not_the_new_ones_back_off() {
     rig.pass(BACKOFF - ms(1));
     assert_eq!(rig.request(), None);
     rig.pass(ms(1));
+    let (token, stamps) = rig.request().unwrap();
+    assert_eq!(stamps, [(0, 0, 0)]);
+    // An answer that was kept back for the sake of others was pause enough.
+    rig.pass(ms(100));
+    rig.respond(token, vec![refused(0, ErrorCode::NOT_LEADER_OR_FOLLOWER)]);
     assert_eq!(rig.partitions(), [0]);
 }
