@@ -102,6 +102,47 @@ async fn a_stopped_follower_of_one_partition_delays_that_one_alone() {
     assert_eq!(values, (0..20).map(|n| n.to_string().into_bytes()).collect::<Vec<_>>());
 }
 
+/// A leader dies, and its partitions come to another one, which waits for followers that have not found it yet. Nobody
+/// else at that leader notices, not for one send; and those that came go on soon after their followers have come.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_leader_leaves_behind_delays_nobody_at_its_next_one() {
+    let (cluster, producer) = start(3, 1).await;
+    let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap();
+    let topic = milena::NewTopic::named("u").assignments([[1, 2], [3, 2], [3, 2], [3, 2]]);
+    client.admin().create_topics([topic]).await.unwrap();
+    let send = |partition: i32| producer.send(Record::to("u").partition(partition).value("v"));
+    for partition in 0..4 {
+        send(partition).await.unwrap();
+    }
+    cluster.hang_broker(3);
+    let moved: Vec<_> = futures_util::future::join_all(
+        (1..4).map(|partition| producer.enqueue(Record::to("u").partition(partition).value("moved"))),
+    )
+    .await;
+    for partition in 1..4 {
+        cluster.move_leader("u", partition, 1);
+        cluster.hold_follower("u", partition, 2);
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < SECOND {
+        let start = Instant::now();
+        send(0).await.unwrap();
+        assert!(start.elapsed() < MS, "{:?}, {:?} after the others came", start.elapsed(), begin.elapsed());
+        tokio::time::sleep(3 * MS).await;
+    }
+    let arrived = Instant::now();
+    for partition in 1..4 {
+        cluster.release_follower("u", partition, 2);
+    }
+    for receipt in moved {
+        assert_eq!(receipt.unwrap().await.unwrap().offset, Some(1));
+    }
+    assert!(arrived.elapsed() < 10 * MS, "{:?}", arrived.elapsed());
+    for partition in 1..4 {
+        assert_eq!(cluster.log("u", partition).len(), 2);
+    }
+}
+
 /// Every answer is late, produce or not: the broker hangs, so nothing is cut or sent again.
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_hangs_is_left_alone() {
