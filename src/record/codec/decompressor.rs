@@ -41,6 +41,11 @@ impl Decompressor {
         self.decompress_in(MAGIC, codec, input, limits)
     }
 
+    /// Whether nobody holds what was returned last: then the next batch costs no new memory.
+    pub fn is_free(&self) -> bool {
+        self.output.is_free()
+    }
+
     /// The same for what a batch or message of this format holds: the oldest one has an lz4 of its own.
     pub(in crate::record) fn decompress_in(
         &mut self,

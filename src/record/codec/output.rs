@@ -46,6 +46,11 @@ impl Output {
         self.input = input;
     }
 
+    /// Whether the next batch can have the last one's memory.
+    pub fn is_free(&self) -> bool {
+        self.lent.as_ref().is_none_or(Bytes::is_unique)
+    }
+
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.filled
