@@ -62,11 +62,39 @@ fn every_fault_has_a_test_that_exists() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What runs on real clusters: a test that the integration suite lists, or a mode of `scripts/chaos`.
+#[test]
+fn half_of_the_faults_are_shown_on_real_clusters() {
+    let (suite, chaos) = (include_str!("integration/main.rs"), include_str!("../scripts/chaos"));
+    let mut rows = 0;
+    for line in include_str!("faults.md").lines() {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let Some(row) = cells.get(1).and_then(|cell| cell.parse::<usize>().ok()) else { continue };
+        let named: Vec<_> = cells[4].split('`').skip(1).step_by(2).collect();
+        rows += usize::from(!named.is_empty());
+        for name in named {
+            let is_there = match name.strip_prefix("scripts/chaos ") {
+                Some(mode) => chaos.lines().any(|line| line.trim_start().starts_with(&format!("{mode} "))),
+                None => suite.lines().any(|line| line.trim() == name),
+            };
+            assert!(is_there, "row {row}: there is no {name}");
+        }
+    }
+    assert!(rows >= 15, "{rows} rows");
+}
+
 /// It notices what is missing.
 #[test]
 fn tests_are_told_from_what_is_none() {
     let own = tests_of("tests/faults.rs");
-    assert_eq!(own, ["every_fault_has_a_test_that_exists", "tests_are_told_from_what_is_none"]);
+    assert_eq!(
+        own,
+        [
+            "every_fault_has_a_test_that_exists",
+            "half_of_the_faults_are_shown_on_real_clusters",
+            "tests_are_told_from_what_is_none",
+        ]
+    );
     assert_eq!(tests_of("tests/none.rs"), [""; 0]);
     let table = "| 3 | a fault | `tests/a.rs`: `one` `two` · `src/b.rs`: `three` |";
     let files = [("tests/a.rs", vec!["one", "two"]), ("src/b.rs", vec!["three"])];

@@ -7,6 +7,7 @@
 mod cluster;
 mod judge;
 mod judge_tests;
+mod proxy;
 mod reader;
 mod run;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use cluster::Cluster;
 use libtest_mimic::{Arguments, Trial};
 use milena::mock::MockCluster;
+use proxy::Proxy;
 use run::{Fault, Plan};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,6 +45,10 @@ fn tests() -> ExitCode {
     for (name, faults) in [("kills", Fault::Kill), ("freezes", Fault::Freeze)] {
         trials.push(Trial::test(format!("mock::{name}"), move || on_the_mock(faults)));
     }
+    if cfg!(target_os = "linux") {
+        // Elsewhere the one loopback address has to be given others first.
+        trials.push(Trial::test("mock::cuts", cuts_on_the_mock));
+    }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -59,10 +65,34 @@ fn on_the_mock(faults: Fault) -> Result<(), libtest_mimic::Failed> {
     };
     let report = runtime().block_on(async {
         let cluster = Cluster::Mock(MockCluster::builder().brokers(3).start().await);
-        run::run(Arc::new(cluster), plan).await
+        run::run(Arc::new(cluster), None, plan).await
     });
     println!("{}", report.text);
     if report.verdict.is_clean() && report.faults > 0 { Ok(()) } else { Err("see above".into()) }
+}
+
+/// Brokers say that they are at another loopback address, where the proxy is, on the same ports.
+fn cuts_on_the_mock() -> Result<(), libtest_mimic::Failed> {
+    let plan =
+        Plan { duration: 5 * SECOND, request_timeout: SECOND, with_kcat: false, ..plan_of("cut").expect("it is one") };
+    let report = runtime().block_on(async {
+        let cluster = MockCluster::builder().brokers(3).advertised_host("127.0.0.2").start().await;
+        let places = cluster.bootstrap().into_iter().map(|told| (told.clone(), told.replace("127.0.0.2", "127.0.0.1")));
+        let proxy = Proxy::start(places.collect(), plan.seed).await;
+        run::run(Arc::new(Cluster::Mock(cluster)), Some(proxy), plan).await
+    });
+    println!("{}", report.text);
+    if report.verdict.is_clean() && report.faults >= 10 { Ok(()) } else { Err("see above".into()) }
+}
+
+/// What `scripts/chaos` prepares: ports that brokers advertise, and where they are.
+async fn proxy_from_environment(seed: u64) -> Result<Arc<Proxy>, String> {
+    let variable =
+        |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: run this by scripts/chaos"));
+    let (ports, brokers) = (variable("CHAOS_PORTS")?, variable("KAFKA_CUT")?);
+    let places = ports.split(',').zip(brokers.split(','));
+    let places = places.map(|(port, broker)| (format!("127.0.0.1:{port}"), broker.to_owned()));
+    Ok(Proxy::start(places.collect(), seed).await)
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -92,6 +122,7 @@ fn plan_of(mode: &str) -> Option<Plan> {
             Plan { faults: Fault::Both, duration, delivery_timeout, request_timeout, must_arrive: false, ..plan }
         }
         "kill-loop" => Plan { duration: 600 * SECOND, rate: 2_000, away: (Duration::ZERO, 8 * SECOND), ..plan },
+        "cut" => Plan { faults: Fault::Cut, duration: 120 * SECOND, request_timeout: 3 * SECOND, ..plan },
         "freeze" => Plan { faults: Fault::Freeze, duration: 120 * SECOND, ..plan },
         _ => return None,
     })
@@ -134,7 +165,20 @@ fn chaos(arguments: &[String]) -> ExitCode {
         }
     };
     println!("{mode}: {plan:?}");
-    let report = runtime().block_on(run::run(cluster, plan));
+    let report = runtime().block_on(async {
+        let proxy = match plan.faults {
+            Fault::Cut => Some(proxy_from_environment(plan.seed).await?),
+            _ => None,
+        };
+        Ok::<_, String>(run::run(cluster, proxy, plan).await)
+    });
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => {
+            println!("{error}");
+            return ExitCode::from(2);
+        }
+    };
     println!("{mode}:\n{}", report.text);
     let middle = report.recoveries.get(report.recoveries.len() / 2);
     println!("{mode}: {}, median recovery {middle:?}", if report.verdict.is_clean() { "clean" } else { "NOT CLEAN" });

@@ -11,6 +11,7 @@ use milena::{Client, Consumer, Fate, OffsetReset, Producer, Record, TopicPartiti
 
 use crate::cluster::Cluster;
 use crate::judge::{Election, Logs, Outcome, Seen, Sent, Verdict, judge, judge_other, judge_reader, recoveries};
+use crate::proxy::Proxy;
 use crate::reader::{number_of, read_along};
 
 pub const PARTITIONS: i32 = 12;
@@ -25,6 +26,8 @@ pub enum Fault {
     Freeze,
     /// Either.
     Both,
+    /// Brokers are well, and a proxy harms connections.
+    Cut,
 }
 
 #[derive(Clone, Debug)]
@@ -60,10 +63,10 @@ pub struct Report {
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -71,13 +74,15 @@ impl Random {
         (z ^ (z >> 31)) % end
     }
 
-    fn between(&mut self, from: Duration, to: Duration) -> Duration {
+    pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
         from + MS * u32::try_from(self.below(to.saturating_sub(from).as_millis() as u64 + 1)).unwrap_or(0)
     }
 }
 
-pub async fn run(cluster: Arc<Cluster>, plan: Plan) -> Report {
-    let builder = Client::builder(cluster.bootstrap()).client_id("chaos").request_timeout(plan.request_timeout);
+/// `proxy`: where it stands before the brokers, the clients know of nothing else.
+pub async fn run(cluster: Arc<Cluster>, proxy: Option<Arc<Proxy>>, plan: Plan) -> Report {
+    let bootstrap = proxy.as_ref().map_or_else(|| cluster.bootstrap(), |proxy| proxy.bootstrap());
+    let builder = Client::builder(bootstrap).client_id("chaos").request_timeout(plan.request_timeout);
     let client = builder.connect().await.expect("a cluster");
     let topic: Arc<str> = format!("chaos-{}-{:x}", std::process::id(), plan.seed).into();
     cluster.create_topic(&client, &topic, PARTITIONS).await;
@@ -87,8 +92,12 @@ pub async fn run(cluster: Arc<Cluster>, plan: Plan) -> Report {
     let reader = tokio::spawn(read_along(reader(&client, &topic), move || is_read.load(Ordering::Relaxed)));
     let elections = Arc::new(Mutex::new(Vec::new()));
     let watches: Vec<_> = watch(&cluster, &topic, begin, &elections, &is_over).await;
-    let faults =
-        tokio::spawn(cause_faults(Arc::clone(&cluster), plan.clone(), Arc::clone(&topic), Arc::clone(&is_over)));
+    let faults = match proxy {
+        Some(proxy) => tokio::spawn(harm(proxy, Arc::clone(&is_over))),
+        None => {
+            tokio::spawn(cause_faults(Arc::clone(&cluster), plan.clone(), Arc::clone(&topic), Arc::clone(&is_over)))
+        }
+    };
     let producer = client.producer().delivery_timeout(plan.delivery_timeout).build().expect("a producer");
     let learned = Arc::new(Mutex::new(BTreeMap::new()));
     let learning = tokio::spawn(learn(producer.clone(), Arc::clone(&topic), begin, Arc::clone(&learned)));
@@ -171,6 +180,17 @@ async fn produce(producer: &Producer, topic: &str, plan: &Plan, begin: Instant) 
     (sent, ends)
 }
 
+/// For as long as records go in. How many connections came to harm.
+async fn harm(proxy: Arc<Proxy>, is_over: Arc<AtomicBool>) -> usize {
+    proxy.set_harmful(true);
+    while !is_over.load(Ordering::Relaxed) {
+        tokio::time::sleep(100 * MS).await;
+    }
+    proxy.set_harmful(false);
+    println!("the proxy: {:?}", proxy.counts);
+    proxy.harms()
+}
+
 /// Brokers in turn, for as long as records go in. How many faults there were.
 async fn cause_faults(cluster: Arc<Cluster>, plan: Plan, topic: Arc<str>, is_over: Arc<AtomicBool>) -> usize {
     let begin = Instant::now();
@@ -187,7 +207,7 @@ async fn cause_faults(cluster: Arc<Cluster>, plan: Plan, topic: Arc<str>, is_ove
         }
         let is_killed = match plan.faults {
             Fault::Kill => true,
-            Fault::Freeze => false,
+            Fault::Freeze | Fault::Cut => false,
             Fault::Both => random.below(2) == 0,
         };
         faults += 1;
