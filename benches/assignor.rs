@@ -32,7 +32,7 @@ fn members(count: usize, differ: bool, racks: bool) -> Vec<Member> {
         let rack = racks.then(|| RACKS[n % 3].into());
         let subscription = Subscription { topics, rack, generation: -1, ..Default::default() };
         Member {
-            id: format!("consumer-{:016x}", n * 0x9e37_79b9_7f4a_7c15 % 0xffff_ffff).into(),
+            id: format!("consumer-{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 0xffff_ffff).into(),
             subscription,
             ..Default::default()
         }

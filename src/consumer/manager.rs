@@ -280,7 +280,7 @@ impl Manager {
         let (core, group, answered) = (Arc::clone(&self.core), self.group.clone(), self.answered.clone());
         self.core.network.runtime.spawn(async move {
             let answer = match group {
-                Some(group) => group.committed(&core, tps).await,
+                Some(group) => group.beginnings(&core, tps).await,
                 None => Ok(BTreeMap::new()),
             };
             let position = |found: OffsetAndMetadata| (found.offset, found.leader_epoch.unwrap_or(-1));

@@ -302,6 +302,8 @@ impl ErrorCode {
                 | Self::INVALID_FETCH_SESSION_EPOCH
                 | Self::FETCH_SESSION_TOPIC_ID_ERROR,
             ) => Action::ResetSession,
+            // Of a member whose heartbeat is on its way, or has yet to hear what became of it: asked again as who it is then.
+            (ApiKey::OFFSET_FETCH, Self::STALE_MEMBER_EPOCH | Self::UNKNOWN_MEMBER_ID) => Action::Retry,
             // A lagging broker does not know a topic that another one has; so it is a matter of metadata for whoever
             // talks to a leader, and an answer for whoever asks about topics as such.
             (

@@ -61,6 +61,25 @@ impl Cluster {
         }
     }
 
+    /// A controlled shutdown: it gives away what it leads.
+    pub async fn shut_down(&self, broker: i32) {
+        match self {
+            Self::Real { script, name, .. } => {
+                let broker = broker.to_string();
+                self.script(&["kill", "NAME", &broker, "TERM"]).await;
+                let is_alive = async || {
+                    let mut look = tokio::process::Command::new(script);
+                    look.args(["kill", name, &broker, "0"]).stdin(Stdio::null());
+                    look.output().await.is_ok_and(|output| output.status.success())
+                };
+                while is_alive().await {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            Self::Mock(cluster) => cluster.shut_down_broker(broker).await,
+        }
+    }
+
     async fn script(&self, arguments: &[&str]) {
         let Self::Real { script, name, .. } = self else { return };
         let arguments = arguments.iter().map(|argument| if *argument == "NAME" { name } else { *argument });

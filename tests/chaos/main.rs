@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "it reads clocks and spawns")]
 
 mod cluster;
+mod group;
 mod judge;
 mod judge_tests;
 mod proxy;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::Cluster;
+use group::Program;
+use group::member::Way;
 use libtest_mimic::{Arguments, Trial};
 use milena::mock::MockCluster;
 use proxy::Proxy;
@@ -27,6 +30,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
         Some((command, rest)) if command == "run" => chaos(rest),
+        Some((command, rest)) if command == "members" => members(rest),
+        // What a run of members starts.
+        Some((command, rest)) if command == "member" => group::member::main(rest),
         _ => tests(),
     }
 }
@@ -42,6 +48,20 @@ fn tests() -> ExitCode {
         every_fault_of_a_history_is_found
         every_fault_of_a_reader_is_found
     };
+    macro_rules! group_trials {
+        ($($test:ident)*) => {
+            [$(Trial::test(concat!("groups::", stringify!($test)), || { group::judge_tests::$test(); Ok(()) }),)*]
+        };
+    }
+    trials.extend(group_trials! {
+        a_group_that_keeps_its_promises_is_clean
+        every_fault_of_a_group_is_found
+        times_are_of_partitions_that_move_and_of_those_that_stay
+    });
+    for (way, fault) in [(Way::Cooperative, group::Fault::Churn), (Way::Broker, group::Fault::Stop)] {
+        let name = format!("mock::members_{}_{}", way.name(), fault.name());
+        trials.push(Trial::test(name, move || members_on_the_mock(way, fault)));
+    }
     for (name, faults) in [("kills", Fault::Kill), ("freezes", Fault::Freeze)] {
         trials.push(Trial::test(format!("mock::{name}"), move || on_the_mock(faults)));
     }
@@ -93,6 +113,63 @@ async fn proxy_from_environment(seed: u64) -> Result<Arc<Proxy>, String> {
     let places = ports.split(',').zip(brokers.split(','));
     let places = places.map(|(port, broker)| (format!("127.0.0.1:{port}"), broker.to_owned()));
     Ok(Proxy::start(places.collect(), seed).await)
+}
+
+fn members_on_the_mock(way: Way, fault: group::Fault) -> Result<(), libtest_mimic::Failed> {
+    let (session, heartbeat) = (SECOND, SECOND / 5);
+    // Of the classic protocol brokers take no session below six seconds.
+    let session = if way == Way::Broker { session } else { 6 * SECOND };
+    let plan = group::Plan { session, heartbeat, comers: 2, ..group::Plan::new(fault, way) };
+    let report = runtime().block_on(async {
+        let builder = MockCluster::builder().brokers(3).consumer_session_timeout(session);
+        let cluster = Cluster::Mock(builder.consumer_heartbeat_interval(heartbeat).start().await);
+        group::run(Arc::new(cluster), &plan).await
+    });
+    println!("{}", report.text);
+    if report.verdict.is_clean() && report.verdict.commits > 0 { Ok(()) } else { Err("see above".into()) }
+}
+
+/// `scripts/chaos members`: every fault in every way, or those that are named; the last argument may be a program of
+/// franz-go's to stand beside.
+fn members(arguments: &[String]) -> ExitCode {
+    let (mut ways, mut faults, mut peers) = (Vec::new(), Vec::new(), None);
+    for argument in arguments {
+        match (Way::named(argument), group::Fault::named(argument), argument.strip_prefix("--peers=")) {
+            (Some(way), ..) => ways.push(way),
+            (_, Some(fault), _) => faults.push(fault),
+            (.., Some(franz)) => peers = Some(vec![Program::Ours, Program::Kcat, Program::FranzGo(franz.into())]),
+            _ => {
+                println!("there is no way or fault '{argument}': see scripts/chaos --help");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    if ways.is_empty() {
+        // What all of them know.
+        ways = if peers.is_some() { vec![Way::Cooperative] } else { Way::ALL.to_vec() };
+    }
+    if faults.is_empty() {
+        use group::Fault::{Coordinator, Kill};
+        faults = if peers.is_some() { vec![Kill, Coordinator] } else { group::Fault::ALL.to_vec() };
+    }
+    let cluster = match Cluster::from_environment() {
+        Ok(cluster) => Arc::new(cluster),
+        Err(error) => {
+            println!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut is_clean = true;
+    for (fault, way) in faults.iter().flat_map(|fault| ways.iter().map(move |way| (*fault, *way))) {
+        for program in peers.clone().unwrap_or_else(|| vec![Program::Ours]) {
+            let plan = group::Plan { program, ..group::Plan::new(fault, way) };
+            let report = runtime().block_on(group::run(Arc::clone(&cluster), &plan));
+            println!("{}", report.text);
+            is_clean &= plan.program != Program::Ours || report.verdict.is_clean();
+        }
+    }
+    println!("members: {}", if is_clean { "clean" } else { "NOT CLEAN" });
+    if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

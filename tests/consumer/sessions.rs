@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use milena::mock::{Api, Fault, MockCluster, MockConnector, SeenRequest, When};
-use milena::{Address, Client, Connecting, Connector, OffsetReset, Record};
+use milena::{Address, Client, Connecting, Connector, GroupProtocol, OffsetReset, Record};
 
 use crate::rig::*;
 use crate::tap::tap;
@@ -74,6 +74,43 @@ async fn a_thousand_idle_partitions_cost_two_wake_ups_a_second() {
     client.producer().build().unwrap().send(Record::to("t").partition(700).value("0")).await.unwrap();
     assert_eq!(within(SECOND / 100, consumer.recv()).await.unwrap().partition(), 700);
     assert!(started.elapsed() < SECOND / 100);
+}
+
+/// Beside the fetches there are heartbeats, by either protocol, and nothing else: nothing to commit is no commit.
+#[tokio::test(start_paused = true)]
+async fn a_member_with_a_thousand_idle_partitions_sleeps_between_heartbeats() {
+    for (protocol, api) in
+        [(GroupProtocol::Classic, Api::Heartbeat), (GroupProtocol::Consumer, Api::ConsumerGroupHeartbeat)]
+    {
+        let cluster = cluster(1).await;
+        cluster.create_topic("t", 1_000);
+        let connector = Counting::new(&cluster);
+        let client = Client::builder(cluster.bootstrap()).connector(connector.clone()).connect().await.unwrap();
+        let builder = client.consumer().group("g").subscribe(["t"]).auto_offset_reset(OffsetReset::Earliest);
+        let mut consumer = builder.group_protocol(protocol).build().unwrap();
+        until_it_has(&mut consumer, 1_000).await;
+        silent(10 * SECOND, &mut consumer).await;
+        cluster.clear_requests();
+        let parks = || tokio::runtime::Handle::current().metrics().worker_park_count(0);
+        let (before, slept) = (connector.wake_ups(), parks());
+        silent(100 * SECOND, &mut consumer).await;
+        let (slept, after) = (parks() - slept, connector.wake_ups());
+        let of = |api| cluster.requests().iter().filter(|request| request.api == api).count();
+        let (fetches, beats) = (of(Api::Fetch), of(api));
+        assert!((195..=200).contains(&fetches), "{fetches}");
+        assert!((19..=34).contains(&beats), "{beats}");
+        assert_eq!(cluster.requests().len(), fetches + beats, "{protocol:?}: nothing else is asked");
+        // Two connections fetch, each answer half a second after the one before; on one the driver of the group listens for
+        // what joins are told, whatever it wakes for, and one beats: a request, its answer, and what times them.
+        let mut woken: Vec<_> = before.iter().zip(&after).map(|(before, after)| after - before).collect();
+        woken.sort_unstable();
+        let (fetching, others) = woken.split_last_chunk::<2>().map(|(others, fetching)| (fetching, others)).unwrap();
+        assert!(before.len() == after.len() && fetching.iter().all(|woken| *woken <= 204), "{protocol:?}: {woken:?}");
+        assert!(others.iter().all(|woken| *woken <= 4 * beats), "{protocol:?}: {woken:?}");
+        // All of them together, the mock, which holds fetches back, and what drives the test among them.
+        assert!(slept <= (3 * fetches + 4 * beats) as u64, "{protocol:?}: {slept}");
+        assert!(cluster.violations().is_empty());
+    }
 }
 
 /// Row 26: brokers that lose sessions, have one slot, or none.

@@ -6,10 +6,13 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -38,6 +41,10 @@ var (
 	pollMax    = flags.Int("poll-max", 0, "")
 	stall      = flags.Int("stall-secs", 0, "")
 	idleFor    = flags.Int("idle-secs", 10, "")
+	group      = flags.String("group", "bench", "")
+	session    = flags.Int("session-ms", 6000, "")
+	heartbeat  = flags.Int("heartbeat-ms", 1000, "")
+	strategy   = flags.String("strategy", "cooperative-sticky", "")
 	// It counts acknowledgements by callbacks in any case, and hands out fetches only.
 	_ = flags.String("receipts", "true", "")
 	_ = flags.String("one-by-one", "false", "")
@@ -297,8 +304,33 @@ func idleConsume() {
 	})
 }
 
+// A member of a group, for scripts/chaos: says what it has read, a line each, and commits every 100 ms. SIGTERM makes it leave.
+func member() {
+	balancer := map[string]kgo.GroupBalancer{"range": kgo.RangeBalancer(), "cooperative-sticky": kgo.CooperativeStickyBalancer()}
+	client, err := kgo.NewClient(kgo.SeedBrokers(*bootstrap), kgo.ConsumerGroup(*group), kgo.ConsumeTopics(*topic),
+		kgo.SessionTimeout(time.Duration(*session)*time.Millisecond),
+		kgo.HeartbeatInterval(time.Duration(*heartbeat)*time.Millisecond),
+		kgo.Balancers(balancer[*strategy]), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.AutoCommitInterval(100*time.Millisecond))
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	go func() {
+		// Whoever started it is gone.
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
+	for ctx.Err() == nil {
+		client.PollFetches(ctx).EachRecord(func(r *kgo.Record) { fmt.Printf("record %d %d\n", r.Partition, r.Offset) })
+	}
+	client.CommitUncommittedOffsets(context.Background())
+	client.Close()
+}
+
 func main() {
-	modes := map[string]func(){"produce": produce, "latency": latency, "idle-produce": idleProduce, "consume": consume,
+	modes := map[string]func(){"member": member, "produce": produce, "latency": latency, "idle-produce": idleProduce, "consume": consume,
 		"end-to-end": endToEnd, "idle-consume": idleConsume}
 	if len(os.Args) < 2 || modes[os.Args[1]] == nil {
 		panic("a mode: produce, latency, consume, end-to-end, idle-produce or idle-consume")

@@ -38,6 +38,7 @@ impl Driver {
                 let wanted = added.iter().map(|tp| (tp.clone(), Start::Committed)).collect();
                 let ids = self.handle.take_on(wanted, listens);
                 self.assigned.extend(ids);
+                self.settled = None;
                 self.listen(RebalanceEvent::Assigned(added));
             }
             Change::Revoked(revoked) => {

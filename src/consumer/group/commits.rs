@@ -83,13 +83,13 @@ impl Commits {
         }
     }
 
-    /// `None`: there is no membership, and partitions are assigned by hand.
-    pub fn set_member(&mut self, member: Option<(Standing, BTreeSet<TopicPartition>)>) {
-        let (standing, owned) = match member {
-            Some((standing, owned)) => (standing, Some(owned)),
-            None => (nobody(), None),
-        };
-        self.ledger.set_standing(standing);
+    /// `None`: there is no membership.
+    pub fn set_standing(&mut self, standing: Option<Standing>) {
+        self.ledger.set_standing(standing.unwrap_or_else(nobody));
+    }
+
+    /// `None`: partitions are assigned by hand.
+    pub fn set_owned(&mut self, owned: Option<BTreeSet<TopicPartition>>) {
         self.ledger.set_owned(owned);
     }
 

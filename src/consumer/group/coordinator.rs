@@ -1,12 +1,13 @@
 //! Who keeps a group's offsets and looks after its members, and asking it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::consumer::commit::OffsetAndMetadata;
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::connection::{Call, CallError};
+use crate::machine::group::Identity;
 use crate::net::{Address, Class, Core, Endpoint, Route};
 use crate::wire::cluster::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::wire::coordinator::offset_fetch::{
@@ -36,11 +37,14 @@ impl Coordinated {
         Self { id, coordinator: Mutex::default() }
     }
 
-    /// What is committed for each of the partitions; those without a commit are left out.
+    /// What is committed for each of the partitions; those without a commit are left out. `member`: as whom to ask at each
+    /// attempt, if as somebody; `doubt` hears of it when the coordinator sees that otherwise.
     pub async fn committed(
         &self,
         core: &Core,
         tps: Vec<TopicPartition>,
+        member: impl Fn() -> Option<Identity>,
+        doubt: impl Fn(ErrorCode),
     ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, Error> {
         if tps.is_empty() {
             return Ok(BTreeMap::new());
@@ -50,8 +54,14 @@ impl Coordinated {
             topics.entry(Arc::clone(&tp.topic)).or_default().push(tp.partition);
         }
         let what = format!("offsets of group `{}`", self.id);
-        let found = |response: &OffsetFetchResponse| worst(fetched(response).map(|(tp, _, code)| (tp, code)));
-        let response = self.call(core, || fetch_forms(&self.id, &topics), found, &what).await?;
+        let found = |response: &OffsetFetchResponse| {
+            let (tp, code) = verdict(response, &tps);
+            if matches!(code, ErrorCode::STALE_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID) {
+                doubt(code);
+            }
+            (tp, code)
+        };
+        let response = self.call(core, || fetch_forms(&self.id, member().as_ref(), &topics), found, &what).await?;
         let mut committed = BTreeMap::new();
         for (tp, offset, code) in fetched(&response) {
             code.check().map_err(|code| {
@@ -184,15 +194,24 @@ pub async fn send<R: Request>(
     outcome
 }
 
-/// v8 asks for groups, v7 for stable offsets; before that there was neither.
-fn fetch_forms(group: &Arc<str>, topics: &BTreeMap<Arc<str>, Vec<i32>>) -> Vec<Call<OffsetFetchRequest>> {
+/// v9 knows members, v8 asks for groups, v7 for stable offsets; before that there was none of it.
+fn fetch_forms(
+    group: &Arc<str>,
+    member: Option<&Identity>,
+    topics: &BTreeMap<Arc<str>, Vec<i32>>,
+) -> Vec<Call<OffsetFetchRequest>> {
     let asked = topics.iter().map(|(name, partitions)| OffsetFetchRequestTopics {
         name: Arc::clone(name),
         partition_indexes: partitions.clone(),
         ..Default::default()
     });
-    let asked =
-        OffsetFetchRequestGroup { group_id: Arc::clone(group), topics: Some(asked.collect()), ..Default::default() };
+    let asked = OffsetFetchRequestGroup {
+        group_id: Arc::clone(group),
+        member_id: member.map(|member| Arc::clone(&member.member_id)),
+        member_epoch: member.map_or(-1, |member| member.generation),
+        topics: Some(asked.collect()),
+        ..Default::default()
+    };
     let batched = OffsetFetchRequest { groups: vec![asked], require_stable: true, ..Default::default() };
     let asked = topics.iter().map(|(name, partitions)| OffsetFetchRequestTopic {
         name: Arc::clone(name),
@@ -214,7 +233,21 @@ fn located(response: &FindCoordinatorResponse) -> (ErrorCode, i32, Option<Addres
     (code, node, address)
 }
 
-/// The code that decides: one that no retry mends, else the first.
+/// The code that decides. A partition that is not in the answer has not been answered: that it has no commit would have been
+/// said (rule 60).
+fn verdict(response: &OffsetFetchResponse, asked: &[TopicPartition]) -> (Option<TopicPartition>, ErrorCode) {
+    let (tp, code) = worst(fetched(response).map(|(tp, _, code)| (tp, code)));
+    if !code.is_ok() {
+        return (tp, code);
+    }
+    let answered: BTreeSet<_> = fetched(response).map(|(tp, ..)| tp).collect();
+    match asked.iter().find(|tp| !answered.contains(*tp)) {
+        Some(missing) => (Some(missing.clone()), ErrorCode::OFFSET_NOT_AVAILABLE),
+        None => (None, code),
+    }
+}
+
+/// Of several codes one that no retry mends, else the first.
 fn worst(codes: impl Iterator<Item = (TopicPartition, ErrorCode)>) -> (Option<TopicPartition>, ErrorCode) {
     let mut first = None;
     for (tp, code) in codes.filter(|(_, code)| !code.is_ok()) {
@@ -255,4 +288,42 @@ fn fetched(response: &OffsetFetchResponse) -> impl Iterator<Item = (TopicPartiti
         })
     });
     whole.chain(new).chain(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::coordinator::offset_fetch::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+        OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    };
+
+    /// Rule 60, in either form: a partition that is left out is asked for again, and does not begin somewhere else.
+    #[test]
+    fn a_partition_that_is_left_out_was_not_answered() {
+        let asked = [TopicPartition::new("t", 0), TopicPartition::new("t", 1)];
+        let of = |indexes: &[i32]| {
+            let partition =
+                |index: &i32| OffsetFetchResponsePartitions { partition_index: *index, ..Default::default() };
+            let partitions = indexes.iter().map(partition).collect();
+            let topic = OffsetFetchResponseTopics { name: "t".into(), partitions, ..Default::default() };
+            let group = OffsetFetchResponseGroup { topics: vec![topic], ..Default::default() };
+            OffsetFetchResponse { groups: vec![group], ..Default::default() }
+        };
+        let before = |indexes: &[i32]| {
+            let partition =
+                |index: &i32| OffsetFetchResponsePartition { partition_index: *index, ..Default::default() };
+            let partitions = indexes.iter().map(partition).collect();
+            let topic = OffsetFetchResponseTopic { name: "t".into(), partitions, ..Default::default() };
+            OffsetFetchResponse { topics: vec![topic], ..Default::default() }
+        };
+        for response in [of(&[0, 1]), of(&[2, 1, 0]), before(&[0, 1])] {
+            assert_eq!(verdict(&response, &asked), (None, ErrorCode::NONE));
+        }
+        for response in [of(&[0]), before(&[0, 2])] {
+            let (tp, code) = verdict(&response, &asked);
+            assert_eq!((tp.as_ref(), code.action(OffsetFetchRequest::API)), (Some(&asked[1]), Action::Retry));
+        }
+        assert_eq!(verdict(&of(&[]), &asked).0.as_ref(), Some(&asked[0]));
+    }
 }

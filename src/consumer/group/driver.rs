@@ -43,6 +43,8 @@ pub enum Command {
         offsets: Offsets,
         reply: Reply,
     },
+    /// The coordinator does not know this member as it asked for offsets.
+    Doubt(ErrorCode),
     /// Leaves, or stays for a while; the default is up to whether the member is static.
     Close {
         leaves: Option<bool>,
@@ -82,6 +84,10 @@ pub struct Driver {
     line: Line,
     pub(super) commits: Commits,
     pub(super) assigned: BTreeMap<TopicPartition, PartitionId>,
+    /// Which [`Member::ownership`] that was held against last; `None`: it is to be.
+    pub(super) settled: Option<u64>,
+    /// The member has, or gives back, partitions.
+    has_any: bool,
     pub(super) step: Step,
     /// Of the caller, as it was last looked at.
     calls: u64,
@@ -132,6 +138,8 @@ impl Driver {
             line: Line::new(core, line),
             commits: Commits::new(core, &group.coordinated, shared, watch, committing),
             assigned: BTreeMap::new(),
+            settled: None,
+            has_any: false,
             step: Step::None,
             calls: 0,
             was_waiting: false,
@@ -194,6 +202,13 @@ impl Driver {
                 }
                 self.subscribe(now, subscription);
             }
+            Command::Doubt(code) => {
+                let random = self.random();
+                if let Some(member) = &mut self.member {
+                    let identity = member.identity();
+                    member.handle_refused_commit(now, &identity, code, random);
+                }
+            }
             Command::Close { leaves, done } => {
                 let by = now + self.core.network.request_timeout;
                 self.handle.shared.lock().settle();
@@ -209,7 +224,7 @@ impl Driver {
     }
 
     fn subscribe(&mut self, now: Instant, subscription: Option<Subscription>) {
-        self.subscription = subscription;
+        (self.subscription, self.settled) = (subscription, None);
         self.matched.clear();
         self.next_listing = match self.subscription {
             Some(Subscription::Pattern(_)) => Some(now),
@@ -231,7 +246,7 @@ impl Driver {
         self.rebalancing.get_or_insert(now);
         self.may_fall_back = protocol == GroupProtocol::Auto;
         self.member = Some(self.group.settings.member(&self.core, &self.group.coordinated.id, protocol));
-        (self.is_out, self.was_waiting) = (false, false);
+        (self.is_out, self.was_waiting, self.settled) = (false, false, None);
     }
 
     /// What is subscribed to as it is now.
@@ -542,14 +557,23 @@ impl Driver {
     /// What the member does not have any more is handed out no more, whatever else is going on (rule 57).
     fn settle_ownership(&mut self) {
         let Some(member) = &self.member else { return };
-        let committable = member.committable();
-        let gone: Vec<_> = self.assigned.keys().filter(|tp| !committable.contains(*tp)).cloned().collect();
         let standing = member.standing();
-        self.group.set_identity(member.identity());
-        self.take_away(&gone);
+        self.group.set_identity(member.identity(), matches!(member, Member::Consumer(_)));
+        // At every wake-up, and there may be thousands: they are gone through only when that has changed.
+        let ownership = Some(member.ownership());
+        if self.settled != ownership {
+            let committable = member.committable();
+            let gone: Vec<_> = self.assigned.keys().filter(|tp| !committable.contains(*tp)).cloned().collect();
+            self.take_away(&gone);
+            (self.settled, self.has_any) = (ownership, !committable.is_empty());
+            self.commits.set_owned(Some(committable));
+        }
         // Who has unsubscribed, and has left, may assign by hand.
-        let is_over = self.subscription.is_none() && standing == Standing::Out && committable.is_empty();
-        self.commits.set_member((!is_over).then_some((standing, committable)));
+        let is_over = self.subscription.is_none() && standing == Standing::Out && !self.has_any;
+        if is_over {
+            self.commits.set_owned(None);
+        }
+        self.commits.set_standing((!is_over).then_some(standing));
     }
 
     pub(super) fn take_away(&mut self, gone: &[TopicPartition]) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -40,6 +41,8 @@ pub struct Group {
     pub audience: Audience,
     subscription: Mutex<Option<Subscription>>,
     identity: Mutex<Identity>,
+    /// The identity is of KIP-848: what is committed may be asked for as that member.
+    has_epoch: AtomicBool,
     last_rebalance: Mutex<Option<Instant>>,
     task: Mutex<Option<mpsc::UnboundedSender<Command>>>,
 }
@@ -52,6 +55,7 @@ impl Group {
             audience: Audience::default(),
             subscription: Mutex::default(),
             identity: Mutex::new(Identity { generation: -1, ..Identity::default() }),
+            has_epoch: AtomicBool::new(false),
             last_rebalance: Mutex::default(),
             task: Mutex::default(),
         }
@@ -84,7 +88,29 @@ impl Group {
         core: &Core,
         tps: Vec<TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, Error> {
-        self.coordinated.committed(core, tps).await
+        // Whoever asks is told, member or not.
+        self.coordinated.committed(core, tps, || None, |_| {}).await
+    }
+
+    /// To begin there: a member by KIP-848 asks under its epoch, so that one that the group has given up hears of that, and
+    /// not of offsets that are others' by now.
+    pub async fn beginnings(
+        &self,
+        core: &Core,
+        tps: Vec<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, Error> {
+        let doubt = |code| {
+            if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+                // The consumer is gone otherwise, and so is the membership.
+                let _ = task.send(Command::Doubt(code));
+            }
+        };
+        self.coordinated.committed(core, tps, || self.epoch(), doubt).await
+    }
+
+    fn epoch(&self) -> Option<Identity> {
+        let identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.has_epoch.load(Ordering::Relaxed) && identity.generation > 0).then(|| identity.clone())
     }
 
     /// `settled`: dealt with of what is given back, if there is to be no subscription any more.
@@ -115,8 +141,10 @@ impl Group {
         }
     }
 
-    pub fn set_identity(&self, identity: Identity) {
-        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+    pub fn set_identity(&self, identity: Identity, has_epoch: bool) {
+        let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = identity;
+        self.has_epoch.store(has_epoch, Ordering::Relaxed);
     }
 
     pub fn rebalanced(&self, at: Instant) {

@@ -30,6 +30,10 @@ impl Member {
         both!(self.committable())
     }
 
+    pub fn ownership(&self) -> u64 {
+        both!(self.ownership())
+    }
+
     pub fn identity(&self) -> Identity {
         both!(self.identity())
     }

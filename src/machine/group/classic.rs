@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::common::{Common, Coordinator, End};
+use super::common::{Common, Coordinator, Counted, End};
 use super::leader::Leader;
 use super::types::{Answer, Call, Change, Config, Identity, Output, Problem, Standing};
 use crate::error::TopicPartition;
@@ -72,12 +72,12 @@ pub struct Classic {
     /// Of the strategy that the group chose.
     protocol: Arc<str>,
     leader: Option<Leader>,
-    owned: BTreeSet<TopicPartition>,
+    owned: Counted<BTreeSet<TopicPartition>>,
     /// What was assigned last, and when: strategies send it along.
     last: Option<(Vec<TopicPartition>, i32)>,
     reason: &'static str,
     /// What the listener was told to give back.
-    revoking: Vec<TopicPartition>,
+    revoking: Counted<Vec<TopicPartition>>,
     /// What follows the changes.
     then: Then,
     heartbeat: Option<(u64, Instant)>,
@@ -113,10 +113,10 @@ impl Classic {
             joined: BTreeSet::new(),
             protocol: Arc::default(),
             leader: None,
-            owned: BTreeSet::new(),
+            owned: Counted::default(),
             last: None,
             reason: "",
-            revoking: Vec::new(),
+            revoking: Counted::default(),
             then: Then::Nothing,
             heartbeat: None,
             next_heartbeat: None,
@@ -138,7 +138,12 @@ impl Classic {
             Change::Revoked(revoked) => Some(revoked),
             _ => None,
         });
-        self.owned.iter().chain(&self.revoking).chain(revoked.flatten()).cloned().collect()
+        self.owned.iter().chain(&*self.revoking).chain(revoked.flatten()).cloned().collect()
+    }
+
+    /// As long as this is the same, so is [`committable`](Self::committable).
+    pub fn ownership(&self) -> u64 {
+        self.owned.changes() + self.revoking.changes() + self.common.changes.changes()
     }
 
     pub fn identity(&self) -> Identity {
@@ -349,7 +354,7 @@ impl Classic {
     /// Does what nothing stands in the way of.
     fn proceed(&mut self, now: Instant) {
         if self.common.is_acknowledged || bug("listeners_overlap") {
-            if let Some(change) = self.common.changes.pop_front() {
+            if let Some(change) = self.common.next_change() {
                 self.common.is_acknowledged = false;
                 if let Change::Revoked(revoked) = &change {
                     self.revoking.clone_from(revoked);
@@ -497,7 +502,7 @@ impl Classic {
         self.state = State::Stable;
         let revoked: Vec<_> = self.owned.difference(&assigned).cloned().collect();
         let added: Vec<_> = assigned.difference(&self.owned).cloned().collect();
-        self.owned = assigned;
+        *self.owned = assigned;
         let has_revoked = !revoked.is_empty();
         self.tell(Change::Revoked(revoked));
         self.tell(Change::Assigned(added));
@@ -598,7 +603,7 @@ impl Classic {
 
     /// Also what was to be given back, and the listener has not heard of.
     fn lose_all(&mut self) {
-        let lost = self.common.take_unheard(std::mem::take(&mut self.owned));
+        let lost = self.common.take_unheard(std::mem::take(&mut *self.owned));
         self.revoking.clear();
         self.tell(Change::Lost(lost.into_iter().collect()));
     }
@@ -612,7 +617,7 @@ impl Classic {
 
     /// Out of the group: after what it has was given back. What is on its way is not waited for.
     fn quit(&mut self, leaves: bool, end: End) {
-        let revoked = std::mem::take(&mut self.owned);
+        let revoked = std::mem::take(&mut *self.owned);
         self.tell(Change::Revoked(revoked.into_iter().collect()));
         self.state = State::Quitting;
         self.then = Then::Depart { leaves, end };

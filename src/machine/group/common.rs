@@ -1,6 +1,7 @@
 //! What members keep by either protocol: where their coordinator is, what is to be told, when to try again.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use super::types::{Call, Change, Output, Problem, Send};
@@ -22,11 +23,39 @@ pub enum Coordinator {
     Known,
 }
 
+/// A value that counts how often it was lent out to be changed: whoever has looked at it knows by that whether to look again.
+#[derive(Debug, Default)]
+pub struct Counted<T> {
+    value: T,
+    changes: u64,
+}
+
+impl<T> Counted<T> {
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+}
+
+impl<T> Deref for Counted<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Counted<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.changes += 1;
+        &mut self.value
+    }
+}
+
 #[derive(Debug)]
 pub struct Common {
     pub coordinator: Coordinator,
     /// To be told, one after the other.
-    pub changes: VecDeque<Change>,
+    pub changes: Counted<VecDeque<Change>>,
     pub is_acknowledged: bool,
     /// Since when the user works on what was polled.
     pub working: Option<Instant>,
@@ -43,7 +72,7 @@ impl Common {
     pub fn new(retry_backoff: Duration, retry_backoff_max: Duration) -> Self {
         Self {
             coordinator: Coordinator::Unknown,
-            changes: VecDeque::new(),
+            changes: Counted::default(),
             is_acknowledged: true,
             working: None,
             is_polling: false,
@@ -54,6 +83,12 @@ impl Common {
             tokens: 0,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// What is to be told next, if the last was heard.
+    pub fn next_change(&mut self) -> Option<Change> {
+        // Asked at every wake-up: nothing has changed if there is nothing.
+        if self.changes.is_empty() { None } else { self.changes.pop_front() }
     }
 
     /// A membership begins: from here on polls are waited for.
@@ -96,7 +131,7 @@ impl Common {
     /// Of what is lost, all that the listener knows of: also what was to be given back, and it has not heard that; but not
     /// what it was to be given.
     pub fn take_unheard(&mut self, mut lost: BTreeSet<TopicPartition>) -> BTreeSet<TopicPartition> {
-        for change in std::mem::take(&mut self.changes) {
+        for change in std::mem::take(&mut *self.changes) {
             match change {
                 Change::Revoked(revoked) => lost.extend(revoked),
                 Change::Assigned(assigned) => lost.retain(|partition| !assigned.contains(partition)),

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::common::{Common, Coordinator, End};
+use super::common::{Common, Coordinator, Counted, End};
 use super::types::{Answer, Call, Change, Identity, Output, Problem, Standing};
 use crate::error::TopicPartition;
 use crate::wire::api::ApiKey;
@@ -84,7 +84,7 @@ pub struct Consumer {
     names: BTreeMap<Uuid, Arc<str>>,
     owned: BTreeSet<TopicPartition>,
     /// What is owned, and what the listener has not given back yet.
-    held: BTreeMap<(Uuid, i32), TopicPartition>,
+    held: Counted<BTreeMap<(Uuid, i32), TopicPartition>>,
     revoking: Held,
     /// What the last heartbeat that came through said to be held.
     said: Held,
@@ -116,7 +116,7 @@ impl Consumer {
             target: Held::new(),
             names: BTreeMap::new(),
             owned: BTreeSet::new(),
-            held: BTreeMap::new(),
+            held: Counted::default(),
             revoking: Held::new(),
             said: Held::new(),
             is_full: true,
@@ -138,6 +138,11 @@ impl Consumer {
     /// What it may commit: also what is being revoked, until the listener has returned.
     pub fn committable(&self) -> BTreeSet<TopicPartition> {
         self.held.values().cloned().collect()
+    }
+
+    /// As long as this is the same, so is [`committable`](Self::committable).
+    pub fn ownership(&self) -> u64 {
+        self.held.changes()
     }
 
     pub fn identity(&self) -> Identity {
@@ -321,7 +326,7 @@ impl Consumer {
                 _ => {}
             }
         }
-        let change = if self.common.is_acknowledged { self.common.changes.pop_front() } else { None };
+        let change = if self.common.is_acknowledged { self.common.next_change() } else { None };
         if let Some(change) = change {
             self.common.is_acknowledged = false;
             return self.common.outputs.push_back(Output::Changed(change));
@@ -345,8 +350,13 @@ impl Consumer {
 
     /// Towards the target: what is gone is given back first, then what is new is taken, and then that is said.
     fn reconcile(&mut self) {
-        let (kept, gone): (Vec<_>, Vec<_>) = self.held.keys().partition(|partition| self.target.contains(*partition));
-        let is_new = |partition: &&(Uuid, i32)| !kept.contains(partition);
+        if self.has_all_and_no_more() {
+            // At every wake-up: a look at each partition is all that it costs.
+            self.must_beat |= self.is_other_than_said();
+            return;
+        }
+        let gone: Vec<_> = self.held.keys().filter(|partition| !self.target.contains(*partition)).collect();
+        let is_new = |partition: &&(Uuid, i32)| !self.held.contains_key(*partition);
         let named = |(id, index): &(Uuid, i32)| {
             self.names.get(id).map(|name| ((*id, *index), TopicPartition::new(Arc::clone(name), *index)))
         };
@@ -379,9 +389,17 @@ impl Consumer {
         self.held.keys().chain(unnamed).copied().collect()
     }
 
+    fn has_all_and_no_more(&self) -> bool {
+        self.held.keys().eq(&self.target)
+    }
+
     fn is_other_than_said(&self) -> bool {
         let on_its_way = self.beat.as_ref().and_then(|beat| beat.said.as_ref());
-        self.holds() != *on_its_way.unwrap_or(&self.said)
+        let said = on_its_way.unwrap_or(&self.said);
+        match self.has_all_and_no_more() {
+            true => !self.held.keys().eq(said),
+            false => self.holds() != *said,
+        }
     }
 
     fn can_beat(&self) -> bool {

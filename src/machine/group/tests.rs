@@ -59,6 +59,8 @@ struct Member {
     /// Where it began.
     began: BTreeMap<TopicPartition, i64>,
     commits: u64,
+    /// What it may commit, as of which ownership.
+    seen: Option<(u64, BTreeSet<TopicPartition>)>,
 }
 
 /// What arrives somewhere, at some time.
@@ -184,6 +186,7 @@ impl World {
             positions: BTreeMap::new(),
             began: BTreeMap::new(),
             commits: 0,
+            seen: None,
         };
         self.members.insert(self.next_member, member);
         self.next_member += 1;
@@ -388,7 +391,14 @@ impl World {
             outputs.push(output);
         }
         member.ledger.set_standing(member.machine.standing());
-        member.ledger.set_owned(Some(member.machine.committable()));
+        // As a driver does, which looks again only when it is told to.
+        let (seen, committable) = (member.machine.ownership(), member.machine.committable());
+        if member.seen.as_ref().is_none_or(|(before, _)| *before != seen) {
+            member.ledger.set_owned(Some(committable.clone()));
+            member.seen = Some((seen, committable));
+        } else {
+            assert_eq!(member.seen.as_ref().map(|(_, before)| before), Some(&committable), "it has changed in silence");
+        }
         if work {
             member.commits += 1;
             for partition in member.machine.owned() {

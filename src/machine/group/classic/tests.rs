@@ -406,6 +406,22 @@ fn joins_and_syncs_are_tried_again() {
     rig.expect(&[&format!("failed {:?}", Problem::Unsupported { api: ApiKey::JOIN_GROUP })]);
 }
 
+/// However many partitions it has, a driver goes through them only when they change.
+#[test]
+fn heartbeats_are_no_news_of_what_is_owned() {
+    let mut rig = Rig::following(cooperative(), "t-0 t-1");
+    let ownership = rig.machine.ownership();
+    for _ in 0..10 {
+        rig.pass(3_000);
+        rig.expect(&["beat m1 gen 1"]);
+        rig.beaten(ErrorCode::NONE);
+        rig.expect(&[]);
+    }
+    assert_eq!(rig.machine.ownership(), ownership);
+    rig.subscribe("u");
+    assert_ne!(rig.machine.ownership(), ownership);
+}
+
 /// Nobody else can have been given what is still owned here.
 #[test]
 fn a_session_ends_here_before_it_ends_there() {

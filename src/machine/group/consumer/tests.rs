@@ -174,6 +174,24 @@ fn a_new_target_is_reconciled() {
     rig.expect(&["m1 epoch 5 holds []"]);
 }
 
+/// However many partitions it has, a driver goes through them only when they change.
+#[test]
+fn heartbeats_are_no_news_of_what_is_owned() {
+    let mut rig = Rig::joined(None);
+    let ownership = rig.machine.ownership();
+    for _ in 0..10 {
+        rig.pass(5_000);
+        rig.expect(&["m1 epoch 3"]);
+        rig.answer(3, None);
+        rig.expect(&[]);
+    }
+    assert_eq!(rig.machine.ownership(), ownership);
+    rig.target(4, &[(T, &[1])]);
+    rig.expect(&["revoked: t-0"]);
+    rig.machine.acknowledge();
+    assert_ne!(rig.machine.ownership(), ownership);
+}
+
 /// Rules 68 and 86: the topic is asked for until metadata knows it, and held all along.
 #[test]
 fn a_topic_that_is_not_known_yet_is_kept() {

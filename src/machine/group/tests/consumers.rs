@@ -37,6 +37,8 @@ struct Consuming {
     told: Held,
     positions: BTreeMap<TopicPartition, i64>,
     commits: u64,
+    /// What it may commit, as of which ownership.
+    seen: Option<(u64, BTreeSet<TopicPartition>)>,
     /// When it has sent what.
     requests: Vec<Instant>,
 }
@@ -144,6 +146,7 @@ impl World848 {
             told: Held::new(),
             positions: BTreeMap::new(),
             commits: 0,
+            seen: None,
             requests: Vec::new(),
         };
         self.members.insert(self.next_member, member);
@@ -349,7 +352,14 @@ impl World848 {
         let due = member.machine.poll_timeout();
         assert!(due.is_none_or(|at| at > now), "due, and nothing comes of it: {outputs:?}");
         member.ledger.set_standing(member.machine.standing());
-        member.ledger.set_owned(Some(member.machine.committable()));
+        // As a driver does, which looks again only when it is told to.
+        let (seen, committable) = (member.machine.ownership(), member.machine.committable());
+        if member.seen.as_ref().is_none_or(|(before, _)| *before != seen) {
+            member.ledger.set_owned(Some(committable.clone()));
+            member.seen = Some((seen, committable));
+        } else {
+            assert_eq!(member.seen.as_ref().map(|(_, before)| before), Some(&committable), "it has changed in silence");
+        }
         if work {
             member.commits += 1;
             let owned = member.machine.owned();

@@ -1,0 +1,248 @@
+//! What was promised to the members of a group, and whether a history kept it.
+//!
+//! It knows nothing of clients or clusters: a history is plain data, wherever it was recorded. All moments are of one clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::judge::Moment;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Said by the member.
+    Assigned(Vec<i32>),
+    Revoked(Vec<i32>),
+    Lost(Vec<i32>),
+    /// It was dealt with.
+    Record {
+        partition: i32,
+        offset: i64,
+    },
+    /// An error that is no answer to being stopped or killed.
+    Error(String),
+    Left,
+    /// Done to it, and said by who did it.
+    Killed,
+    Stopped,
+    Resumed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub at: Moment,
+    pub member: usize,
+    pub what: What,
+}
+
+/// As the coordinator wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub at: Moment,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// Of one group, in the order of their moments; what is in the log; and what was allowed.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub events: Vec<Event>,
+    pub commits: Vec<Committed>,
+    /// How many records each partition has.
+    pub ends: BTreeMap<i32, i64>,
+    /// Members say what they have; otherwise only what they read is known of them.
+    pub tells_ownership: bool,
+    /// Nobody was killed or stopped: nothing may be dealt with twice.
+    pub is_clean: bool,
+    /// What clocks of log and members may differ by.
+    pub blur: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    pub records: usize,
+    pub commits: usize,
+    pub errors: usize,
+    /// Dealt with again, by whomever.
+    pub again: usize,
+    /// Of these, by a member that was stopped, of what it had when that began.
+    pub after_waking: usize,
+    pub unread: usize,
+    pub two_owners: usize,
+    /// Dealt with by who says that it is not its own.
+    pub not_owned: usize,
+    /// Left out or read again by one member while it had the partition.
+    pub out_of_order: usize,
+    pub commits_back: usize,
+    /// Committed, and nobody had dealt with it by then.
+    pub commits_ahead: usize,
+    /// In words, the first ones.
+    pub problems: Vec<String>,
+}
+
+const MOST_WORDS: usize = 20;
+
+impl Verdict {
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn count(&mut self, counter: impl Fn(&mut Self) -> &mut usize, problem: String) {
+        *counter(self) += 1;
+        if self.problems.len() < MOST_WORDS {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// What a member has by its own account.
+#[derive(Default)]
+struct Own {
+    partitions: BTreeSet<i32>,
+    /// What it had when it was stopped, and has not given up by itself: others may have it by now.
+    asleep: BTreeSet<i32>,
+    /// Where each of its partitions goes on.
+    next: BTreeMap<i32, i64>,
+}
+
+pub fn judge(history: &History) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut members: BTreeMap<usize, Own> = BTreeMap::new();
+    // By partition and offset: when it was first dealt with.
+    let mut first: BTreeMap<(i32, i64), Moment> = BTreeMap::new();
+    for Event { at, member, what } in &history.events {
+        match what {
+            What::Assigned(added) => {
+                for partition in added {
+                    let owner = members.iter().find(|(_, own)| own.partitions.contains(partition)).map(|(id, _)| *id);
+                    if let Some(owner) = owner {
+                        let problem =
+                            format!("two owners: {partition} is given to {member}, and still {owner}'s, {at:?}");
+                        verdict.count(|v| &mut v.two_owners, problem);
+                    }
+                    let own = members.entry(*member).or_default();
+                    own.partitions.insert(*partition);
+                    own.asleep.remove(partition);
+                    own.next.remove(partition);
+                }
+            }
+            What::Revoked(gone) | What::Lost(gone) => {
+                let own = members.entry(*member).or_default();
+                own.partitions.retain(|partition| !gone.contains(partition));
+                own.asleep.retain(|partition| !gone.contains(partition));
+            }
+            What::Left | What::Killed => drop(members.remove(member)),
+            What::Stopped => {
+                let own = members.entry(*member).or_default();
+                own.asleep.append(&mut own.partitions);
+            }
+            What::Resumed => {}
+            What::Error(_) => verdict.errors += 1,
+            What::Record { partition, offset } => {
+                verdict.records += 1;
+                let about = format!("{partition}@{offset} by {member}, {at:?}");
+                let is_again = first.contains_key(&(*partition, *offset));
+                first.entry((*partition, *offset)).or_insert(*at);
+                if is_again {
+                    verdict.again += 1;
+                    if history.is_clean && verdict.problems.len() < MOST_WORDS {
+                        verdict.problems.push(format!("dealt with twice: {about}"));
+                    }
+                }
+                if !history.tells_ownership {
+                    continue;
+                }
+                let own = members.entry(*member).or_default();
+                if own.asleep.contains(partition) {
+                    verdict.after_waking += usize::from(is_again);
+                } else if !own.partitions.contains(partition) {
+                    verdict.count(|v| &mut v.not_owned, format!("not its own: {about}"));
+                }
+                let next = own.next.insert(*partition, offset + 1);
+                if let Some(next) = next.filter(|next| next != offset) {
+                    verdict.count(|v| &mut v.out_of_order, format!("{next} was next: {about}"));
+                }
+            }
+        }
+    }
+    for (partition, end) in &history.ends {
+        let missing: Vec<_> = (0..*end).filter(|offset| !first.contains_key(&(*partition, *offset))).collect();
+        if let (Some(from), Some(to)) = (missing.first(), missing.last()) {
+            let problem = format!("unread: {} of partition {partition}, from {from} to {to} of {end}", missing.len());
+            verdict.count(|v| &mut v.unread, problem);
+            verdict.unread += missing.len() - 1;
+        }
+    }
+    judge_commits(&mut verdict, history, &first);
+    verdict
+}
+
+/// P7: further and further, and never beyond what was dealt with.
+fn judge_commits(verdict: &mut Verdict, history: &History, first: &BTreeMap<(i32, i64), Moment>) {
+    let mut last: BTreeMap<i32, i64> = BTreeMap::new();
+    for Committed { at, partition, offset } in &history.commits {
+        verdict.commits += 1;
+        let before = last.insert(*partition, *offset);
+        if let Some(before) = before.filter(|before| before > offset) {
+            let problem = format!("a commit went back: {partition} from {before} to {offset}, {at:?}");
+            verdict.count(|v| &mut v.commits_back, problem);
+        }
+        let dealt_with = first.get(&(*partition, offset - 1));
+        if *offset > 0 && dealt_with.is_none_or(|dealt_with| *dealt_with > *at + history.blur) {
+            let problem = format!("committed ahead: {partition}@{offset}, {at:?}, dealt with {dealt_with:?}");
+            verdict.count(|v| &mut v.commits_ahead, problem);
+        }
+    }
+}
+
+/// For each partition that the member had read last, from then on to the first record by another one: how long.
+/// `None`: nobody went on there.
+pub fn takeovers(events: &[Event], member: usize, at: Moment) -> BTreeMap<i32, Option<Duration>> {
+    let mut last: BTreeMap<i32, usize> = BTreeMap::new();
+    let mut taken: BTreeMap<i32, Option<Duration>> = BTreeMap::new();
+    let mut is_after = false;
+    for event in events {
+        if event.at >= at && !is_after {
+            is_after = true;
+            taken.extend(last.iter().filter(|(_, owner)| **owner == member).map(|(partition, _)| (*partition, None)));
+        }
+        let What::Record { partition, .. } = event.what else { continue };
+        last.insert(partition, event.member);
+        if let (true, Some(took @ None)) = (is_after && event.member != member, taken.get_mut(&partition)) {
+            *took = Some(event.at - at);
+        }
+    }
+    taken
+}
+
+/// Between two records of a partition, the longest time within this window; of those partitions alone that one member
+/// had from the last record before it to the first one behind it. By partition.
+pub fn gaps(events: &[Event], from: Moment, to: Moment) -> BTreeMap<i32, Duration> {
+    // When the last record was, whose, and the longest gap; `None`: it has moved.
+    let mut kept: BTreeMap<i32, Option<(Moment, usize, Duration)>> = BTreeMap::new();
+    let mut is_over: BTreeSet<i32> = BTreeSet::new();
+    for event in events {
+        let What::Record { partition, .. } = event.what else { continue };
+        if is_over.contains(&partition) {
+            continue;
+        }
+        if event.at < from {
+            kept.insert(partition, Some((event.at, event.member, Duration::ZERO)));
+        } else if let Some(entry) = kept.get_mut(&partition) {
+            *entry = entry
+                .filter(|(_, owner, _)| *owner == event.member)
+                .map(|(before, owner, longest)| (event.at, owner, longest.max(event.at.min(to) - before.max(from))));
+        }
+        if event.at >= to {
+            is_over.insert(partition);
+        }
+    }
+    let to_the_end = |partition, before: Moment| match is_over.contains(partition) {
+        true => Duration::ZERO,
+        false => to.saturating_sub(before.max(from)),
+    };
+    let told = kept.iter().filter_map(|(partition, kept)| {
+        let (before, _, longest) = (*kept)?;
+        Some((*partition, longest.max(to_the_end(partition, before))))
+    });
+    told.collect()
+}
