@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn the_prefix_stays_before_what_was_abandoned() {
         let mut ledger = Ledger::new(0, Some(0), -1);
-        let mut hand_over = |ledger: &mut Ledger, offset| ledger.hand_over(0, offset, 4);
+        let hand_over = |ledger: &mut Ledger, offset| ledger.hand_over(0, offset, 4);
         let tickets: Vec<_> = (0..6).map(|offset| hand_over(&mut ledger, offset).unwrap()).collect();
         ledger.abandon(3, tickets[3]);
         assert_eq!(ledger.open.len(), 4, "what lies behind it is not kept");
