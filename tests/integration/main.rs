@@ -13,6 +13,7 @@ mod cluster;
 mod console;
 mod consume;
 mod failover;
+mod foreign;
 mod groups;
 mod million;
 mod nearby;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         groups::a_member_that_does_not_poll_is_out_and_comes_back
         groups::the_best_protocol_is_found
         chain::records_flow_through_three_groups
+        foreign::a_rolling_upgrade_from_eager_to_cooperative
         never_stuck::a_rejected_record
         never_stuck::a_deleted_topic
         never_stuck::an_idle_consumer
