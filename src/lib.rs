@@ -39,8 +39,9 @@ pub use client::{Client, ClientBuilder};
 pub use consumer::{
     Batch, BorrowedRecord, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerMetrics,
     ConsumerRecord, ErrorAction, FailurePolicy, GroupMembership, GroupMetadata, GroupProtocol, IsolationLevel,
-    OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, PartitionMetrics, Position, RebalanceEvent, RebalanceEvents,
-    RebalanceGuard, RebalanceListener, Rebalancing, Watermarks, WorkOrder, Workers, assignor,
+    OffsetAndMetadata, OffsetAndTimestamp, OffsetReset, PartitionMetrics, PartitionStream, PartitionStreams,
+    PendingRecord, Position, RebalanceEvent, RebalanceEvents, RebalanceGuard, RebalanceListener, Rebalancing,
+    Watermarks, WorkOrder, Workers, assignor,
 };
 pub use count::Timing;
 pub use error::{DataLoss, Error, ErrorKind, HandlerFailure, TopicPartition};

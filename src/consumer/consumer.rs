@@ -4,22 +4,21 @@ use std::fmt;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::current::{Current, Step};
+use super::current::Current;
 use super::handle::ConsumerHandle;
 use super::manager::Command;
-use super::problem::unreadable;
+use super::pull::{Pull, Pulled};
 use super::record::ConsumerRecord;
-use super::shared::Taken;
+use super::shared::Inbox;
 use super::unpack::Unpacker;
 use crate::error::{Error, ErrorKind};
-use crate::machine::offsets::Start;
 use crate::net::Timer;
 
 /// Reads partitions of topics, record by record.
@@ -65,10 +64,7 @@ use crate::net::Timer;
 /// ```
 pub struct Consumer {
     handle: ConsumerHandle,
-    current: Option<Box<Current>>,
-    unpacker: Arc<Unpacker>,
-    /// Records handed out since the last time the runtime got its turn.
-    streak: u32,
+    pull: Pull,
     timeout: Option<Duration>,
     /// Since when the caller has waited in vain.
     waiting: Option<Instant>,
@@ -116,13 +112,6 @@ impl<F> Drop for Turn<'_, F> {
     }
 }
 
-/// So many records, and the runtime gets its turn: a future that is always ready would starve its neighbours.
-const MAX_STREAK: u32 = 128;
-/// A finished batch is a good moment, unless batches are tiny.
-const MIN_STREAK: u32 = 32;
-/// What a lent batch counts for.
-const BATCH_STREAK: u32 = 8;
-
 /// What a caller who asked gets.
 enum Found {
     /// The current batch has a record.
@@ -134,7 +123,16 @@ enum Found {
 impl Consumer {
     pub(super) fn new(handle: ConsumerHandle, unpacker: Arc<Unpacker>, timeout: Option<Duration>) -> Self {
         let timer = Timer::new(&handle.core.network.runtime);
-        Self { handle, current: None, unpacker, streak: 0, timeout, waiting: None, timer }
+        Self { handle, pull: Pull::new(unpacker), timeout, waiting: None, timer }
+    }
+
+    /// What was being read; it is not this consumer's to go on with any more.
+    pub(super) fn put_down(&mut self) -> Option<Box<Current>> {
+        self.pull.put_down()
+    }
+
+    pub(super) fn unpacker(&self) -> &Arc<Unpacker> {
+        self.pull.unpacker()
     }
 
     /// What steers this consumer from elsewhere, also while a batch of it is lent.
@@ -263,11 +261,9 @@ impl Consumer {
         match turn.await? {
             Found::Nothing(_) => Ok(None),
             Found::Record => {
-                self.streak += BATCH_STREAK;
                 // There is one: `poll_found` says so.
                 let interceptors = &*self.handle.watch.interceptors;
-                let reading = self.current.as_mut().and_then(|current| current.reading());
-                Ok(reading.map(|reading| Batch::new(reading, interceptors, max)))
+                Ok(self.pull.lend().map(|reading| Batch::new(reading, interceptors, max)))
             }
         }
     }
@@ -317,8 +313,8 @@ impl Consumer {
     /// The caller asks for more: what it was given it has dealt with.
     #[inline]
     fn begin(&mut self) {
-        if let Some(current) = &self.current {
-            current.cursor().settle();
+        if let Some(cursor) = self.pull.cursor() {
+            cursor.settle();
         }
         if self.handle.shared.calls().begin() {
             self.handle.shared.come_back();
@@ -334,12 +330,8 @@ impl Consumer {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<ConsumerRecord, Error>> {
         self.begin();
         loop {
-            if self.streak < MAX_STREAK
-                && let Some(mut reading) = self.current.as_mut().and_then(|current| current.reading())
-                && let Some(at) = reading.next()
-            {
-                let record = ConsumerRecord::new(reading.source, at);
-                self.streak += 1;
+            if let Some((source, at)) = self.pull.next() {
+                let record = ConsumerRecord::new(source, at);
                 self.handle.watch.interceptors.iter().for_each(|interceptor| interceptor.on_consume(record.borrow()));
                 return Poll::Ready(Ok(record));
             }
@@ -355,66 +347,17 @@ impl Consumer {
     }
 
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, Error>> {
-        let mut limit = MAX_STREAK;
-        loop {
-            if self.streak >= limit {
-                self.streak = 0;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+        let shared = &self.handle.shared;
+        match ready!(self.pull.poll(cx, shared, |cx, done| shared.take(cx, done))) {
+            Pulled::Record => {
+                self.waiting = None;
+                Poll::Ready(Ok(Found::Record))
             }
-            if let Some(current) = &mut self.current {
-                match current.step(&self.unpacker, cx.waker()) {
-                    Step::Record => {
-                        self.waiting = None;
-                        return Poll::Ready(Ok(Found::Record));
-                    }
-                    Step::Batch => {
-                        self.streak += 1;
-                        limit = MIN_STREAK;
-                        continue;
-                    }
-                    Step::Bad { offset, end, error } => {
-                        let cursor = Arc::clone(current.cursor());
-                        self.handle.shared.deliver(|inbox| {
-                            if let Some(new) = inbox.resume(cursor.id, offset) {
-                                let (id, generation) = (new.id, new.generation);
-                                inbox.tell(Command::Seek { id, generation, start: Start::Halted });
-                            }
-                        });
-                        return Poll::Ready(Err(unreadable(&cursor.topic_partition, offset, Some(end), error)));
-                    }
-                    Step::Waiting => {
-                        self.streak = 0;
-                        return Poll::Pending;
-                    }
-                    Step::Done => {}
-                }
-            }
-            match self.handle.shared.take(cx, self.current.take()) {
-                Taken::Current(current) => self.current = Some(current),
-                Taken::Error(error) => return Poll::Ready(Err(error)),
-                Taken::Nothing => {
-                    self.streak = 0;
-                    return self.poll_timeout(cx);
-                }
-                // Ready at once, every time: a loop that goes on after these must not starve its neighbours.
-                Taken::Unassigned | Taken::Ended if self.streak == 0 => {
-                    self.streak = 1;
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Taken::Unassigned => {
-                    self.streak = 0;
-                    return Poll::Ready(Err(Error::config(
-                        "nothing is assigned: name topics with `subscribe`, or partitions with `assign`, first",
-                    )));
-                }
-                Taken::Ended => {
-                    self.streak = 0;
-                    return Poll::Ready(Ok(Found::Nothing("everything was read up to the end that was asked for")));
-                }
-                Taken::Closed => return Poll::Ready(Err(Error::closed("consumer"))),
-            }
+            Pulled::Error(error) => Poll::Ready(Err(error)),
+            Pulled::Nothing => self.poll_timeout(cx),
+            Pulled::Unassigned => Poll::Ready(Err(unassigned())),
+            Pulled::Ended => Poll::Ready(Ok(Found::Nothing("everything was read up to the end that was asked for"))),
+            Pulled::Closed => Poll::Ready(Err(Error::closed("consumer"))),
         }
     }
 
@@ -431,6 +374,11 @@ impl Consumer {
     }
 }
 
+/// Of a consumer that nobody has told what to read.
+pub(super) fn unassigned() -> Error {
+    Error::config("nothing is assigned: name topics with `subscribe`, or partitions with `assign`, first")
+}
+
 impl Deref for Consumer {
     type Target = ConsumerHandle;
 
@@ -445,7 +393,7 @@ impl Drop for Consumer {
             group.abandon(self.shared.lock().settled());
         }
         // At once: the group's task may be about to change the assignment.
-        let left = self.shared.lock().leave();
+        let left = self.shared.deliver(Inbox::leave);
         left.iter().for_each(|tp| self.core.metadata.release(&tp.topic));
     }
 }

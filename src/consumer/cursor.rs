@@ -228,6 +228,12 @@ impl Cursor {
         self.track.lock().register(self.generation, offset, epoch)
     }
 
+    /// The same, and whoever it was handed to is at it now. None: nobody gets it, for the partition goes, or reading goes on
+    /// elsewhere.
+    pub fn hand_over(&self, offset: i64, epoch: i32) -> Option<u64> {
+        self.track.lock().hand_over(self.generation, offset, epoch)
+    }
+
     /// Whether a rebalance that wants it has to wait for workers.
     pub fn is_busy(&self) -> bool {
         self.is_tracked() && self.track.lock().is_busy()

@@ -42,6 +42,12 @@ impl Calls {
         self.is_called.load(Ordering::Acquire)
     }
 
+    /// The same, by one of many.
+    pub fn begin_of_many(&self) -> bool {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.is_called.load(Ordering::Acquire)
+    }
+
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }

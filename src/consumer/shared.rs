@@ -14,6 +14,11 @@ use std::task::{Context, Waker};
 
 use tokio::sync::{Notify, mpsc};
 
+mod split;
+
+pub use split::Offered;
+use split::Split;
+
 use super::commit::OffsetAndMetadata;
 use super::current::Current;
 use super::cursor::Cursor;
@@ -41,6 +46,10 @@ struct Buffer {
     staged: Option<Start>,
     marks: Option<Marks>,
     gauge: LagGauge,
+    /// Of the stream that it goes to.
+    waker: Option<Waker>,
+    /// Its stream was dropped when it had come to its end.
+    is_left: bool,
 }
 
 #[derive(Debug)]
@@ -93,6 +102,8 @@ pub struct Inbox {
     /// Partitions come from the group: none is no error.
     pub is_subscribed: bool,
     pub hands: Hands,
+    /// Partitions have streams of their own.
+    split: Option<Split>,
     /// Until the consumer is dropped. Under the same lock as what it tells of, so that both have one order.
     commands: Option<mpsc::UnboundedSender<Command>>,
 }
@@ -116,6 +127,7 @@ impl Shared {
             is_closed: false,
             is_subscribed: false,
             hands: Hands::default(),
+            split: None,
             commands: None,
         };
         Self { inbox: Mutex::new(inbox), calls: Calls::default() }
@@ -160,28 +172,29 @@ impl Shared {
         self.deliver(|inbox| {
             inbox.is_closed = true;
             inbox.commands = None;
+            inbox.wake_streams();
         });
     }
 
-    /// Changes the inbox, and wakes the caller, outside of the lock, if there is something for it.
+    /// Changes the inbox, and wakes the caller and streams, outside of the lock, if there is something for them.
     pub fn deliver<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> T {
         let mut inbox = self.lock();
         let outcome = change(&mut inbox);
         let waker = if inbox.is_silent() { None } else { inbox.waker.take() };
+        let woken = inbox.woken();
         drop(inbox);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.into_iter().chain(woken).for_each(Waker::wake);
         outcome
     }
 
     /// The caller asks for more, and a rebalance waits for that.
     #[cold]
     pub fn come_back(&self) {
-        let mut inbox = self.lock();
-        self.calls.answer();
-        inbox.hands.come_back();
-        inbox.hold_for_revocation();
+        self.deliver(|inbox| {
+            self.calls.answer();
+            inbox.hands.come_back();
+            inbox.hold_for_revocation();
+        });
     }
 
     /// The caller has stopped waiting.
@@ -192,12 +205,13 @@ impl Shared {
 
     /// For the group's task: these are to be given back, as soon as the caller has dealt with what it has in hand.
     pub fn call_back(&self, ids: BTreeSet<PartitionId>) {
-        let mut inbox = self.lock();
-        if inbox.hands.call_back(ids) {
-            inbox.hold_for_revocation();
-        } else {
-            self.calls.call();
-        }
+        self.deliver(|inbox| {
+            if inbox.hands.call_back(ids) {
+                inbox.hold_for_revocation();
+            } else {
+                self.calls.call();
+            }
+        });
     }
 
     /// What is next, after what the caller has done with.
@@ -249,6 +263,7 @@ impl Inbox {
         self.commands = None;
         self.is_closed = true;
         self.buffers.values().for_each(|buffer| buffer.cursor.retire());
+        self.wake_streams();
         self.buffers.clear();
         std::mem::take(&mut self.assigned).into_keys().collect()
     }
@@ -311,15 +326,20 @@ impl Inbox {
             staged: None,
             marks: None,
             gauge,
+            waker: None,
+            is_left: false,
         };
         self.buffers.insert(cursor.id, buffer);
         self.track(&cursor);
+        self.offer(cursor.id);
         cursor
     }
 
     /// Drops what is queued of the partition; nothing more comes of it.
     pub fn remove(&mut self, tp: &TopicPartition) -> Option<PartitionId> {
         let id = self.assigned.remove(tp)?;
+        self.wake_stream(id);
+        self.withdraw(id);
         if let Some(buffer) = self.buffers.remove(&id) {
             buffer.cursor.retire();
             // It is nobody's lag any more.
@@ -397,8 +417,13 @@ impl Inbox {
         for id in self.hands.revoking() {
             if let Some(buffer) = self.buffers.get_mut(&id) {
                 buffer.is_revoking = true;
-                buffer.cursor.track().lock().close();
+                match self.split {
+                    None => buffer.cursor.track().lock().close(),
+                    // What was handed over is begun: nothing waits behind it.
+                    Some(_) => buffer.cursor.track().lock().shut(),
+                }
                 self.hold(id);
+                self.wake_stream(id);
             }
         }
     }
@@ -462,6 +487,7 @@ impl Inbox {
         if let Some(buffer) = self.buffers.get_mut(&id) {
             buffer.cursor.set_end(end);
             self.hold(id);
+            self.go_on(id);
         }
     }
 
@@ -503,7 +529,7 @@ impl Inbox {
     }
 
     fn is_silent(&self) -> bool {
-        self.ready.is_empty() && self.errors.is_empty() && !self.is_closed && !self.has_ended()
+        self.ready.is_empty() && !self.has_offer() && self.errors.is_empty() && !self.is_closed && !self.has_ended()
     }
 
     fn has_ended(&self) -> bool {
@@ -521,8 +547,10 @@ impl Inbox {
         let is_queued = !buffer.queue.is_empty();
         self.ready.retain(|ready| *ready != id);
         if !is_held && is_queued {
-            self.ready.push_back(id);
+            self.make_ready(id);
         }
+        // Its stream may have come to its end.
+        self.wake_stream(id);
         self.tell(Command::Pause { id, is_paused: is_held });
     }
 
@@ -540,11 +568,12 @@ impl Inbox {
             }
             Item::Error(_) | Item::Position(_) | Item::Current(_) => {}
         }
-        if buffer.queue.is_empty() && !buffer.is_held {
-            self.ready.push_back(id);
-        }
+        let is_news = buffer.queue.is_empty() && !buffer.is_held;
         buffer.queue.push_back(item);
         buffer.look_ahead(&self.unpacker);
+        if is_news {
+            self.make_ready(id);
+        }
     }
 
     fn purge(&mut self, id: PartitionId) {
@@ -574,7 +603,7 @@ impl Inbox {
                 buffer.queue.push_front(Item::Current(current));
                 if !was_queued && !buffer.is_held {
                     // Paused for a moment, and resumed.
-                    self.ready.push_back(id);
+                    self.make_ready(id);
                 }
                 self.hold(id);
             }
@@ -611,18 +640,8 @@ impl Inbox {
                 self.ready.push_back(id);
                 buffer.look_ahead(&self.unpacker);
             }
-            match item {
-                Item::Error(error) => return Taken::Error(error),
-                Item::Position(position) => {
-                    buffer.cursor.advance(position);
-                    buffer.cursor.settle();
-                    self.hold(id);
-                }
-                Item::Current(current) => return Taken::Current(current),
-                Item::Fetched(fetched, ahead) => {
-                    let (cursor, watch) = (Arc::clone(&buffer.cursor), Arc::clone(&self.watch));
-                    return Taken::Current(Box::new(Current::new(cursor, watch, fetched, ahead)));
-                }
+            if let Some(taken) = self.open(id, item) {
+                return taken;
             }
         }
         if self.is_closed {
@@ -634,10 +653,33 @@ impl Inbox {
         if self.has_ended() {
             return Taken::Ended;
         }
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        register(&mut self.waker, cx);
         Taken::Nothing
+    }
+
+    /// What an item of the partition is to whoever takes it; none: only the position has moved.
+    fn open(&mut self, id: PartitionId, item: Item) -> Option<Taken> {
+        let cursor = &self.buffers.get(&id)?.cursor;
+        match item {
+            Item::Error(error) => Some(Taken::Error(error)),
+            Item::Position(position) => {
+                cursor.advance(position);
+                cursor.settle();
+                self.hold(id);
+                None
+            }
+            Item::Current(current) => Some(Taken::Current(current)),
+            Item::Fetched(fetched, ahead) => {
+                let (cursor, watch) = (Arc::clone(cursor), Arc::clone(&self.watch));
+                Some(Taken::Current(Box::new(Current::new(cursor, watch, fetched, ahead))))
+            }
+        }
+    }
+}
+
+fn register(known: &mut Option<Waker>, cx: &Context<'_>) {
+    match known {
+        Some(waker) => waker.clone_from(cx.waker()),
+        none => *none = Some(cx.waker().clone()),
     }
 }

@@ -105,7 +105,8 @@ fn a_bomb_costs_an_error_and_no_memory() {
     assert!(counted.bytes_max < 64 * MIB as u64, "{counted:?}");
     drop(cluster);
     if alone {
-        println!("resident at the peak: {} KiB", resident("VmHWM:").unwrap());
+        // Without the pages of the program's own file, of which there are more with every test.
+        println!("resident at the peak: {} KiB", resident("VmHWM:").unwrap() - resident("RssFile:").unwrap());
     } else if cfg!(target_os = "linux") {
         let name = std::thread::current().name().unwrap().to_owned();
         let child = std::process::Command::new(std::env::current_exe().unwrap())
@@ -117,8 +118,8 @@ fn a_bomb_costs_an_error_and_no_memory() {
         assert!(child.status.success(), "{output}");
         let peak = output.split("resident at the peak: ").nth(1).and_then(|rest| rest.split(' ').next());
         let peak: usize = peak.unwrap_or_else(|| panic!("{output}")).parse().unwrap();
-        println!("a bomb: {peak} KiB resident at the peak, the test and the mock cluster included");
-        assert!(peak < 64 * 1024, "{peak} KiB");
+        println!("a bomb: {peak} KiB resident at the peak, the mock cluster included, the program not");
+        assert!(peak < 48 * 1024, "{peak} KiB");
     }
 }
 

@@ -18,6 +18,7 @@ mod polling;
 mod reading;
 mod rig;
 mod sessions;
+mod split;
 mod steering;
 mod surface;
 #[path = "../wires/tap.rs"]

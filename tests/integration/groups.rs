@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How members agree: a protocol, and its strategy.
 #[derive(Clone)]
-enum Way {
+pub enum Way {
     Classic(Vec<Arc<dyn Assignor>>),
     /// By KIP-848.
     Broker(&'static str),
@@ -52,13 +52,13 @@ impl Way {
     }
 }
 
-fn has_broker_side_groups(cluster: &Cluster) -> bool {
+pub fn has_broker_side_groups(cluster: &Cluster) -> bool {
     let version = std::env::var("KAFKA_VERSION").unwrap_or_default();
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     cluster.real.is_none() || major.is_some_and(|major| major >= 4)
 }
 
-fn member(client: &Client, group: &str, topic: &str, way: &Way) -> ConsumerBuilder {
+pub fn member(client: &Client, group: &str, topic: &str, way: &Way) -> ConsumerBuilder {
     let builder = client.consumer().group(group).subscribe([topic]).auto_offset_reset(OffsetReset::Earliest);
     match way {
         Way::Classic(strategy) => builder
@@ -70,17 +70,17 @@ fn member(client: &Client, group: &str, topic: &str, way: &Way) -> ConsumerBuild
 }
 
 /// What was read, in order: partition, offset and when.
-type Seen = Arc<Mutex<Vec<(i32, i64, Instant)>>>;
+pub type Seen = Arc<Mutex<Vec<(i32, i64, Instant)>>>;
 
 /// Reads until it is told to stop, and leaves.
-struct Reader {
-    handle: ConsumerHandle,
+pub struct Reader {
+    pub handle: ConsumerHandle,
     stop: tokio::sync::oneshot::Sender<()>,
     task: JoinHandle<Consumer>,
 }
 
 impl Reader {
-    fn start(mut consumer: Consumer, seen: &Seen) -> Self {
+    pub fn start(mut consumer: Consumer, seen: &Seen) -> Self {
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let (handle, seen) = (consumer.handle(), Arc::clone(seen));
         let task = tokio::spawn(async move {
@@ -103,17 +103,17 @@ impl Reader {
         self.task.await.unwrap()
     }
 
-    async fn leave(self) {
+    pub async fn leave(self) {
         self.stop().await.close().await.unwrap();
     }
 
-    async fn has(&self, count: usize) {
+    pub async fn has(&self, count: usize) {
         eventually("the share", async || (self.handle.assignment().len() == count).then_some(())).await;
     }
 }
 
 /// Writes to each of six partitions, one record every so often, until it is told to stop. How many to each.
-fn write(client: &Client, topic: &str) -> (tokio::sync::oneshot::Sender<()>, JoinHandle<i64>) {
+pub fn write(client: &Client, topic: &str) -> (tokio::sync::oneshot::Sender<()>, JoinHandle<i64>) {
     let (stop, mut stopped) = tokio::sync::oneshot::channel();
     let (producer, topic) = (client.producer().build().unwrap(), topic.to_owned());
     let task = tokio::spawn(async move {

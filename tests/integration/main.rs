@@ -8,10 +8,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests read clocks and spawn")]
 
 mod admin;
+mod chain;
 mod cluster;
 mod console;
 mod consume;
 mod failover;
+mod foreign;
 mod groups;
 mod million;
 mod nearby;
@@ -32,7 +34,8 @@ use std::time::Duration;
 use cluster::Cluster;
 use libtest_mimic::{Arguments, Trial};
 
-/// A busy machine may be slow. Nothing here waits for so long unless something is broken.
+/// A busy machine may be slow. Nothing here waits for so long unless something is broken; but the long chain, which finds out
+/// itself whether it is stuck.
 const LIMIT: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
@@ -101,6 +104,8 @@ fn main() -> ExitCode {
         groups::a_pattern_finds_topics_that_come_later
         groups::a_member_that_does_not_poll_is_out_and_comes_back
         groups::the_best_protocol_is_found
+        chain::records_flow_through_three_groups
+        foreign::a_rolling_upgrade_from_eager_to_cooperative
         never_stuck::a_rejected_record
         never_stuck::a_deleted_topic
         never_stuck::an_idle_consumer
@@ -168,7 +173,8 @@ where
         runtime.block_on(async {
             let cluster = Cluster::from_environment().await;
             let test = test(cluster);
-            tokio::time::timeout(LIMIT, test).await.map_err(|_| format!("not done within {LIMIT:?}").into())
+            let limit = if std::env::var_os("MILENA_CHAIN_RECORDS").is_some() { 20 * LIMIT } else { LIMIT };
+            tokio::time::timeout(limit, test).await.map_err(|_| format!("not done within {limit:?}").into())
         })
     })
 }

@@ -25,7 +25,6 @@ use super::problem::describe;
 use super::settings::{GroupProtocol, member_id};
 use super::topics::{self, Holds, Listed, Subscription};
 use crate::consumer::handle::ConsumerHandle;
-use crate::consumer::hands::Caller;
 use crate::error::TopicPartition;
 use crate::machine::credit::PartitionId;
 use crate::machine::group::{Call, Output, Problem, Standing, Verdict};
@@ -346,7 +345,7 @@ impl Driver {
     fn look_at_caller(&mut self, now: Instant) {
         let Some(member) = &mut self.member else { return };
         let calls = self.handle.shared.calls().count();
-        let is_waiting = self.handle.shared.lock().hands.caller() == Caller::Waiting;
+        let is_waiting = self.handle.shared.lock().is_caller_waiting();
         if calls != self.calls || is_waiting != self.was_waiting {
             if calls != self.calls || is_waiting {
                 member.poll_begins();

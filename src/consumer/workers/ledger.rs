@@ -13,6 +13,7 @@
 //! dropped.
 
 use std::collections::BTreeMap;
+use std::task::{Context, Waker};
 
 /// One registration of a record: an offset may come twice, when a log was cut.
 pub type Ticket = u64;
@@ -28,6 +29,10 @@ pub struct Ledger {
     /// The last record that was ever started; -1: none.
     started: i64,
     running: usize,
+    /// The first that was abandoned: what lies behind it need not be kept.
+    abandoned: Option<i64>,
+    /// Of whoever waits until nobody is at anything any more.
+    waker: Option<Waker>,
     next_ticket: Ticket,
     /// Of the cursor that hands out, and where that began.
     generation: u64,
@@ -60,6 +65,8 @@ impl Ledger {
             reached_epoch: epoch,
             started: -1,
             running: 0,
+            abandoned: None,
+            waker: None,
             next_ticket: 0,
             generation,
             from: reached.unwrap_or(-1),
@@ -74,11 +81,33 @@ impl Ledger {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.open.insert(offset, Open { ticket, epoch_before: self.reached_epoch });
+        if self.abandoned.is_none_or(|first| offset < first) {
+            self.open.insert(offset, Open { ticket, epoch_before: self.reached_epoch });
+        }
         if offset >= self.reached {
             (self.reached, self.reached_epoch) = (offset.saturating_add(1), epoch);
         }
         Some(ticket)
+    }
+
+    /// A record goes straight to whoever deals with it, who has begun then. None: nothing of the partition does any more.
+    pub fn hand_over(&mut self, generation: u64, offset: i64, epoch: i32) -> Option<Ticket> {
+        if self.is_closed() {
+            return None;
+        }
+        let ticket = self.register(generation, offset, epoch)?;
+        self.started = self.started.max(offset);
+        self.running += 1;
+        Some(ticket)
+    }
+
+    /// What was started is put away, and not done: the prefix ends before it for good.
+    pub fn abandon(&mut self, offset: i64, ticket: Ticket) {
+        if self.is_open(offset, ticket) {
+            drop(self.open.split_off(&offset.saturating_add(1)));
+            self.abandoned = Some(offset);
+        }
+        self.running = self.running.saturating_sub(1);
     }
 
     /// The position is there: offsets before it that were not handed out will not be.
@@ -98,6 +127,7 @@ impl Ledger {
         self.generation = generation;
         self.from = position;
         drop(self.open.split_off(&position));
+        self.abandoned = self.abandoned.filter(|first| *first < position);
         self.started = self.started.min(position - 1);
         if position < self.reached {
             (self.reached, self.reached_epoch) = (position, -1);
@@ -158,6 +188,22 @@ impl Ledger {
     pub fn is_busy(&self) -> bool {
         let has_gaps = || self.open.first_key_value().is_some_and(|(first, _)| *first <= self.started);
         self.running > 0 || (!self.is_shut() && has_gaps())
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
+    /// Whether nothing runs; if something does, the waker hears of it when it does not, if nothing more begins.
+    pub fn poll_quiet(&mut self, cx: &Context<'_>) -> bool {
+        if self.running > 0 {
+            self.waker = Some(cx.waker().clone());
+        }
+        self.running == 0
+    }
+
+    pub fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
     }
 
     /// Whether everything that was handed out is done.
@@ -257,6 +303,31 @@ mod tests {
         assert_eq!(ledger.prefix(), Some((3, 5)));
         ledger.reach(0, 9, 4);
         assert_eq!(ledger.prefix(), Some((3, 5)), "the old cursor");
+    }
+
+    #[test]
+    fn the_prefix_stays_before_what_was_abandoned() {
+        let mut ledger = Ledger::new(0, Some(0), -1);
+        let hand_over = |ledger: &mut Ledger, offset| ledger.hand_over(0, offset, 4);
+        let tickets: Vec<_> = (0..6).map(|offset| hand_over(&mut ledger, offset).unwrap()).collect();
+        ledger.abandon(3, tickets[3]);
+        assert_eq!(ledger.open.len(), 4, "what lies behind it is not kept");
+        ledger.done(5, tickets[5]);
+        ledger.done(4, tickets[4]);
+        ledger.abandon(1, tickets[1]);
+        let later = hand_over(&mut ledger, 6).unwrap();
+        assert_eq!((ledger.open.len(), ledger.running), (2, 3));
+        ledger.done(0, tickets[0]);
+        assert_eq!(ledger.prefix(), Some((1, 4)));
+        ledger.shut();
+        assert_eq!(hand_over(&mut ledger, 7), None);
+        assert!(ledger.is_busy());
+        ledger.done(2, tickets[2]);
+        ledger.done(6, later);
+        assert!(!ledger.is_busy());
+        assert_eq!(ledger.prefix(), Some((1, 4)));
+        ledger.cut(1, 1);
+        assert_eq!((ledger.prefix(), ledger.abandoned), (Some((1, -1)), None));
     }
 
     /// Against a list that is walked: gaps, answers in any order, closed at any time.

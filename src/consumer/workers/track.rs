@@ -1,6 +1,7 @@
 //! The ledger of a partition, as the consumer, its group and the workers share it.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Context;
 
 use tokio::sync::Notify;
 
@@ -37,6 +38,16 @@ impl Track {
         self.change(|ledger| ledger.done(offset, ticket));
     }
 
+    /// What was handed over was put away, and not done.
+    pub fn abandon(&self, offset: i64, ticket: Ticket) {
+        self.change(|ledger| ledger.abandon(offset, ticket));
+    }
+
+    /// Whether nobody is at anything of it; if not, the waker hears of it.
+    pub fn poll_quiet(&self, cx: &Context<'_>) -> bool {
+        self.lock().poll_quiet(cx)
+    }
+
     pub fn fail(&self) {
         self.change(Ledger::fail);
     }
@@ -49,7 +60,11 @@ impl Track {
         let mut ledger = self.lock();
         change(&mut ledger);
         let is_free = ledger.is_closed() && !ledger.is_busy();
+        let waker = if is_free { ledger.take_waker() } else { None };
         drop(ledger);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         if let (true, Some(bell)) = (is_free, self.bell.get()) {
             bell.notify_one();
         }
