@@ -32,6 +32,8 @@ struct Consuming {
     /// The user works until then, and does not poll.
     working: Option<Instant>,
     topics: BTreeSet<Arc<str>>,
+    /// It has asked to have nothing, and has something to give back. It may have asked for some of it again since.
+    has_unsubscribed: bool,
     closing: bool,
     /// What it was told to have, the last time.
     told: Held,
@@ -142,6 +144,7 @@ impl World848 {
             paused: None,
             working: None,
             topics,
+            has_unsubscribed: false,
             closing: false,
             told: Held::new(),
             positions: BTreeMap::new(),
@@ -222,6 +225,7 @@ impl World848 {
                 };
                 if let Some(member) = self.any_member() {
                     member.topics.clone_from(&topics);
+                    member.has_unsubscribed |= topics.is_empty() && !member.positions.is_empty();
                     member.machine.subscribe(now, topics, None);
                 }
             }
@@ -421,6 +425,7 @@ impl World848 {
                     self.check_was_asked_for(id, &gone);
                     let member = self.members.get_mut(&id).unwrap();
                     member.positions.retain(|partition, _| !gone.contains(partition));
+                    member.has_unsubscribed = false;
                 }
                 Output::Changed(Change::Lost(gone)) => {
                     assert!(self.is_faulty_or_was(), "{id} loses {gone:?} where nothing has gone wrong");
@@ -445,7 +450,7 @@ impl World848 {
     /// Partitions that do not move keep flowing: only what the coordinator has taken away is given back, or all by who goes.
     fn check_was_asked_for(&self, id: usize, gone: &[TopicPartition]) {
         let member = &self.members[&id];
-        if member.closing || member.topics.is_empty() {
+        if member.closing || member.has_unsubscribed {
             return;
         }
         for partition in gone {
