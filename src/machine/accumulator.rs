@@ -14,8 +14,8 @@
 //! others are freed by cutting the fast connection: the same bytes under the same sequences go out again. So this is for
 //! idempotent producers with acks=all alone: without the one nothing may be sent twice, without the other nothing waits.
 //!
-//! A partition that comes from another leader begins on the slow connection, together with those that came with it: its
-//! followers have to find the new leader first, and what is acknowledged has to wait for them.
+//! A partition that comes from another leader begins on the slow connection, if there is one, together with those that came
+//! with it: its followers have to find the new leader first, and what is acknowledged has to wait for them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -203,7 +203,8 @@ impl<R: Receipts> Accumulator<R> {
             // That was the former leader's.
             queue.retry_now();
         }
-        let is_newcomer = had_leader && self.has_lanes();
+        // Not for the time that it takes to connect: that is longer than others would have to wait. (Seed 16551.)
+        let is_newcomer = had_leader && self.has_lanes() && self.lines[LaneId::Slow as usize].is_up();
         if is_newcomer {
             self.slow.insert(id);
         }

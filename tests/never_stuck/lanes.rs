@@ -108,12 +108,18 @@ async fn a_stopped_follower_of_one_partition_delays_that_one_alone() {
 async fn what_a_dead_leader_leaves_behind_delays_nobody_at_its_next_one() {
     let (cluster, producer) = start(3, 1).await;
     let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap();
-    let topic = milena::NewTopic::named("u").assignments([[1, 2], [3, 2], [3, 2], [3, 2]]);
+    let topic = milena::NewTopic::named("u").assignments([[1, 2], [3, 2], [3, 2], [3, 2], [1, 2]]);
     client.admin().create_topics([topic]).await.unwrap();
     let send = |partition: i32| producer.send(Record::to("u").partition(partition).value("v"));
-    for partition in 0..4 {
+    for partition in 0..5 {
         send(partition).await.unwrap();
     }
+    // What waits for a dead broker as its follower, until the election, has made the second connection.
+    cluster.hold_follower("u", 4, 2);
+    let stuck = producer.enqueue(Record::to("u").partition(4).value("v")).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    cluster.release_follower("u", 4, 2);
+    stuck.await.unwrap();
     cluster.hang_broker(3);
     let moved: Vec<_> = futures_util::future::join_all(
         (1..4).map(|partition| producer.enqueue(Record::to("u").partition(partition).value("moved"))),

@@ -122,6 +122,10 @@ impl Line {
         std::mem::take(&mut self.open)
     }
 
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up
+    }
+
     pub(super) fn set_up(&mut self, now: Instant, is_up: bool) {
         self.is_up = is_up;
         self.muted_until = None;

@@ -295,6 +295,15 @@ fn what_comes_from_another_leader_keeps_nobody_waiting() {
     assert_eq!((last.lane, last.request.topic_data[0].partition_data[0].index), (LaneId::Fast, 2));
 }
 
+/// Before there is a second connection a newcomer goes out on the first: making one may take longer than its followers do.
+#[test]
+fn a_newcomer_does_not_wait_for_a_connection() {
+    let mut rig = Rig::new(0);
+    rig.accumulator.handle_up(rig.now, LaneId::Slow, false);
+    newcomers(&mut rig, 0..1, 1);
+    assert_eq!(rig.accumulator.poll_request(rig.now).map(|send| send.lane), Some(LaneId::Fast));
+}
+
 /// What waits for a follower that is dead, up to half a second each, is not waited for.
 #[test]
 fn newcomers_go_before_what_has_long_been_slow() {
