@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::*;
 use crate::machine::planted;
 
-/// What fits in about five seconds of an unoptimised build. `.ci/run` goes on to 200,000.
+/// What fits in about five seconds of an unoptimised build. `.ci/run` runs more of them.
 const SEEDS: Range<u64> = 0..5000;
 
 fn seeds() -> Range<u64> {
