@@ -310,11 +310,12 @@ impl World {
             What::Heal => self.heal(),
             What::Last => {
                 self.is_last = true;
-                // A new epoch, and a leader that was not known, may take longer than a short time-out.
-                let is_patient = self.plan.delivery_timeout >= 1500 * MS;
+                // A new epoch, and a leader that was not known, may take longer than a short time-out. And a stall may hold
+                // back the moment at which the producer is closed until after this one.
+                let is_patient = self.plan.delivery_timeout >= 1500 * MS && !self.plan.is_stopped;
                 for partition in 0..self.plan.partitions {
                     self.append_to(partition, is_patient);
-                    if is_patient && !self.is_stopped {
+                    if is_patient {
                         self.after(AGAIN, What::Again(partition, 0));
                     }
                 }
