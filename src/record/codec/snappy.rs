@@ -5,6 +5,8 @@
 //!                                  i32          i32          i32
 //! ```
 
+mod block;
+
 use super::input::Input;
 use super::output::Output;
 use super::scratch::Scratch;
@@ -45,7 +47,7 @@ impl Compressor {
 
 pub fn decompress(input: &[u8], out: &mut Output) -> Result<(), RecordError> {
     if !input.starts_with(&MAGIC) {
-        return block(input, out);
+        return decode(input, out);
     }
     let mut input = Input::new(input);
     while !input.is_empty() {
@@ -56,24 +58,23 @@ pub fn decompress(input: &[u8], out: &mut Output) -> Result<(), RecordError> {
             continue;
         }
         let size = u32::from_be_bytes(input.array().ok_or_else(early)?);
-        block(input.take(size as usize).ok_or_else(early)?, out)?;
+        decode(input.take(size as usize).ok_or_else(early)?, out)?;
     }
     Ok(())
 }
 
-fn block(input: &[u8], out: &mut Output) -> Result<(), RecordError> {
-    let size = snap::raw::decompress_len(input).map_err(|_| broken("a block has no length"))?;
+fn decode(block: &[u8], out: &mut Output) -> Result<(), RecordError> {
+    let (size, elements) = block::split(block).ok_or_else(|| broken("a block has no length"))?;
     // Before anything is allocated for what five bytes can claim.
-    if size > input.len().saturating_mul(MAX_RATIO) {
+    if size > block.len().saturating_mul(MAX_RATIO) {
         return Err(broken("a block claims to be more than it can hold"));
     }
     let (_, room) = out.room(size);
     if room.len() < size {
         return Err(out.too_large());
     }
-    let decoded = snap::raw::Decoder::new().decompress(input, room);
-    let written = decoded.map_err(|_| broken("a block does not decode"))?;
-    out.advance(written)
+    block::decode(elements, room).ok_or_else(|| broken("a block does not decode"))?;
+    out.advance(size)
 }
 
 fn broken(problem: &'static str) -> RecordError {
