@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,7 +48,9 @@ impl Runtime {
 
     /// How many threads can compute at a time.
     pub fn parallelism(&self) -> usize {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        // On Linux it reads the files of control groups, which takes as long as to decompress a batch of 16 KiB.
+        static PARALLELISM: OnceLock<usize> = OnceLock::new();
+        *PARALLELISM.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
     }
 
     /// The monotonic clock, which tests may pause.
