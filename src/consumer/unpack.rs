@@ -2,53 +2,36 @@
 //!
 //! ```text
 //!   leader task ── queued first ──▶ Ahead ─┐              one ahead for each partition, while the budget lasts
-//!   caller ─────── opens a batch ─▶ Ahead ─┴─▶ a queue ─▶ as many workers as there are cores, on the runtime's blocking
-//!                                                         threads: decompress, and wake whoever waits for it
+//!   caller ─────── opens a batch ─▶ Ahead ─┴─▶ a worker: decompresses, wakes whoever waits for it
 //! ```
-//! A worker goes on with what is in the queue, and the caller's batches are in it some at a time: threads that wake each
-//! other for every batch switch contexts twice as often, and take a tenth more CPU
-//! (`benches/peers/run --rows consume-snappy`).
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::net::Runtime;
+use crate::net::{self, Runtime, Workers};
 use crate::record::{Compression, Decompressor, Limits, RawBatch, RecordError, Unpacked};
 
 pub struct Unpacker {
-    runtime: Runtime,
     limits: Limits,
     /// How many decompressed bytes there may be, with those that are expected, before nothing more is decompressed ahead.
     budget: usize,
     decompressed: Arc<AtomicUsize>,
     /// What became of a byte of the last large batch, in sixteenths; zero: there was none yet.
     ratio: AtomicUsize,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Job>,
-    workers: usize,
-    /// Decompressors that nobody uses at the moment: their tables and buffers are worth keeping.
-    idle: Vec<Decompressor>,
+    workers: Arc<Workers<Job>>,
+    /// Their tables and buffers are worth keeping.
+    idle: Mutex<Vec<Decompressor>>,
 }
 
 /// A batch that waits for a worker.
 struct Job {
+    unpacker: Arc<Unpacker>,
     batch: RawBatch,
     progress: Running,
     /// What it will presumably become.
     expected: Charge,
-}
-
-/// Works until there are no jobs.
-struct Worker {
-    unpacker: Arc<Unpacker>,
-    is_done: bool,
 }
 
 /// A batch whose records can be read, and what it takes of the budget for as long as it lives.
@@ -85,8 +68,8 @@ const MAX_IDLE: usize = 8;
 
 impl Unpacker {
     pub fn new(runtime: Runtime, limits: Limits, budget: usize) -> Self {
-        let (decompressed, ratio, state) = Default::default();
-        Self { runtime, limits, budget, decompressed, ratio, state }
+        let (decompressed, ratio, idle) = Default::default();
+        Self { limits, budget, decompressed, ratio, workers: Workers::new(runtime), idle }
     }
 
     /// Decompressed bytes that are there now, read or not yet.
@@ -106,11 +89,11 @@ impl Unpacker {
         let mut decompressor = self.idle();
         let (is_compressed, size) = (is_compressed(&batch), batch.bytes().len());
         let opened = batch.decompress(&mut decompressor, self.limits);
-        let mut state = lock(&self.state);
-        if state.idle.len() < MAX_IDLE {
-            state.idle.push(decompressor);
+        let mut idle = lock(&self.idle);
+        if idle.len() < MAX_IDLE {
+            idle.push(decompressor);
         }
-        drop(state);
+        drop(idle);
         opened.map(|batch| {
             // What is not compressed is a slice of what was fetched, and accounted for there.
             let bytes = if is_compressed { batch.bytes().len() } else { 0 };
@@ -125,7 +108,7 @@ impl Unpacker {
     /// one whose memory would be lost to its readers: with a fresh buffer for each batch, six partitions of 128 KiB batches
     /// took 278 MiB at the peak instead of 116, and up to 6 % more CPU.
     fn idle(&self) -> Decompressor {
-        let idle = &mut lock(&self.state).idle;
+        let mut idle = lock(&self.idle);
         match idle.iter().position(Decompressor::is_free) {
             Some(at) => idle.remove(at),
             None if idle.len() < MAX_IDLE => Decompressor::new(),
@@ -149,54 +132,21 @@ impl Unpacker {
             let expected = Charge::new(&self.decompressed, expected);
             let progress = Arc::new(Mutex::new(Progress::Running(None)));
             let ahead = Ahead(Arc::clone(&progress));
-            let mut state = lock(&self.state);
-            state.waiting.push_back(Job { batch: batch.clone(), progress: Running(progress), expected });
-            if state.workers < self.runtime.parallelism() {
-                state.workers += 1;
-                drop(state);
-                let worker = Worker { unpacker: Arc::clone(self), is_done: false };
-                self.runtime.spawn_blocking(move || worker.run());
-            }
+            let (unpacker, batch) = (Arc::clone(self), batch.clone());
+            self.workers.push(Job { unpacker, batch, progress: Running(progress), expected });
             ahead
         })
     }
 }
 
-impl Worker {
-    fn run(mut self) {
-        while let Some(Job { batch, progress, expected }) = self.next() {
-            // After a seek nobody waits for it.
-            if progress.is_wanted() {
-                let opened = self.unpacker.open(batch);
-                drop(expected);
-                progress.end(Progress::Done(opened));
-            }
+impl net::Job for Job {
+    fn run(self) {
+        // After a seek nobody waits for it.
+        if self.progress.is_wanted() {
+            let opened = self.unpacker.open(self.batch);
+            drop(self.expected);
+            self.progress.end(Progress::Done(opened));
         }
-    }
-
-    fn next(&mut self) -> Option<Job> {
-        let mut state = lock(&self.unpacker.state);
-        let job = state.waiting.pop_front();
-        if job.is_none() {
-            // Under the same lock: whoever comes next starts a worker.
-            state.workers -= 1;
-            self.is_done = true;
-        }
-        job
-    }
-}
-
-impl Drop for Worker {
-    /// Early, because the runtime has ended or a codec has panicked. What no worker is left for is abandoned.
-    fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
-        let mut state = lock(&self.unpacker.state);
-        state.workers -= 1;
-        let left = if state.workers == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
-        drop(state);
-        drop(left);
     }
 }
 
@@ -357,23 +307,21 @@ mod tests {
             opened.insert(nth, open());
             assert_eq!(opened[nth].batch.bytes().as_ptr(), place);
         }
-        assert_eq!(lock(&unpacker.state).idle.len(), 6);
+        assert_eq!(lock(&unpacker.idle).len(), 6);
     }
 
     #[test]
-    fn many_batches_take_few_workers_and_leave_nothing_behind() {
+    fn what_nobody_waits_for_any_more_leaves_nothing_behind() {
         let runtime = TestRuntime::new();
         let unpacker = unpacker(&runtime, 10 << 20, 100 << 20);
         let mut ahead: Vec<_> = (0..20).map(|_| unpacker.ahead(&batch(1 << 20, Compression::Lz4)).unwrap()).collect();
-        assert!(lock(&unpacker.state).workers <= runtime.runtime().parallelism());
-        ahead.truncate(10);
+        ahead.truncate(5);
         for ahead in ahead {
             assert!(until_opened(&ahead).unwrap().batch.bytes().len() > 1 << 20);
         }
-        while lock(&unpacker.state).workers > 0 {
+        while unpacker.decompressed() > 0 {
             std::thread::yield_now();
         }
-        assert_eq!((unpacker.decompressed(), lock(&unpacker.state).waiting.len()), (0, 0));
     }
 
     #[test]

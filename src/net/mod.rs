@@ -15,6 +15,7 @@ mod sasl;
 mod security;
 #[cfg(feature = "tls")]
 mod tls;
+mod workers;
 
 pub use brokers::{Brokers, Class, Endpoint};
 pub use connector::{Address, Connecting, Connector, ParseAddressError, Tcp, Transport};
@@ -31,3 +32,4 @@ pub use sasl::{CredentialProvider, Credentials, ProviderError, Providing, Sasl, 
 pub use security::Security;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsVersion};
+pub use workers::{Job, Workers};

@@ -1,13 +1,12 @@
 //! Compression of sealed batches: small ones at once, large ones beside the task that sends them.
 //!
 //! ```text
-//!   leader's task ─ lend ─▶ waiting jobs ─▶ as many workers as there are cores, on the runtime's blocking threads
+//!   leader's task ─ lend ─▶ waiting jobs ─▶ workers, on the runtime's blocking threads
 //!        ▲                                      │ each with tables that it takes from here and puts back
 //!        └────────────── Message::Packed ◀──────┘
 //! ```
 //! A lent batch keeps its place in its partition's queue, so whatever finishes first, the order stays.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
@@ -16,7 +15,7 @@ use super::account::Watch;
 use super::leader::Message;
 use crate::machine::accumulator::PartitionId;
 use crate::machine::sequence::Reason;
-use crate::net::Runtime;
+use crate::net::{self, Runtime, Workers};
 use crate::record::{self, Compressor, SealedBatch};
 
 /// What is as large as this is not compressed on a task that others wait for.
@@ -26,17 +25,10 @@ pub(super) const LARGE: usize = 64 << 10;
 pub(super) struct Compression {
     codec: record::Compression,
     level: Option<i32>,
-    runtime: Runtime,
     watch: Arc<Watch>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Job>,
-    workers: usize,
+    workers: Arc<Workers<Job>>,
     /// Tables of compressors that nobody uses at the moment.
-    idle: Vec<Compressor>,
+    idle: Mutex<Vec<Compressor>>,
 }
 
 impl Compression {
@@ -46,34 +38,29 @@ impl Compression {
         runtime: Runtime,
         watch: &Arc<Watch>,
     ) -> Arc<Self> {
-        Arc::new(Self { codec, level, runtime, watch: Arc::clone(watch), state: Mutex::default() })
+        let workers = Workers::new(runtime);
+        Arc::new(Self { codec, level, watch: Arc::clone(watch), workers, idle: Mutex::default() })
     }
 
     /// Compresses a batch here and now. One that does not shrink stays as it is.
     pub(super) fn compress(&self, sealed: &mut SealedBatch) -> Result<(), Reason> {
-        let idle = self.lock().idle.pop();
+        let idle = self.idle().pop();
         let mut compressor = idle.unwrap_or_default();
         let input = sealed.size();
         let done = sealed.compress(self.codec, self.level, &mut compressor);
-        self.lock().idle.push(compressor);
+        self.idle().push(compressor);
         self.watch.counts.compressed(input, sealed.size());
         done.map(drop).map_err(|error| Reason::Compression(error.to_string().into()))
     }
 
     /// Compresses a batch elsewhere, and tells `home` when it is done.
     pub(super) fn lend(self: &Arc<Self>, id: PartitionId, number: u64, sealed: SealedBatch, home: Sender) {
-        let mut state = self.lock();
-        state.waiting.push_back(Job { id, number, sealed: Some(sealed), home, is_back: false });
-        if state.workers < self.runtime.parallelism() {
-            state.workers += 1;
-            drop(state);
-            let worker = Worker { compression: Arc::clone(self), is_done: false };
-            self.runtime.spawn_blocking(move || worker.run());
-        }
+        let compression = Arc::clone(self);
+        self.workers.push(Job { compression, id, number, sealed: Some(sealed), home, is_back: false });
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self) -> MutexGuard<'_, Vec<Compressor>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,6 +68,7 @@ pub(super) type Sender = mpsc::UnboundedSender<Message>;
 
 /// One batch, on its way there and back. It comes back whatever happens: its place in the queue waits for it.
 struct Job {
+    compression: Arc<Compression>,
     id: PartitionId,
     number: u64,
     sealed: Option<SealedBatch>,
@@ -88,13 +76,15 @@ struct Job {
     is_back: bool,
 }
 
-impl Job {
-    fn run(mut self, compression: &Compression) {
+impl net::Job for Job {
+    fn run(mut self) {
         let Some(mut sealed) = self.sealed.take() else { return };
-        let packed = compression.compress(&mut sealed).map(|()| sealed);
+        let packed = self.compression.compress(&mut sealed).map(|()| sealed);
         self.give_back(packed);
     }
+}
 
+impl Job {
     fn give_back(&mut self, sealed: Result<SealedBatch, Reason>) {
         self.is_back = true;
         let _ = self.home.send(Message::Packed { id: self.id, number: self.number, sealed });
@@ -108,44 +98,5 @@ impl Drop for Job {
             let sealed = self.sealed.take().ok_or_else(|| Reason::Compression("the codec panicked".into()));
             self.give_back(sealed);
         }
-    }
-}
-
-/// Works until there are no jobs.
-struct Worker {
-    compression: Arc<Compression>,
-    is_done: bool,
-}
-
-impl Worker {
-    fn run(mut self) {
-        while let Some(job) = self.next() {
-            job.run(&self.compression);
-        }
-    }
-
-    fn next(&mut self) -> Option<Job> {
-        let mut state = self.compression.lock();
-        let job = state.waiting.pop_front();
-        if job.is_none() {
-            // Under the same lock: whoever comes next starts a worker.
-            state.workers -= 1;
-            self.is_done = true;
-        }
-        job
-    }
-}
-
-impl Drop for Worker {
-    /// Early, it takes nobody else's work with it: what no worker is left for goes back as it is.
-    fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
-        let mut state = self.compression.lock();
-        state.workers -= 1;
-        let left = if state.workers == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
-        drop(state);
-        drop(left);
     }
 }

@@ -56,9 +56,7 @@ async fn brokers_stop_and_start() {
 
 #[tokio::test(start_paused = true)]
 async fn one_broker_alone_stops_and_comes_back() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 1_000).await;
+    let cluster = filled(1, 1, 1_000).await;
     let mut consumer = reader(&cluster).await;
     let mut checker = Checker::default();
     checker.read(&mut consumer, 1_000).await;
@@ -204,9 +202,7 @@ async fn an_assignment_may_create_the_topic() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_topic_is_reported_and_read_again_when_it_comes_back() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 10).await;
+    let cluster = filled(1, 1, 10).await;
     let mut consumer = reader(&cluster).await;
     Checker::default().read(&mut consumer, 10).await;
     cluster.delete_topic("t");
@@ -221,9 +217,7 @@ async fn a_deleted_topic_is_reported_and_read_again_when_it_comes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_are_reported_once_and_end_with_their_cause() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 200).await;
+    let cluster = filled(1, 2, 200).await;
     let fault = cluster.inject(When::api(Api::Fetch).partition("t", 0), Fault::error(29));
     let mut consumer = reader(&cluster).await;
     let (mut records, mut errors) = (0, Vec::new());
@@ -245,9 +239,7 @@ async fn refusals_are_reported_once_and_end_with_their_cause() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_there_is_said_at_once() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 1).await;
+    let cluster = filled(1, 1, 1).await;
     cluster.stop_broker(1).await;
     let client = Client::builder(cluster.bootstrap()).connector(cluster.connector()).build().unwrap();
     let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();

@@ -153,9 +153,7 @@ async fn out_of_range_at_a_follower_moves_nothing() {
 /// A leader moves, and every broker's metadata is of the time before: the old leader's word is enough.
 #[tokio::test(start_paused = true)]
 async fn the_old_leader_says_who_leads_now() {
-    let cluster = cluster(3).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 10).await;
+    let cluster = filled(3, 1, 10).await;
     let mut consumer = reader(&cluster).await;
     let mut checker = Checker::default();
     checker.read(&mut consumer, 10).await;

@@ -10,9 +10,7 @@ use crate::rig::*;
 
 #[tokio::test(start_paused = true)]
 async fn metrics_count_fetches_and_batches() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 200).await;
+    let cluster = filled(1, 2, 200).await;
     let sizes: Vec<u64> = (0..2).map(|p| cluster.batches("t", p).iter().map(|batch| batch.size as u64).sum()).collect();
     let mut consumer = reader(&cluster).await;
     let nothing = consumer.metrics();

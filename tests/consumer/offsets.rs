@@ -9,9 +9,7 @@ use crate::rig::*;
 
 #[tokio::test(start_paused = true)]
 async fn without_a_position_the_policy_decides() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 20).await;
+    let cluster = filled(1, 1, 20).await;
     cluster.delete_records("t", 0, 5);
     for (reset, expected) in [(OffsetReset::Earliest, 5), (OffsetReset::Latest, 20)] {
         for group in [None, Some("nobody")] {
@@ -44,9 +42,7 @@ async fn a_position_that_the_log_has_lost_goes_by_the_policy() {
     for (reset, expected) in
         [(OffsetReset::Earliest, Some(500)), (OffsetReset::Latest, Some(1_000)), (OffsetReset::None, None)]
     {
-        let cluster = cluster(1).await;
-        cluster.create_topic("t", 1);
-        fill(&cluster, 1_000).await;
+        let cluster = filled(1, 1, 1_000).await;
         let mut consumer = client(&cluster).await.consumer().auto_offset_reset(reset).build().unwrap();
         consumer.assign([("t", 0)]).unwrap();
         consumer.seek(&tp(0), 100).unwrap();
@@ -78,9 +74,7 @@ async fn a_position_that_the_log_has_lost_goes_by_the_policy() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_committed_is_where_the_next_one_begins() {
-    let cluster = cluster(3).await;
-    cluster.create_topic("t", 3);
-    fill(&cluster, 300).await;
+    let cluster = filled(3, 3, 300).await;
     let client = client(&cluster).await;
     let consumer = client.consumer().group("g").build().unwrap();
     let metadata = OffsetAndMetadata::new(60).metadata("half way").leader_epoch(0);
@@ -179,9 +173,7 @@ async fn commits_that_are_refused_say_why_and_for_which_partition() {
 
 #[tokio::test(start_paused = true)]
 async fn an_assignment_waits_for_a_coordinator_that_loads() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 10).await;
+    let cluster = filled(1, 1, 10).await;
     let client = client(&cluster).await;
     client.consumer().group("g").build().unwrap().commit_offsets([(tp(0), 4)]).await.unwrap();
     let fault = cluster.inject(When::api(Api::OffsetFetch), Fault::error(14));
@@ -223,9 +215,7 @@ async fn settings_that_cannot_work_are_named() {
 /// Rule 55: of two commits the older one never lands last, also when nobody waits for it any more.
 #[tokio::test(start_paused = true)]
 async fn commits_are_made_in_the_order_of_the_calls() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 100).await;
+    let cluster = filled(1, 1, 100).await;
     let builder = client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
     let mut consumer = builder.build().unwrap();
     consumer.assign(all(1)).unwrap();

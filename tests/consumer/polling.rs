@@ -14,9 +14,7 @@ fn text<'a>(record: &BorrowedRecord<'a>) -> &'a str {
 
 #[tokio::test(start_paused = true)]
 async fn batches_are_complete_and_in_order_however_many_are_asked_for() {
-    let cluster = cluster(2).await;
-    cluster.create_topic("t", 3);
-    fill(&cluster, 6_000).await;
+    let cluster = filled(2, 3, 6_000).await;
     for max in [1, 7, 100, 333, usize::MAX] {
         let mut consumer = reader(&cluster).await;
         let mut next = [0i64; 3];
@@ -41,9 +39,7 @@ async fn batches_are_complete_and_in_order_however_many_are_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn the_position_moves_with_each_record_and_the_rest_comes_first() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 1_000).await;
+    let cluster = filled(1, 1, 1_000).await;
     let mut consumer = reader(&cluster).await;
     let handle = consumer.handle();
     let mut batch = consumer.poll().await.unwrap().unwrap();
@@ -97,9 +93,7 @@ async fn dropping_poll_anywhere_loses_nothing() {
 /// What the handle is for: all of it works while a batch is lent, in a loop that waits for other things too.
 #[tokio::test(start_paused = true)]
 async fn a_loop_with_select_marks_commits_pauses_and_seeks_while_a_batch_is_lent() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 2_000).await;
+    let cluster = filled(1, 2, 2_000).await;
     let builder = client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
     let mut consumer = builder.build().unwrap();
     consumer.assign(all(2)).unwrap();
@@ -133,9 +127,7 @@ async fn a_loop_with_select_marks_commits_pauses_and_seeks_while_a_batch_is_lent
 
 #[tokio::test(start_paused = true)]
 async fn a_lent_batch_ends_when_its_partition_is_sought_or_paused_or_taken_away() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 1_000).await;
+    let cluster = filled(1, 1, 1_000).await;
     let mut consumer = reader(&cluster).await;
     let handle = consumer.handle();
     let mut batch = consumer.poll().await.unwrap().unwrap();
@@ -158,9 +150,7 @@ async fn a_lent_batch_ends_when_its_partition_is_sought_or_paused_or_taken_away(
 /// Marks go forward only, and belong to what was read: a record from before a seek marks nothing.
 #[tokio::test(start_paused = true)]
 async fn marks_never_go_back() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 10).await;
+    let cluster = filled(1, 1, 10).await;
     let mut consumer: Consumer =
         client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest).build().unwrap();
     consumer.assign(all(1)).unwrap();

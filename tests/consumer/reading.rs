@@ -15,9 +15,7 @@ use crate::rig::*;
 
 #[tokio::test(start_paused = true)]
 async fn records_of_many_partitions_and_brokers_come_complete_and_in_order() {
-    let cluster = cluster(3).await;
-    cluster.create_topic("t", 6);
-    fill(&cluster, 12_000).await;
+    let cluster = filled(3, 6, 12_000).await;
     let mut consumer = reader(&cluster).await;
     let mut checker = Checker::default();
     checker.read(&mut consumer, 12_000).await;
@@ -87,9 +85,7 @@ async fn the_log_may_stamp_the_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_seek_while_everything_is_under_way_yields_nothing_stale() {
-    let cluster = cluster(2).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 10_000).await;
+    let cluster = filled(2, 2, 10_000).await;
     let mut consumer = reader(&cluster).await;
     let mut state = 7u64;
     let mut random = move |below: i64| {
@@ -123,9 +119,7 @@ async fn a_seek_while_everything_is_under_way_yields_nothing_stale() {
 
 #[tokio::test(start_paused = true)]
 async fn seeks_to_the_ends_are_looked_up() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 100).await;
+    let cluster = filled(1, 1, 100).await;
     cluster.delete_records("t", 0, 10);
     let mut consumer = reader(&cluster).await;
     assert_eq!(consumer.recv().await.unwrap().offset(), 10);
@@ -149,9 +143,7 @@ async fn seeks_to_the_ends_are_looked_up() {
 
 #[tokio::test(start_paused = true)]
 async fn an_assignment_replaces_the_one_before() {
-    let cluster = cluster(2).await;
-    cluster.create_topic("t", 3);
-    fill(&cluster, 3_000).await;
+    let cluster = filled(2, 3, 3_000).await;
     let mut consumer = client(&cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
     let nothing = consumer.recv().await.unwrap_err();
     assert_eq!(nothing.kind(), ErrorKind::Config);
@@ -205,9 +197,7 @@ async fn dropping_recv_anywhere_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn the_stream_yields_errors_and_goes_on() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 10).await;
+    let cluster = filled(1, 1, 10).await;
     let mut consumer = reader(&cluster).await;
     consumer.assign([("t", 0), ("missing", 0)]).unwrap();
     let mut records = 0;
@@ -229,9 +219,7 @@ async fn the_stream_yields_errors_and_goes_on() {
 fn a_loop_that_always_has_records_lets_others_run() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let cluster = cluster(1).await;
-        cluster.create_topic("t", 1);
-        fill(&cluster, 20_000).await;
+        let cluster = filled(1, 1, 20_000).await;
         let mut consumer = reader(&cluster).await;
         consumer.recv().await.unwrap();
         let turns = Arc::new(AtomicUsize::new(0));
@@ -260,9 +248,7 @@ fn a_loop_that_always_has_records_lets_others_run() {
 fn the_handle_works_without_any_runtime_around_it() {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (cluster, client) = tokio.block_on(async {
-        let cluster = cluster(2).await;
-        cluster.create_topic("t", 2);
-        fill(&cluster, 1_000).await;
+        let cluster = filled(2, 2, 1_000).await;
         let client = client(&cluster).await;
         (cluster, client)
     });
@@ -330,9 +316,7 @@ async fn idle_partitions_cost_two_requests_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_fetch_leaves_out_does_not_wait_for_it() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 100);
-    fill(&cluster, 1_000).await;
+    let cluster = filled(1, 100, 1_000).await;
     // Everybody else is idle, and the broker waits for them.
     let mut consumer = client(&cluster).await.consumer().build().unwrap();
     consumer.assign((1..100).map(tp)).unwrap();
@@ -395,9 +379,7 @@ async fn a_batch_that_does_not_decompress_is_reported_with_the_way_past_it() {
 #[tokio::test(start_paused = true)]
 async fn handles_may_go_between_threads() {
     fn is_send_sync<T: Send + Sync>(_: &T) {}
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 1).await;
+    let cluster = filled(1, 1, 1).await;
     let mut consumer = reader(&cluster).await;
     is_send_sync(&consumer);
     // A record is known to the task that asked last, whoever asked before.

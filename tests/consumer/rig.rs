@@ -20,6 +20,14 @@ pub async fn cluster(brokers: i32) -> MockCluster {
     MockCluster::builder().brokers(brokers).in_memory().start().await
 }
 
+/// With `count` records in the partitions of topic `t`.
+pub async fn filled(brokers: i32, partitions: usize, count: usize) -> MockCluster {
+    let cluster = cluster(brokers).await;
+    cluster.create_topic("t", partitions);
+    fill(&cluster, count).await;
+    cluster
+}
+
 pub async fn client(cluster: &MockCluster) -> Client {
     Client::builder(cluster.bootstrap()).connector(cluster.connector()).connect().await.unwrap()
 }

@@ -1,11 +1,12 @@
 //! A stream for each partition: order, what is committed when, rebalances, ends, errors, and bytes; in virtual time.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use milena::assignor::{Assignor, CooperativeSticky, Range};
+use milena::assignor::{self, Assignor, CooperativeSticky};
 use milena::mock::MockCluster;
 use milena::{
     Client, ConsumerBuilder, ErrorKind, GroupProtocol, OffsetReset, PartitionStream, PartitionStreams, PendingRecord,
@@ -14,7 +15,7 @@ use milena::{
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::rig::{SECOND, all, client, cluster, fill, tp, value, within};
+use crate::rig::{SECOND, all, client, cluster, fill, filled, tp, value, within};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -52,6 +53,15 @@ async fn next(stream: &mut PartitionStream) -> PendingRecord {
     within(60 * SECOND, stream.try_next()).await.unwrap().expect("a record is due")
 }
 
+/// Takes these offsets, and acknowledges each.
+async fn all_of(stream: &mut PartitionStream, offsets: Range<i64>) {
+    for offset in offsets {
+        let record = next(stream).await;
+        assert_eq!(record.offset(), offset);
+        record.ack();
+    }
+}
+
 async fn ended(stream: &mut PartitionStream) {
     let next = within(60 * SECOND, stream.try_next()).await.unwrap();
     assert!(next.is_none(), "{next:?}");
@@ -63,9 +73,7 @@ fn committed(cluster: &MockCluster, partitions: i32) -> Vec<Option<i64>> {
 
 #[tokio::test(start_paused = true)]
 async fn each_partition_has_a_stream_of_its_own_in_order() {
-    let cluster = cluster(3).await;
-    cluster.create_topic("t", 4);
-    fill(&cluster, 4_000).await;
+    let cluster = filled(3, 4, 4_000).await;
     let mut partitions = by_hand(&cluster).await;
     let mut tasks = JoinSet::new();
     for (partition, mut stream) in streams(&mut partitions, 4).await {
@@ -92,9 +100,7 @@ async fn each_partition_has_a_stream_of_its_own_in_order() {
 /// What a consumer has handed out before it is split is dealt with, and the rest of the batch in hand comes.
 #[tokio::test(start_paused = true)]
 async fn a_consumer_is_split_in_the_middle_of_a_batch() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 10).await;
+    let cluster = filled(1, 1, 10).await;
     let mut consumer = builder(&client(&cluster).await).build().unwrap();
     consumer.assign(all(1)).unwrap();
     for offset in 0..3 {
@@ -110,9 +116,7 @@ async fn a_consumer_is_split_in_the_middle_of_a_batch() {
 /// As a `Stream`, with combinators that deal with many at a time.
 #[tokio::test(start_paused = true)]
 async fn records_are_dealt_with_in_any_order() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 400).await;
+    let cluster = filled(1, 2, 400).await;
     let mut partitions = by_hand(&cluster).await;
     partitions.stop_at_end().await.unwrap();
     let done = Mutex::new(Vec::new());
@@ -137,9 +141,7 @@ async fn records_are_dealt_with_in_any_order() {
 
 #[tokio::test(start_paused = true)]
 async fn commits_take_what_is_acknowledged_without_a_gap() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 20).await;
+    let cluster = filled(1, 1, 20).await;
     let mut partitions = by_hand(&cluster).await;
     let mut stream = stream(&mut partitions).await;
     let mut records = Vec::new();
@@ -163,11 +165,7 @@ async fn commits_take_what_is_acknowledged_without_a_gap() {
     assert_eq!(committed(&cluster, 1), [Some(5)]);
     // 5 is never dealt with.
     drop(records);
-    for offset in 8..20 {
-        let record = next(&mut stream).await;
-        assert_eq!(record.offset(), offset);
-        record.ack();
-    }
+    all_of(&mut stream, 8..20).await;
     sleep(6 * SECOND).await;
     assert_eq!(committed(&cluster, 1), [Some(5)]);
     partitions.close().await.unwrap();
@@ -195,11 +193,7 @@ async fn a_stream_that_is_not_read_delays_no_other() {
     let mut tasks = JoinSet::new();
     for (_, mut stream) in streams {
         tasks.spawn(async move {
-            for offset in 0..2_000 {
-                let record = next(&mut stream).await;
-                assert_eq!(record.offset(), offset);
-                record.ack();
-            }
+            all_of(&mut stream, 0..2_000).await;
         });
     }
     let began = Instant::now();
@@ -209,11 +203,7 @@ async fn a_stream_that_is_not_read_delays_no_other() {
     }
     assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
     in_hand.ack();
-    for offset in 1..2_000 {
-        let record = next(&mut slow).await;
-        assert_eq!(record.offset(), offset);
-        record.ack();
-    }
+    all_of(&mut slow, 1..2_000).await;
     partitions.close().await.unwrap();
     assert_eq!(committed(&cluster, 4), [Some(2_000); 4]);
 }
@@ -222,9 +212,7 @@ async fn a_stream_that_is_not_read_delays_no_other() {
 /// the other partition flows on meanwhile, and the next owner begins behind what was acknowledged.
 #[tokio::test(start_paused = true)]
 async fn after_a_revocation_not_one_record_more_comes() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 2_000).await;
+    let cluster = filled(1, 2, 2_000).await;
     let client = client(&cluster).await;
     let mut first = member(&client).build().unwrap().split();
     let mut mine = streams(&mut first, 2).await;
@@ -280,7 +268,8 @@ async fn after_a_revocation_not_one_record_more_comes() {
 #[tokio::test(start_paused = true)]
 async fn members_with_streams_come_and_go_and_nothing_is_done_twice() {
     // None: by KIP-848, where the broker assigns.
-    let strategies: [Option<Arc<dyn Assignor>>; 3] = [Some(Arc::new(Range)), Some(Arc::new(CooperativeSticky)), None];
+    let strategies: [Option<Arc<dyn Assignor>>; 3] =
+        [Some(Arc::new(assignor::Range)), Some(Arc::new(CooperativeSticky)), None];
     for strategy in strategies {
         let cluster = cluster(3).await;
         cluster.create_topic("t", 6);
@@ -339,9 +328,7 @@ async fn members_with_streams_come_and_go_and_nothing_is_done_twice() {
 /// Its task is gone, by an error or a panic: the partition is offered again, from the first record that is not acknowledged.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_dropped_is_made_anew() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 4_000).await;
+    let cluster = filled(1, 2, 4_000).await;
     let mut partitions = by_hand(&cluster).await;
     let mut streams = streams(&mut partitions, 2).await;
     let mut stream_of_0 = streams.remove(&0).unwrap();
@@ -355,11 +342,8 @@ async fn a_stream_that_is_dropped_is_made_anew() {
     late.ack();
     let mut again = stream(&mut partitions).await;
     assert_eq!(again.topic_partition(), &tp(0));
-    for offset in 2..2_000 {
-        let record = next(&mut again).await;
-        assert_eq!(record.offset(), offset, "the acknowledgement came too late");
-        record.ack();
-    }
+    // The acknowledgement came too late.
+    all_of(&mut again, 2..2_000).await;
     // With nothing in hand, and before anything was asked for.
     drop(again);
     let again = stream(&mut partitions).await;
@@ -380,9 +364,7 @@ async fn a_stream_that_is_dropped_is_made_anew() {
 #[tokio::test(start_paused = true)]
 async fn closing_waits_for_what_is_in_hand_and_not_for_ever() {
     for (takes, expected) in [(10, 2), (100, 1)] {
-        let cluster = cluster(1).await;
-        cluster.create_topic("t", 1);
-        fill(&cluster, 10).await;
+        let cluster = filled(1, 1, 10).await;
         let mut partitions = member(&client(&cluster).await).build().unwrap().split();
         let mut stream = stream(&mut partitions).await;
         next(&mut stream).await.ack();
@@ -406,9 +388,7 @@ async fn closing_waits_for_what_is_in_hand_and_not_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn streams_end_when_what_made_them_is_dropped() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 20).await;
+    let cluster = filled(1, 2, 20).await;
     let mut partitions = member(&client(&cluster).await).build().unwrap().split();
     let mut streams = streams(&mut partitions, 2).await;
     let mut waiting = streams.remove(&1).unwrap();
@@ -433,9 +413,7 @@ async fn streams_end_when_what_made_them_is_dropped() {
 /// What concerns one partition goes to its stream, and what concerns none to whoever has them all.
 #[tokio::test(start_paused = true)]
 async fn errors_come_where_they_belong() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 20).await;
+    let cluster = filled(1, 2, 20).await;
     let client = client(&cluster).await;
     let mut nothing = client.consumer().build().unwrap().split();
     let error = within(SECOND, nothing.try_next()).await.unwrap_err();
@@ -447,11 +425,7 @@ async fn errors_come_where_they_belong() {
     let error = within(5 * SECOND, streams.get_mut(&0).unwrap().try_next()).await.unwrap_err();
     assert_eq!((error.kind(), error.topic_partition()), (ErrorKind::OffsetOutOfRange, Some(&tp(0))));
     let other = streams.get_mut(&1).unwrap();
-    for offset in 0..10 {
-        let record = next(other).await;
-        assert_eq!(record.offset(), offset);
-        record.ack();
-    }
+    all_of(other, 0..10).await;
     partitions.seek(&tp(0), 7).unwrap();
     let stream = streams.get_mut(&0).unwrap();
     assert_eq!(next(stream).await.offset(), 7, "it goes on behind an error");
@@ -470,9 +444,7 @@ async fn errors_come_where_they_belong() {
 /// what was not acknowledged. Who has nothing in hand may wait for as long as it likes.
 #[tokio::test(start_paused = true)]
 async fn a_record_in_hand_for_too_long_loses_the_membership() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 3).await;
+    let cluster = filled(1, 1, 3).await;
     let client = client(&cluster).await;
     let mut partitions = member(&client).max_poll_interval(20 * SECOND).build().unwrap().split();
     let mut stream = stream(&mut partitions).await;
@@ -483,11 +455,8 @@ async fn a_record_in_hand_for_too_long_loses_the_membership() {
     ended(&mut stream).await;
     in_hand.ack();
     let mut stream = self::stream(&mut partitions).await;
-    for offset in 1..3 {
-        let record = next(&mut stream).await;
-        assert_eq!(record.offset(), offset, "the acknowledgement came too late");
-        record.ack();
-    }
+    // The acknowledgement came too late.
+    all_of(&mut stream, 1..3).await;
     let waiting = tokio::spawn(async move { stream.try_next().await.unwrap().unwrap().offset() });
     assert!(timeout(200 * SECOND, partitions.try_next()).await.is_err(), "nothing was lost");
     fill(&cluster, 1).await;
@@ -497,9 +466,7 @@ async fn a_record_in_hand_for_too_long_loses_the_membership() {
 /// At the end that was asked for streams end, and dropping them changes nothing; what is written later has another stream.
 #[tokio::test(start_paused = true)]
 async fn streams_end_where_reading_should() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 10).await;
+    let cluster = filled(1, 2, 10).await;
     let mut partitions = by_hand(&cluster).await;
     partitions.stop_at_end().await.unwrap();
     let mut in_hand = Vec::new();

@@ -22,9 +22,7 @@ async fn at_times(cluster: &milena::mock::MockCluster, times: &[i64]) {
 
 #[tokio::test(start_paused = true)]
 async fn partitions_are_added_each_at_its_place_and_taken_away() {
-    let cluster = cluster(2).await;
-    cluster.create_topic("t", 6);
-    fill(&cluster, 600).await;
+    let cluster = filled(2, 6, 600).await;
     let mut consumer = client(&cluster).await.consumer().group("g").build().unwrap();
     consumer.commit_offsets([(tp(3), 33)]).await.unwrap();
     let places = [Position::Beginning, Position::End, Position::Offset(77), Position::Committed];
@@ -64,9 +62,7 @@ async fn silent_after(consumer: &mut milena::Consumer, expected: &[(i32, std::op
 /// Rule 52: a pause holds back what is fetched, and moves nothing.
 #[tokio::test(start_paused = true)]
 async fn what_is_paused_is_held_back_and_goes_on_where_it_was() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 3);
-    fill(&cluster, 3_000).await;
+    let cluster = filled(1, 3, 3_000).await;
     let mut consumer = reader(&cluster).await;
     let mut checker = Checker::default();
     checker.read(&mut consumer, 10).await;
@@ -154,9 +150,7 @@ async fn seeks_by_time_and_to_the_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn lag_and_watermarks_are_told() {
-    let cluster = cluster(2).await;
-    cluster.create_topic("t", 2);
-    fill(&cluster, 200).await;
+    let cluster = filled(2, 2, 200).await;
     cluster.delete_records("t", 1, 30);
     let mut consumer = reader(&cluster).await;
     assert_eq!(consumer.lag(&tp(0)), None, "nobody has said yet");
@@ -218,9 +212,7 @@ async fn reading_up_to_the_end_as_it_is_now() {
 
 #[tokio::test(start_paused = true)]
 async fn a_consumer_with_a_timeout_stops_waiting() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 100).await;
+    let cluster = filled(1, 1, 100).await;
     let builder = client(&cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest);
     let mut consumer = builder.consumer_timeout(3 * SECOND).build().unwrap();
     consumer.assign(all(1)).unwrap();

@@ -59,9 +59,7 @@ impl ConsumerInterceptor for Seen {
 
 #[tokio::test(start_paused = true)]
 async fn interceptors_see_every_record_that_is_handed_out_and_every_commit() {
-    let cluster = cluster(1).await;
-    cluster.create_topic("t", 1);
-    fill(&cluster, 100).await;
+    let cluster = filled(1, 1, 100).await;
     let seen = Seen::default();
     let builder = client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
     let mut consumer = builder.interceptor(seen.clone()).interceptor(Seen::default()).build().unwrap();

@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// Of the partitions of a request for one topic.
+fn indexes(request: &ProduceRequest) -> Vec<i32> {
+    let [topic] = &request.topic_data[..] else { panic!("{request:?}") };
+    topic.partition_data.iter().map(|data| data.index).collect()
+}
+
 /// Rows 6 and 12 of the fault table for one connection: the head is overdue, the broker answers others, so it goes on
 /// alone, and what was caught behind it goes out again at once.
 #[test]
@@ -38,10 +44,10 @@ fn an_overdue_head_moves_and_frees_what_is_behind_it() {
     assert_eq!(rig.events(), [Seen::Cut(LaneId::Fast)]);
     // Same bytes, same sequences: the neighbour at once, the culprit alone, and answered soon.
     let Send { lane, token, request, .. } = rig.accumulator.poll_request(rig.now).unwrap();
-    assert_eq!((lane, request.timeout_ms, request.topic_data[0].partition_data[0].index), (LaneId::Fast, 2000, 1));
+    assert_eq!((lane, request.timeout_ms, indexes(&request)), (LaneId::Fast, 2000, vec![1]));
     rig.respond(token, vec![ok(1, 1)]);
     let Send { lane, token, request, .. } = rig.accumulator.poll_request(rig.now).unwrap();
-    assert_eq!((lane, request.timeout_ms, request.topic_data[0].partition_data[0].index), (LaneId::Slow, 20, 0));
+    assert_eq!((lane, request.timeout_ms, indexes(&request)), (LaneId::Slow, 20, vec![0]));
     assert_eq!(rig.events(), [Acknowledged(1, 2, Some(1))]);
     // Said before its time was up: it waits, and asks for more patience.
     rig.respond(token, vec![refused(0, ErrorCode::REQUEST_TIMED_OUT)]);
@@ -278,21 +284,19 @@ fn what_comes_from_another_leader_keeps_nobody_waiting() {
     assert_eq!((fast.lane, fast.request.topic_data[0].partition_data.len()), (LaneId::Fast, 1));
     let slow = rig.accumulator.poll_request(rig.now).unwrap();
     assert_eq!((slow.lane, slow.request.timeout_ms), (LaneId::Slow, 100));
-    let indexes: Vec<_> = slow.request.topic_data[0].partition_data.iter().map(|data| data.index).collect();
-    assert_eq!(indexes, [3, 2, 1]);
+    assert_eq!(indexes(&slow.request), [3, 2, 1]);
     rig.respond(fast.token, vec![ok(0, 0)]);
     // The answer to the one whose followers were late comes with the others'. It goes out again at once.
     rig.pass(ms(100));
     rig.respond(slow.token, vec![ok(1, 0), refused(2, ErrorCode::REQUEST_TIMED_OUT), ok(3, 0)]);
     (0..4).for_each(|id| rig.push(id, 20 + id));
     let fast = rig.accumulator.poll_request(rig.now).unwrap();
-    let indexes: Vec<_> = fast.request.topic_data[0].partition_data.iter().map(|data| data.index).collect();
-    assert_eq!((fast.lane, indexes), (LaneId::Fast, vec![0, 1, 3]));
+    assert_eq!((fast.lane, indexes(&fast.request)), (LaneId::Fast, vec![0, 1, 3]));
     let slow = rig.accumulator.poll_request(rig.now).unwrap();
     assert_eq!((slow.lane, slow.request.timeout_ms), (LaneId::Slow, 200));
     rig.respond(slow.token, vec![ok(2, 0)]);
     let last = rig.accumulator.poll_request(rig.now).unwrap();
-    assert_eq!((last.lane, last.request.topic_data[0].partition_data[0].index), (LaneId::Fast, 2));
+    assert_eq!((last.lane, indexes(&last.request)), (LaneId::Fast, vec![2]));
 }
 
 /// Before there is a second connection a newcomer goes out on the first: making one may take longer than its followers do.
