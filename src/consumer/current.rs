@@ -433,6 +433,42 @@ mod tests {
         assert_eq!(as_text(steps(&mut second, &cursor)), "3@4 |@4 done@4 ");
     }
 
+    /// Some at a time, up to the next one that is not worth it; in order all the same.
+    #[test]
+    fn large_batches_are_opened_ahead() {
+        let large = |base: i64| {
+            let mut noise = fastrand::Rng::with_seed(base as u64);
+            let value: Vec<u8> = std::iter::repeat_with(|| noise.u8(..16)).take(200_000).collect();
+            let mut writer = BatchWriter::new(1024);
+            writer.append(0, None, Some(&value), NO_HEADERS).unwrap();
+            let mut batch = writer.finish();
+            assert_eq!(batch.compress(Compression::Zstd, None, &mut Compressor::new()), Ok(true));
+            let mut bytes = batch.stamp(Identity::NONE).to_vec();
+            bytes[..8].copy_from_slice(&base.to_be_bytes());
+            bytes
+        };
+        let runtime = crate::net::TestRuntime::new();
+        let unpacker = Arc::new(Unpacker::new(runtime.runtime(), Limits::default(), 100 << 20));
+        let batches: Vec<_> = (0..10).map(|n| if n == 7 { batch(7, 1, 8, 0) } else { large(n) }).collect();
+        let cursor = cursor();
+        let mut current = current(&cursor, 0, &batches);
+        let (mut offsets, mut ahead) = (Vec::new(), Vec::new());
+        loop {
+            match current.step(&unpacker, Waker::noop()) {
+                Step::Record => {
+                    ahead.push(current.ahead.len());
+                    offsets.push(current.reading().unwrap().next().unwrap().offset());
+                }
+                Step::Batch => {}
+                Step::Waiting => std::thread::yield_now(),
+                Step::Bad { error, .. } => panic!("{error}"),
+                Step::Done => break,
+            }
+        }
+        assert_eq!(offsets, (0..10).collect::<Vec<_>>());
+        assert_eq!(ahead, [DEPTH, DEPTH, DEPTH, 3, 2, 1, 0, 2, 1, 0]);
+    }
+
     #[test]
     fn after_a_seek_nothing_more_comes_of_it() {
         let cursor = cursor();
