@@ -417,6 +417,48 @@ async fn topics_by_pattern_and_topics_that_come_later() {
     assert_eq!(consumer.assignment(), [tp(0)]);
 }
 
+/// Java's stays subscribed, and so a member: whoever looks at the group sees it, and a topic that comes is its own at once.
+#[tokio::test(start_paused = true)]
+async fn a_pattern_that_matches_nothing_stays_a_member() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let cluster = MockCluster::builder().brokers(1).in_memory().auto_create_topics(false).start().await;
+        cluster.create_topic("other", 1);
+        let builder = Client::builder(cluster.bootstrap()).connector(cluster.connector());
+        let client = builder.metadata_max_age(10 * SECOND).connect().await.unwrap();
+        let builder = client.consumer().group("g").group_protocol(protocol);
+        let mut consumer = builder.subscribe_pattern("t.?").build().unwrap();
+        let until_it_has = async |consumer: &mut Consumer, partitions: &[TopicPartition]| {
+            let polling = async {
+                while consumer.assignment() != partitions {
+                    // That a topic is gone may be said.
+                    let _ = timeout(SECOND / 10, consumer.recv()).await;
+                }
+            };
+            timeout(60 * SECOND, polling).await.unwrap_or_else(|_| panic!("never {partitions:?}: {consumer:?}"));
+        };
+        silent(20 * SECOND, &mut consumer).await;
+        let member = consumer.group_metadata().unwrap();
+        assert!(member.generation_id > 0 && consumer.assignment().is_empty(), "{protocol:?}: {member:?}");
+        cluster.create_topic("t", 2);
+        until_it_has(&mut consumer, &parts(&[0, 1])).await;
+        cluster.delete_topic("t");
+        until_it_has(&mut consumer, &[]).await;
+        let _ = timeout(30 * SECOND, consumer.recv()).await;
+        cluster.create_topic("t2", 1);
+        until_it_has(&mut consumer, &[("t2", 0).into()]).await;
+        // Another pattern, which matches nothing either.
+        consumer.subscribe_pattern("u.?").unwrap();
+        until_it_has(&mut consumer, &[]).await;
+        silent(20 * SECOND, &mut consumer).await;
+        let same = consumer.group_metadata().unwrap();
+        assert!(same.member_id == member.member_id && same.generation_id > member.generation_id, "{same:?}");
+        let left = cluster.requests().iter().filter(|request| request.api == Api::LeaveGroup).count();
+        assert_eq!((left, consumer.metrics().memberships_lost), (0, 0), "{protocol:?}");
+        consumer.close().await.unwrap();
+        assert!(cluster.violations().is_empty());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_moves_or_dies_takes_nothing_along() {
     let cluster = cluster(3).await;
