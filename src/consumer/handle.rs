@@ -212,7 +212,8 @@ impl ConsumerHandle {
 
 /// # Positions
 impl ConsumerHandle {
-    /// Goes on elsewhere. What was fetched of the partition is dropped; no record from before comes any more.
+    /// Goes on elsewhere. What was fetched of the partition is dropped; no record from before comes any more. Auto-commit
+    /// follows, as in Java, also back: whoever takes over goes on where this consumer has come to.
     ///
     /// `position` is an offset or a [`Position`], which is looked up in the background. An offset that the log does not
     /// have is found out by the next fetch, and treated as
@@ -256,6 +257,7 @@ impl ConsumerHandle {
             return Err(Error::config(message).with_partition(partition.clone()));
         };
         inbox.seek(&cursor, start(position));
+        self.moved([partition.clone()].into());
         Ok(())
     }
 
@@ -597,13 +599,21 @@ impl ConsumerHandle {
                 metadata.hold(&tp.topic, self.auto_create);
                 Assigned { id: cursor.id, topic_partition: tp, generation: cursor.generation, start }
             });
-            let added = added.collect();
+            let added: Vec<_> = added.collect();
+            self.moved(added.iter().map(|new| new.topic_partition.clone()).collect());
             inbox.reassigned();
             removed.iter().for_each(|(tp, _)| metadata.release(&tp.topic));
             let removed = removed.into_iter().map(|(_, id)| id).collect();
             inbox.tell(Command::Assign { added, removed });
             Ok(())
         })
+    }
+
+    /// Under the lock of the inbox: reading goes on elsewhere, perhaps further back, and auto-commit is to follow.
+    pub(super) fn moved(&self, partitions: BTreeSet<TopicPartition>) {
+        if let Some(group) = &self.group {
+            group.moved(partitions);
+        }
     }
 
     fn seek_all<T: Into<TopicPartition>>(

@@ -663,6 +663,9 @@ impl Inbox {
         match item {
             Item::Error(error) => Some(Taken::Error(error)),
             Item::Position(position) => {
+                if cursor.position().is_some_and(|before| position < before) {
+                    self.tell(Command::WentBack(id));
+                }
                 cursor.advance(position);
                 cursor.settle();
                 self.hold(id);

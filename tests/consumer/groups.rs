@@ -296,6 +296,74 @@ async fn auto_commit_leaves_out_what_is_in_hand() {
     assert_eq!(cluster.committed("g", "t", 0), None);
 }
 
+/// Auto-commit goes where reading goes, also back, as Java's does. What was committed by hand since then it does not undo.
+#[tokio::test(start_paused = true)]
+async fn auto_commit_follows_a_seek() {
+    for assigns in [true, false] {
+        let cluster = cluster(1).await;
+        cluster.create_topic("t", 1);
+        fill(&cluster, 40).await;
+        let builder = client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
+        let builder = if assigns { builder } else { builder.subscribe(["t"]) };
+        let mut consumer = builder.build().unwrap();
+        if assigns {
+            consumer.assign(all(1)).unwrap();
+        }
+        let committed = async || {
+            sleep(6 * SECOND).await;
+            cluster.committed("g", "t", 0)
+        };
+        for offset in 0..10 {
+            assert_eq!(next(&mut consumer).await, (tp(0), offset));
+        }
+        assert_eq!(committed().await, Some(9));
+        consumer.seek(&tp(0), 3).unwrap();
+        assert_eq!(committed().await, Some(3));
+        for offset in 3..6 {
+            assert_eq!(next(&mut consumer).await, (tp(0), offset));
+        }
+        assert_eq!(committed().await, Some(5), "the last one is in hand");
+        consumer.commit().await.unwrap();
+        assert_eq!(committed().await, Some(6));
+        consumer.seek(&tp(0), 30).unwrap();
+        assert_eq!(next(&mut consumer).await, (tp(0), 30));
+        assert_eq!(committed().await, Some(30));
+        consumer.seek(&tp(0), Position::Beginning).unwrap();
+        assert_eq!(committed().await, Some(0));
+        assert_eq!(next(&mut consumer).await, (tp(0), 0));
+        consumer.close().await.unwrap();
+        assert_eq!(cluster.committed("g", "t", 0), Some(1));
+        assert!(cluster.violations().is_empty());
+    }
+}
+
+/// What was committed of the old topic is nothing to the new one.
+#[tokio::test(start_paused = true)]
+async fn auto_commit_begins_anew_with_a_topic_that_is_made_again() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    fill(&cluster, 40).await;
+    let builder = client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = builder.build().unwrap();
+    consumer.assign(all(1)).unwrap();
+    for offset in 0..30 {
+        assert_eq!(next(&mut consumer).await, (tp(0), offset));
+    }
+    sleep(6 * SECOND).await;
+    assert_eq!(cluster.committed("g", "t", 0), Some(29));
+    cluster.delete_topic("t");
+    cluster.create_topic("t", 1);
+    fill(&cluster, 10).await;
+    // What was fetched of the old one comes first.
+    let told = timeout(60 * SECOND, async { while consumer.recv().await.is_ok() {} }).await;
+    told.expect("an error that says so");
+    for offset in 0..4 {
+        assert_eq!(next(&mut consumer).await, (tp(0), offset));
+    }
+    sleep(6 * SECOND).await;
+    assert_eq!(cluster.committed("g", "t", 0), Some(3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_guard_keeps_a_rebalance_away() {
     let cluster = cluster(1).await;

@@ -42,6 +42,8 @@ pub enum Command {
         offsets: Offsets,
         reply: Reply,
     },
+    /// Reading goes on elsewhere in these: what was committed before says nothing of what is committed from here on.
+    Moved(BTreeSet<TopicPartition>),
     /// The coordinator does not know this member as it asked for offsets.
     Doubt(ErrorCode),
     /// Leaves, or stays for a while; the default is up to whether the member is static.
@@ -201,6 +203,7 @@ impl Driver {
                 }
                 self.subscribe(now, subscription);
             }
+            Command::Moved(partitions) => self.commits.moved(&partitions),
             Command::Doubt(code) => {
                 let random = self.random();
                 if let Some(member) = &mut self.member {
