@@ -138,7 +138,7 @@ impl ConsumerHandle {
     /// let consumer = client.consumer().build()?;
     /// consumer.incremental_assign([(("orders", 0), Position::Beginning), (("orders", 1), Position::End)])?;
     /// consumer.incremental_assign([(("orders", 2), 42)])?;
-    /// consumer.incremental_unassign([("orders", 0)]);
+    /// consumer.incremental_unassign([("orders", 0)])?;
     /// assert_eq!(consumer.assignment(), [("orders", 1).into(), ("orders", 2).into()]);
     /// # Ok(()) }
     /// ```
@@ -161,12 +161,18 @@ impl ConsumerHandle {
         Ok(())
     }
 
-    /// Reads these partitions no more; what is buffered of them is dropped. Those that are not assigned are ignored, and so
-    /// is all of it for a consumer that [subscribes](Self::subscribe). (librdkafka: `incremental_unassign`.)
-    pub fn incremental_unassign<T: Into<TopicPartition>>(&self, partitions: impl IntoIterator<Item = T>) {
+    /// Reads these partitions no more; what is buffered of them is dropped. Those that are not assigned are ignored.
+    /// (librdkafka: `incremental_unassign`.)
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a consumer that [subscribes](Self::subscribe): its group assigns.
+    /// Nothing has changed then.
+    pub fn incremental_unassign<T: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error> {
         let gone: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
-        // Nothing is added, so nothing else can be wrong.
-        let _ = self.reassign(Vec::new(), &gone);
+        self.reassign(Vec::new(), &gone)
     }
 
     /// The partitions that are read. (Java: `assignment`.)

@@ -607,6 +607,7 @@ async fn what_cannot_work_is_named() {
     for refused in [
         consumer.assign([tp(0)]).unwrap_err(),
         consumer.incremental_assign([(tp(0), Position::Beginning)]).unwrap_err(),
+        consumer.incremental_unassign([tp(0)]).unwrap_err(),
     ] {
         assert!(refused.kind() == ErrorKind::Config && refused.to_string().contains("unsubscribe"), "{refused}");
     }
