@@ -418,7 +418,7 @@ impl Inbox {
             if let Some(buffer) = self.buffers.get_mut(&id) {
                 buffer.is_revoking = true;
                 match self.split {
-                    None => buffer.cursor.track().lock().close(),
+                    None => buffer.cursor.track().close(),
                     // What was handed over is begun: nothing waits behind it.
                     Some(_) => buffer.cursor.track().lock().shut(),
                 }
@@ -451,7 +451,7 @@ impl Inbox {
 
     /// Workers finish what they have begun, and what lies before it.
     pub fn close_work(&self) {
-        self.cursors().for_each(|cursor| cursor.track().lock().close());
+        self.cursors().for_each(|cursor| cursor.track().close());
     }
 
     /// Workers are gone, or begin nothing any more: what is left comes again.
