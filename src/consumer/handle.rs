@@ -617,7 +617,7 @@ impl ConsumerHandle {
 
     /// Under the lock of the inbox: reading goes on elsewhere, perhaps further back, and auto-commit is to follow.
     pub(super) fn moved(&self, partitions: BTreeSet<TopicPartition>) {
-        if let Some(group) = &self.group {
+        if let Some(group) = self.group.as_ref().filter(|_| !partitions.is_empty()) {
             group.moved(partitions);
         }
     }

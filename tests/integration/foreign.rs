@@ -20,13 +20,10 @@ const COOPERATIVE: &str = "org.apache.kafka.clients.consumer.CooperativeStickyAs
 /// How often a member of ours goes and another one comes.
 const ROUNDS: usize = 3;
 
-/// Of every program, beside its strategy.
-const SETTINGS: [&str; 4] = [
-    "auto.offset.reset=earliest",
-    "heartbeat.interval.ms=200",
-    "session.timeout.ms=10000",
-    "auto.commit.interval.ms=500",
-];
+/// Of every program.
+const SETTINGS: [&str; 2] = ["auto.offset.reset=earliest", "auto.commit.interval.ms=500"];
+/// Of those that go by the classic protocol, beside their strategy.
+const CLASSIC: [&str; 2] = ["heartbeat.interval.ms=200", "session.timeout.ms=10000"];
 
 /// A program that is a member, until it is told to leave.
 struct Program {
@@ -56,20 +53,26 @@ impl Program {
     fn kcat(cluster: &Cluster, group: &str, topic: &str, strategy: &str) -> Self {
         let mut command = Command::new("kcat");
         command.args(["-b", &cluster.bootstrap.join(","), "-G", group, "-u", "-q", "-f", "%p %o\n"]);
-        for setting in SETTINGS.into_iter().chain([&*format!("partition.assignment.strategy={strategy}")]) {
+        for setting in
+            SETTINGS.into_iter().chain(CLASSIC).chain([&*format!("partition.assignment.strategy={strategy}")])
+        {
             command.args(["-X", setting]);
         }
         command.arg(topic);
         Self::start(command)
     }
 
-    /// `strategy`: names of classes.
-    fn java(cluster: &Cluster, group: &str, topic: &str, strategy: &str) -> Self {
+    /// `strategy`: names of classes; `None`: by KIP-848.
+    fn java(cluster: &Cluster, group: &str, topic: &str, strategy: Option<&str>) -> Self {
         let real = cluster.real.as_ref().expect("a real cluster");
         let mut command = Command::new(&real.script);
         command.args(["tool", "console-consumer", "--bootstrap-server", &cluster.bootstrap.join(",")]);
         command.args(["--topic", topic, "--group", group]);
-        for setting in SETTINGS.into_iter().chain([&*format!("partition.assignment.strategy={strategy}")]) {
+        let (classic, protocol) = match strategy {
+            Some(strategy) => (&CLASSIC[..], format!("partition.assignment.strategy={strategy}")),
+            None => (&[][..], "group.protocol=consumer".into()),
+        };
+        for setting in SETTINGS.iter().chain(classic).copied().chain([&*protocol]) {
             command.args(["--command-property", setting]);
         }
         for property in ["print.partition=true", "print.offset=true", "print.value=false"] {
@@ -185,16 +188,26 @@ pub async fn members_of_other_clients_share_a_group(cluster: Cluster) {
     let kcat = Command::new("kcat").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
     assert!(kcat.is_ok(), "kcat is missing: install it (Debian: apt-get install kcat)");
     tokio::join!(
-        share_a_group(&cluster, "range", RANGE, Arc::new(Range)),
-        share_a_group(&cluster, "cooperative-sticky", COOPERATIVE, Arc::new(CooperativeSticky)),
+        share_a_group(&cluster, "range", Some(RANGE), Way::Classic(vec![Arc::new(Range)])),
+        share_a_group(
+            &cluster,
+            "cooperative-sticky",
+            Some(COOPERATIVE),
+            Way::Classic(vec![Arc::new(CooperativeSticky)])
+        ),
+        async {
+            if has_java(&cluster) {
+                share_a_group(&cluster, "KIP-848", None, Way::Broker("uniform")).await;
+            }
+        },
     );
 }
 
-async fn share_a_group(cluster: &Cluster, name: &str, class: &str, strategy: Arc<dyn Assignor>) {
+/// `class`: as Java has it; `None`: by KIP-848, which this kcat does not know.
+async fn share_a_group(cluster: &Cluster, name: &str, class: Option<&str>, way: Way) {
     let started = Instant::now();
     let client = cluster.client().await;
     let (topic, group) = (cluster.topic(&client, 6).await, fresh("g"));
-    let way = Way::Classic(vec![strategy]);
     let join = || {
         let seen = Seen::default();
         let builder = member(&client, &group, &topic, &way).auto_commit_interval(Duration::from_millis(500));
@@ -205,33 +218,39 @@ async fn share_a_group(cluster: &Cluster, name: &str, class: &str, strategy: Arc
     let (mut ours, seen) = join();
     let mut accounts = vec![Account::new("ours", &seen)];
     ours.has(6).await;
-    let kcat = Program::kcat(cluster, &group, &topic, name);
-    accounts.push(Account::new("kcat", &kcat.seen));
-    ours.has(3).await;
+    let mut share = 6;
+    let kcat = class.map(|_| Program::kcat(cluster, &group, &topic, name));
+    if let Some(kcat) = &kcat {
+        accounts.push(Account::new("kcat", &kcat.seen));
+        share = 3;
+        ours.has(share).await;
+    }
     let java = has_java(cluster).then(|| Program::java(cluster, &group, &topic, class));
     if let Some(java) = &java {
-        let gives_late = class == COOPERATIVE;
+        let gives_late = class == Some(COOPERATIVE);
         accounts.push(Account { gives_late, ..Account::new("Java", &java.seen) });
-        ours.has(2).await;
+        share = if kcat.is_some() { 2 } else { 3 };
+        ours.has(share).await;
         has_read(&java.seen).await;
     }
-    has_read(&kcat.seen).await;
+    if let Some(kcat) = &kcat {
+        has_read(&kcat.seen).await;
+    }
     // The leader goes at first, and one of the others becomes it.
     for _ in 0..ROUNDS {
         ours.leave().await;
         let (next, seen) = join();
         accounts.push(Account::new("ours", &seen));
         ours = next;
-        ours.has(if java.is_some() { 2 } else { 3 }).await;
+        ours.has(share).await;
         has_read(&seen).await;
     }
     // A program that is told to end has nothing in hand then, which it might commit and not print.
     stop.send(()).unwrap();
     let mut count = writing.await.unwrap();
     until_all_is_read(&client, &group, &topic, count).await;
-    kcat.leave().await;
-    if let Some(java) = java {
-        java.leave().await;
+    for program in [kcat, java].into_iter().flatten() {
+        program.leave().await;
     }
     ours.has(6).await;
     let (stop, writing) = write(&client, &topic);
@@ -265,7 +284,7 @@ pub async fn a_rolling_upgrade_from_eager_to_cooperative(cluster: Cluster) {
         Reader::start(member(&client, &group, &topic, &way).build().unwrap(), &seen)
     };
     let join_java = |round: usize, accounts: &mut Vec<Account>| {
-        let java = has_java(&cluster).then(|| Program::java(&cluster, &group, &topic, ways[round].1))?;
+        let java = has_java(&cluster).then(|| Program::java(&cluster, &group, &topic, Some(ways[round].1)))?;
         let gives_late = ways[round].1 == COOPERATIVE;
         accounts.push(Account { gives_late, ..Account::new("Java", &java.seen) });
         Some(java)
