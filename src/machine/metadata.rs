@@ -222,19 +222,24 @@ impl Metadata {
 
     /// Something is stale: asks as soon as the last question is a back-off ago, and no pause in an outage is under way.
     pub fn refresh(&mut self, now: Instant) {
-        let earliest = self.last_asked.map_or(now, |asked| asked + self.config.retry_backoff);
-        self.due = self.due.min(self.not_paused(earliest.max(now)));
+        self.due = self.due.min(self.earliest(now, self.config.retry_backoff));
     }
 
-    /// The same, and at once at another broker than this one: it may hang, and a question that is open there with it.
+    /// The same in half the time, and at another broker than this one: it may hang, and a question that is open there with
+    /// it. Whoever says so paces itself, and waits for a leader that is elected at any moment.
     pub fn refresh_elsewhere(&mut self, now: Instant, than: i32) {
         self.avoided = Some(than);
-        self.refresh(now);
+        let earliest = self.earliest(now, self.config.retry_backoff / 2);
+        self.due = self.due.min(earliest);
         if !self.open.is_empty() {
-            let earliest = self.last_asked.map_or(now, |asked| asked + self.config.retry_backoff);
-            self.due = self.not_paused(earliest.max(now));
+            self.due = earliest;
             self.is_urgent = true;
         }
+    }
+
+    /// When the last question is so old, and no pause in an outage is under way.
+    fn earliest(&self, now: Instant, gap: Duration) -> Instant {
+        self.not_paused(self.last_asked.map_or(now, |asked| (asked + gap).max(now)))
     }
 
     pub fn handle_answer(&mut self, now: Instant, id: u64, response: &MetadataResponse, random: u64) {

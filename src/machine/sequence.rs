@@ -558,6 +558,13 @@ impl<R: Receipts> PartitionQueue<R> {
 
     /// What follows from a change by itself.
     fn tidy(&mut self) {
+        // Those that only kept a place for what was sent behind them. First, since what breaks may have waited for them.
+        while let Some(front) = self.batches.front().filter(|front| front.is_told)
+            && (front.is_ended() || !self.batches.iter().any(Batch::is_open))
+        {
+            self.in_flight -= usize::from(matches!(front.state, State::InFlight(_)));
+            self.batches.pop_front();
+        }
         if self.is_broken && self.in_flight == 0 {
             self.is_broken = false;
             self.batches.retain(|batch| !batch.is_told);
@@ -569,13 +576,6 @@ impl<R: Receipts> PartitionQueue<R> {
                     batch.stamp = None;
                 }
             }
-        }
-        // Those that only kept a place for what was sent behind them.
-        while let Some(front) = self.batches.front().filter(|front| front.is_told)
-            && (front.is_ended() || !self.batches.iter().any(Batch::is_open))
-        {
-            self.in_flight -= usize::from(matches!(front.state, State::InFlight(_)));
-            self.batches.pop_front();
         }
     }
 }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::PartitionId;
 
-/// Others are asked again after a fiftieth of the time for which a leader has been in doubt, so that a new one is found
-/// soon after a short outage, and a long one is no storm.
+/// Brokers elect others when one has been silent for some seconds, 9 by default. So others are asked again after a hundredth
+/// of the time for which a leader has been in doubt, and beyond ten seconds after a fiftieth: a new one is found soon after
+/// a short outage, and a long one is no storm.
 pub(super) fn ask_again(in_doubt: Duration) -> Duration {
-    (in_doubt / 50).clamp(Duration::from_millis(100), Duration::from_secs(5))
+    let part = if in_doubt < Duration::from_secs(10) { 100 } else { 50 };
+    (in_doubt / part).clamp(Duration::from_millis(50), Duration::from_secs(5))
 }
 
 /// What their last attempts died of says that they may be led elsewhere. The attempts themselves come too rarely to find

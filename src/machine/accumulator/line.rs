@@ -179,7 +179,9 @@ impl Line {
         };
         // There is nothing to cut before there is a connection.
         let probe = self.head().filter(|_| self.is_up && !was_probing);
-        let again = now + ask_again(self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)));
+        // Half as often at first: each head starts anew, and what is in doubt has been asked about before.
+        let waited = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let again = now + ask_again(waited).max(Duration::from_millis(100));
         self.suspicion = Suspicion::Asked { again, is_probing: was_probing || probe.is_some() };
         Some(Step::Ask { probe, is_first })
     }

@@ -468,8 +468,12 @@ fn a_lost_connection_fails_every_open_request() {
     rig.accumulator.handle_all_failed(rig.now, &error, MIDDLE);
     assert_eq!(rig.events(), [Seen::Refresh, Seen::Refresh]);
     assert_eq!(rig.request(), None);
-    assert_eq!(rig.accumulator.poll_timeout(), Some(rig.now + BACKOFF));
-    rig.pass(BACKOFF);
+    // Others are asked who leads before that.
+    assert_eq!(rig.accumulator.poll_timeout(), Some(rig.now + BACKOFF / 2));
+    rig.pass(BACKOFF / 2);
+    assert_eq!((rig.events(), rig.request()), (vec![Seen::Overdue], None));
+    assert_eq!(rig.accumulator.poll_timeout(), Some(rig.now + BACKOFF / 2));
+    rig.pass(BACKOFF / 2);
     assert_eq!(rig.request().unwrap().1, [(0, 0, 0), (1, 0, 0)]);
 }
 

@@ -258,7 +258,9 @@ impl World {
         let connection = &mut self.network.connections[line];
         if !connection.is_up {
             if !connection.open.is_empty() && !std::mem::replace(&mut connection.is_connecting, true) {
-                let delay = self.random.between(MS / 10, self.plan.reconnect);
+                // Once all is well again, so are connections: or a history would now and then need more than its time.
+                let reconnect = if self.is_healed { self.plan.reconnect.min(50 * MS) } else { self.plan.reconnect };
+                let delay = self.random.between(MS / 10, reconnect);
                 self.after(delay, What::Wire(Wire::Connected { line }));
             }
             return;

@@ -202,6 +202,23 @@ fn unknown_batches_leave_together() {
     rig.expect_new_epoch(4);
 }
 
+/// A client that slept finds all of its time up: what kept its place is in flight again, and those behind it end without it.
+/// Whoever comes next waits for no answer to that. (Found by the simulation.)
+#[test]
+fn what_ends_behind_an_unknown_batch_in_flight_holds_up_nobody() {
+    let mut rig = Rig::proven();
+    (1..5).for_each(|batch| rig.push(batch, 2));
+    let sent: Vec<_> = (1..5).map(|_| rig.send().0).collect();
+    rig.pass(DELIVERY);
+    assert_eq!(rig.refuse(sent[0], OPEN), Some((1, Err(true))));
+    assert_eq!(rig.acknowledge(sent[1], 4), Some((2, Ok(Some(4)))));
+    rig.send();
+    assert_eq!(rig.refuse(sent[2], NEVER), Some((3, Err(false))));
+    assert_eq!(rig.refuse(sent[3], NEVER), Some((4, Err(false))));
+    assert!(rig.queue.is_empty());
+    rig.expect_new_epoch(5);
+}
+
 /// Rule 9: while something is in flight the epoch stays, whatever others have gone on to.
 #[test]
 fn a_busy_partition_keeps_its_epoch() {
