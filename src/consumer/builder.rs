@@ -215,7 +215,8 @@ impl ConsumerBuilder {
     /// [`auto_commit_interval`](Self::auto_commit_interval), before partitions are given back, and on
     /// [`close`](Consumer::close). Dealt with is what was handed out before the last call of [`recv`](Consumer::recv) or
     /// [`poll`](Consumer::poll); so a crash never skips a record that was still in hand. Such a commit never takes back what
-    /// was committed by a call. Default: on if there is a [`group`](Self::group), as in Java. (Java: `enable.auto.commit`.)
+    /// was committed by a call, unless reading has gone elsewhere since: it follows a [`seek`](super::ConsumerHandle::seek), also
+    /// back, as Java's does. Default: on if there is a [`group`](Self::group), as in Java. (Java: `enable.auto.commit`.)
     pub fn auto_commit(mut self, is_on: bool) -> Self {
         self.auto_commit = Some(is_on);
         self

@@ -138,7 +138,7 @@ impl ConsumerHandle {
     /// let consumer = client.consumer().build()?;
     /// consumer.incremental_assign([(("orders", 0), Position::Beginning), (("orders", 1), Position::End)])?;
     /// consumer.incremental_assign([(("orders", 2), 42)])?;
-    /// consumer.incremental_unassign([("orders", 0)]);
+    /// consumer.incremental_unassign([("orders", 0)])?;
     /// assert_eq!(consumer.assignment(), [("orders", 1).into(), ("orders", 2).into()]);
     /// # Ok(()) }
     /// ```
@@ -161,12 +161,18 @@ impl ConsumerHandle {
         Ok(())
     }
 
-    /// Reads these partitions no more; what is buffered of them is dropped. Those that are not assigned are ignored, and so
-    /// is all of it for a consumer that [subscribes](Self::subscribe). (librdkafka: `incremental_unassign`.)
-    pub fn incremental_unassign<T: Into<TopicPartition>>(&self, partitions: impl IntoIterator<Item = T>) {
+    /// Reads these partitions no more; what is buffered of them is dropped. Those that are not assigned are ignored.
+    /// (librdkafka: `incremental_unassign`.)
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a consumer that [subscribes](Self::subscribe): its group assigns.
+    /// Nothing has changed then.
+    pub fn incremental_unassign<T: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error> {
         let gone: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
-        // Nothing is added, so nothing else can be wrong.
-        let _ = self.reassign(Vec::new(), &gone);
+        self.reassign(Vec::new(), &gone)
     }
 
     /// The partitions that are read. (Java: `assignment`.)
@@ -212,7 +218,8 @@ impl ConsumerHandle {
 
 /// # Positions
 impl ConsumerHandle {
-    /// Goes on elsewhere. What was fetched of the partition is dropped; no record from before comes any more.
+    /// Goes on elsewhere. What was fetched of the partition is dropped; no record from before comes any more. Auto-commit
+    /// follows, as in Java, also back: whoever takes over goes on where this consumer has come to.
     ///
     /// `position` is an offset or a [`Position`], which is looked up in the background. An offset that the log does not
     /// have is found out by the next fetch, and treated as
@@ -256,6 +263,7 @@ impl ConsumerHandle {
             return Err(Error::config(message).with_partition(partition.clone()));
         };
         inbox.seek(&cursor, start(position));
+        self.moved([partition.clone()].into());
         Ok(())
     }
 
@@ -597,13 +605,21 @@ impl ConsumerHandle {
                 metadata.hold(&tp.topic, self.auto_create);
                 Assigned { id: cursor.id, topic_partition: tp, generation: cursor.generation, start }
             });
-            let added = added.collect();
+            let added: Vec<_> = added.collect();
+            self.moved(added.iter().map(|new| new.topic_partition.clone()).collect());
             inbox.reassigned();
             removed.iter().for_each(|(tp, _)| metadata.release(&tp.topic));
             let removed = removed.into_iter().map(|(_, id)| id).collect();
             inbox.tell(Command::Assign { added, removed });
             Ok(())
         })
+    }
+
+    /// Under the lock of the inbox: reading goes on elsewhere, perhaps further back, and auto-commit is to follow.
+    pub(super) fn moved(&self, partitions: BTreeSet<TopicPartition>) {
+        if let Some(group) = self.group.as_ref().filter(|_| !partitions.is_empty()) {
+            group.moved(partitions);
+        }
     }
 
     fn seek_all<T: Into<TopicPartition>>(

@@ -28,9 +28,21 @@ use crate::wire::leader::offset_for_leader_epoch::{
 /// What the handle asks for.
 #[derive(Debug)]
 pub enum Command {
-    Assign { added: Vec<Assigned>, removed: Vec<PartitionId> },
-    Seek { id: PartitionId, generation: u64, start: Start },
-    Pause { id: PartitionId, is_paused: bool },
+    Assign {
+        added: Vec<Assigned>,
+        removed: Vec<PartitionId>,
+    },
+    Seek {
+        id: PartitionId,
+        generation: u64,
+        start: Start,
+    },
+    Pause {
+        id: PartitionId,
+        is_paused: bool,
+    },
+    /// Reading went back: by itself, since the log had to be read from elsewhere.
+    WentBack(PartitionId),
     Close(oneshot::Sender<()>),
 }
 
@@ -176,6 +188,7 @@ impl Manager {
             }
             Command::Seek { id, generation, start } => self.machine.seek(id, generation, start),
             Command::Pause { id, is_paused } => self.machine.pause(id, is_paused),
+            Command::WentBack(id) => self.went_back(id),
             Command::Close(_) => {}
         }
     }
@@ -380,6 +393,13 @@ impl Manager {
         });
     }
 
+    /// What was committed before is not held against what is committed from here on.
+    fn went_back(&self, id: PartitionId) {
+        if let (Some(group), Some(tp)) = (&self.group, self.assigned.get(&id)) {
+            group.moved([tp.clone()].into());
+        }
+    }
+
     /// The log was cut: what lies behind that is void, and where the caller is decides whether it has read any of it.
     fn diverged(&mut self, id: PartitionId, generation: u64, end: i64) {
         let Some(tp) = self.assigned.get(&id) else { return };
@@ -393,6 +413,7 @@ impl Manager {
         let Some((position, generation)) = renewed else { return };
         if position > end {
             self.shared.fail(id, generation, data_loss(tp, position, end));
+            self.went_back(id);
         }
         self.machine.seek(id, generation, Start::At(position.min(end)));
     }
@@ -404,6 +425,7 @@ impl Manager {
             Some(inbox.renew(id, None)?.generation)
         });
         let Some(generation) = renewed else { return };
+        self.went_back(id);
         let start = if self.machine.may_reset() { Start::Earliest } else { Start::Halted };
         self.shared.fail(id, generation, recreated(tp, start == Start::Earliest));
         self.machine.seek(id, generation, start);

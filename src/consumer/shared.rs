@@ -418,7 +418,7 @@ impl Inbox {
             if let Some(buffer) = self.buffers.get_mut(&id) {
                 buffer.is_revoking = true;
                 match self.split {
-                    None => buffer.cursor.track().lock().close(),
+                    None => buffer.cursor.track().close(),
                     // What was handed over is begun: nothing waits behind it.
                     Some(_) => buffer.cursor.track().lock().shut(),
                 }
@@ -451,7 +451,7 @@ impl Inbox {
 
     /// Workers finish what they have begun, and what lies before it.
     pub fn close_work(&self) {
-        self.cursors().for_each(|cursor| cursor.track().lock().close());
+        self.cursors().for_each(|cursor| cursor.track().close());
     }
 
     /// Workers are gone, or begin nothing any more: what is left comes again.
@@ -663,6 +663,9 @@ impl Inbox {
         match item {
             Item::Error(error) => Some(Taken::Error(error)),
             Item::Position(position) => {
+                if cursor.position().is_some_and(|before| position < before) {
+                    self.tell(Command::WentBack(id));
+                }
                 cursor.advance(position);
                 cursor.settle();
                 self.hold(id);

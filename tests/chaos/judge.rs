@@ -76,9 +76,14 @@ impl Verdict {
 
     fn count(&mut self, counter: impl Fn(&mut Self) -> &mut usize, problem: String) {
         *counter(self) += 1;
-        if self.problems.len() < MOST_WORDS {
-            self.problems.push(problem);
-        }
+        tell(&mut self.problems, problem);
+    }
+}
+
+/// The first ones.
+pub fn tell(problems: &mut Vec<String>, problem: String) {
+    if problems.len() < MOST_WORDS {
+        problems.push(problem);
     }
 }
 

@@ -296,6 +296,74 @@ async fn auto_commit_leaves_out_what_is_in_hand() {
     assert_eq!(cluster.committed("g", "t", 0), None);
 }
 
+/// Auto-commit goes where reading goes, also back, as Java's does. What was committed by hand since then it does not undo.
+#[tokio::test(start_paused = true)]
+async fn auto_commit_follows_a_seek() {
+    for assigns in [true, false] {
+        let cluster = cluster(1).await;
+        cluster.create_topic("t", 1);
+        fill(&cluster, 40).await;
+        let builder = client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
+        let builder = if assigns { builder } else { builder.subscribe(["t"]) };
+        let mut consumer = builder.build().unwrap();
+        if assigns {
+            consumer.assign(all(1)).unwrap();
+        }
+        let committed = async || {
+            sleep(6 * SECOND).await;
+            cluster.committed("g", "t", 0)
+        };
+        for offset in 0..10 {
+            assert_eq!(next(&mut consumer).await, (tp(0), offset));
+        }
+        assert_eq!(committed().await, Some(9));
+        consumer.seek(&tp(0), 3).unwrap();
+        assert_eq!(committed().await, Some(3));
+        for offset in 3..6 {
+            assert_eq!(next(&mut consumer).await, (tp(0), offset));
+        }
+        assert_eq!(committed().await, Some(5), "the last one is in hand");
+        consumer.commit().await.unwrap();
+        assert_eq!(committed().await, Some(6));
+        consumer.seek(&tp(0), 30).unwrap();
+        assert_eq!(next(&mut consumer).await, (tp(0), 30));
+        assert_eq!(committed().await, Some(30));
+        consumer.seek(&tp(0), Position::Beginning).unwrap();
+        assert_eq!(committed().await, Some(0));
+        assert_eq!(next(&mut consumer).await, (tp(0), 0));
+        consumer.close().await.unwrap();
+        assert_eq!(cluster.committed("g", "t", 0), Some(1));
+        assert!(cluster.violations().is_empty());
+    }
+}
+
+/// What was committed of the old topic is nothing to the new one.
+#[tokio::test(start_paused = true)]
+async fn auto_commit_begins_anew_with_a_topic_that_is_made_again() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    fill(&cluster, 40).await;
+    let builder = client(&cluster).await.consumer().group("g").auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = builder.build().unwrap();
+    consumer.assign(all(1)).unwrap();
+    for offset in 0..30 {
+        assert_eq!(next(&mut consumer).await, (tp(0), offset));
+    }
+    sleep(6 * SECOND).await;
+    assert_eq!(cluster.committed("g", "t", 0), Some(29));
+    cluster.delete_topic("t");
+    cluster.create_topic("t", 1);
+    fill(&cluster, 10).await;
+    // What was fetched of the old one comes first.
+    let told = timeout(60 * SECOND, async { while consumer.recv().await.is_ok() {} }).await;
+    told.expect("an error that says so");
+    for offset in 0..4 {
+        assert_eq!(next(&mut consumer).await, (tp(0), offset));
+    }
+    sleep(6 * SECOND).await;
+    assert_eq!(cluster.committed("g", "t", 0), Some(3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_guard_keeps_a_rebalance_away() {
     let cluster = cluster(1).await;
@@ -417,6 +485,48 @@ async fn topics_by_pattern_and_topics_that_come_later() {
     assert_eq!(consumer.assignment(), [tp(0)]);
 }
 
+/// Java's stays subscribed, and so a member: whoever looks at the group sees it, and a topic that comes is its own at once.
+#[tokio::test(start_paused = true)]
+async fn a_pattern_that_matches_nothing_stays_a_member() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let cluster = MockCluster::builder().brokers(1).in_memory().auto_create_topics(false).start().await;
+        cluster.create_topic("other", 1);
+        let builder = Client::builder(cluster.bootstrap()).connector(cluster.connector());
+        let client = builder.metadata_max_age(10 * SECOND).connect().await.unwrap();
+        let builder = client.consumer().group("g").group_protocol(protocol);
+        let mut consumer = builder.subscribe_pattern("t.?").build().unwrap();
+        let until_it_has = async |consumer: &mut Consumer, partitions: &[TopicPartition]| {
+            let polling = async {
+                while consumer.assignment() != partitions {
+                    // That a topic is gone may be said.
+                    let _ = timeout(SECOND / 10, consumer.recv()).await;
+                }
+            };
+            timeout(60 * SECOND, polling).await.unwrap_or_else(|_| panic!("never {partitions:?}: {consumer:?}"));
+        };
+        silent(20 * SECOND, &mut consumer).await;
+        let member = consumer.group_metadata().unwrap();
+        assert!(member.generation_id > 0 && consumer.assignment().is_empty(), "{protocol:?}: {member:?}");
+        cluster.create_topic("t", 2);
+        until_it_has(&mut consumer, &parts(&[0, 1])).await;
+        cluster.delete_topic("t");
+        until_it_has(&mut consumer, &[]).await;
+        let _ = timeout(30 * SECOND, consumer.recv()).await;
+        cluster.create_topic("t2", 1);
+        until_it_has(&mut consumer, &[("t2", 0).into()]).await;
+        // Another pattern, which matches nothing either.
+        consumer.subscribe_pattern("u.?").unwrap();
+        until_it_has(&mut consumer, &[]).await;
+        silent(20 * SECOND, &mut consumer).await;
+        let same = consumer.group_metadata().unwrap();
+        assert!(same.member_id == member.member_id && same.generation_id > member.generation_id, "{same:?}");
+        let left = cluster.requests().iter().filter(|request| request.api == Api::LeaveGroup).count();
+        assert_eq!((left, consumer.metrics().memberships_lost), (0, 0), "{protocol:?}");
+        consumer.close().await.unwrap();
+        assert!(cluster.violations().is_empty());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_moves_or_dies_takes_nothing_along() {
     let cluster = cluster(3).await;
@@ -497,6 +607,7 @@ async fn what_cannot_work_is_named() {
     for refused in [
         consumer.assign([tp(0)]).unwrap_err(),
         consumer.incremental_assign([(tp(0), Position::Beginning)]).unwrap_err(),
+        consumer.incremental_unassign([tp(0)]).unwrap_err(),
     ] {
         assert!(refused.kind() == ErrorKind::Config && refused.to_string().contains("unsubscribe"), "{refused}");
     }

@@ -94,7 +94,7 @@ async fn metrics_go_to_the_recorder() {
     assert_eq!(recorder.get("milena_consumer_records{client_id=milena}"), Some(10));
     assert_eq!(recorder.get("milena_consumer_fetched_bytes{client_id=milena}"), Some(metrics.fetched_bytes));
     assert_eq!(recorder.get("milena_consumer_fetches{client_id=milena}"), Some(metrics.fetches));
-    consumer.incremental_unassign([tp(1)]);
+    consumer.incremental_unassign([tp(1)]).unwrap();
     assert_eq!(lag(1), Some(0.0), "it is nobody's any more");
 }
 

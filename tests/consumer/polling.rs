@@ -143,7 +143,7 @@ async fn a_lent_batch_ends_when_its_partition_is_sought_or_paused_or_taken_away(
     handle.resume([tp(0)]);
     let mut batch = within(SECOND, consumer.poll()).await.unwrap().unwrap();
     assert_eq!(batch.next().unwrap().offset(), 701, "a pause moves nothing");
-    handle.incremental_unassign([tp(0)]);
+    handle.incremental_unassign([tp(0)]).unwrap();
     assert!(batch.next().is_none() && handle.assignment().is_empty());
 }
 

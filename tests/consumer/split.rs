@@ -436,7 +436,7 @@ async fn errors_come_where_they_belong() {
     assert!(timeout(SECOND, other.try_next()).await.is_err());
     partitions.resume([tp(1)]);
     assert_eq!(next(other).await.offset(), 4);
-    partitions.incremental_unassign([tp(1)]);
+    partitions.incremental_unassign([tp(1)]).unwrap();
     ended(other).await;
 }
 

@@ -32,7 +32,7 @@ async fn partitions_are_added_each_at_its_place_and_taken_away() {
     // Two more; the one that is there goes elsewhere; those that are not named stay.
     consumer.incremental_assign([(tp(4), 90), (tp(0), 95)]).unwrap();
     silent_after(&mut consumer, &[(0, 95..100), (4, 90..100)]).await;
-    consumer.incremental_unassign([tp(0), tp(1), tp(5)]);
+    consumer.incremental_unassign([tp(0), tp(1), tp(5)]).unwrap();
     assert_eq!(consumer.assignment(), [tp(2), tp(3), tp(4)]);
     fill(&cluster, 600).await;
     silent_after(&mut consumer, &[(2, 100..200), (3, 100..200), (4, 100..200)]).await;
@@ -92,7 +92,7 @@ async fn what_is_paused_is_held_back_and_goes_on_where_it_was() {
     checker.next.insert(0, 990);
     checker.read(&mut consumer, 20).await;
     consumer.pause([tp(0)]);
-    consumer.incremental_unassign([tp(0)]);
+    consumer.incremental_unassign([tp(0)]).unwrap();
     consumer.incremental_assign([(tp(0), 1_000)]).unwrap();
     assert!(consumer.paused().is_empty());
     silent_after(&mut consumer, &[(0, 1_000..1_010)]).await;
@@ -241,7 +241,7 @@ async fn what_nobody_reads_any_more_is_not_asked_for() {
     let mut consumer = client(&cluster).await.consumer().allow_auto_create_topics(false).build().unwrap();
     consumer.assign([("missing", 0), ("t", 0)]).unwrap();
     assert_eq!(error(10 * SECOND, &mut consumer).await.kind(), ErrorKind::UnknownTopic);
-    consumer.incremental_unassign([("missing", 0)]);
+    consumer.incremental_unassign([("missing", 0)]).unwrap();
     tokio::time::sleep(5 * SECOND).await;
     cluster.clear_requests();
     silent(60 * SECOND, &mut consumer).await;

@@ -344,6 +344,53 @@ async fn a_slow_handler_of_a_revoked_partition_delays_no_other() {
     working.await.unwrap();
 }
 
+/// A record whose handler fails waits before the next attempt. A rebalance that wants its partition does not wait with it: the
+/// handler gets it once more at once, and then the next owner does.
+#[tokio::test(start_paused = true)]
+async fn a_rebalance_does_not_wait_for_the_next_attempt() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 2);
+    fill(&cluster, 40).await;
+    let client = client(&cluster).await;
+    let build = || {
+        let strategy = [Arc::new(CooperativeSticky) as Arc<dyn Assignor>];
+        let builder = client.consumer().group("g").subscribe(["t"]).auto_offset_reset(OffsetReset::Earliest);
+        builder.partition_assignment_strategy(strategy).build().unwrap()
+    };
+    let began = Instant::now();
+    let attempts: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let seen = Arc::clone(&attempts);
+    let handler = move |record: ConsumerRecord| {
+        let attempts = Arc::clone(&seen);
+        async move {
+            if record.partition() == 1 && record.offset() == 5 {
+                attempts.lock().unwrap().push(began.elapsed());
+                return Err(std::io::Error::other("not yet"));
+            }
+            Ok(())
+        }
+    };
+    let mut first = build();
+    let working = tokio::spawn(async move {
+        let policy = FailurePolicy::stop().attempts(5).backoff(60 * SECOND, 60 * SECOND);
+        let workers = first.workers(4).order(WorkOrder::Partition).on_failure(policy);
+        workers.run_until(sleep(40 * SECOND), handler).await.unwrap();
+        first.close().await.unwrap();
+    });
+    sleep(5 * SECOND).await;
+    let mut second = build();
+    let record = within(60 * SECOND, second.recv()).await.unwrap();
+    let at = began.elapsed();
+    assert_eq!((record.partition(), record.offset(), cluster.committed("g", "t", 1)), (1, 5, Some(5)));
+    let attempts = attempts.lock().unwrap().clone();
+    assert!(attempts.len() == 2 && attempts[0] < SECOND && attempts[1] > 5 * SECOND, "{attempts:?}");
+    // A heartbeat later it was called back, and another one later both had joined again.
+    assert!(at - attempts[1] < 4 * SECOND, "{at:?}, {attempts:?}");
+    drop(second);
+    working.await.unwrap();
+    assert!(cluster.violations().is_empty());
+}
+
 /// Of a partition that was lost nothing more is begun, and what was under way counts for nothing.
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_is_stuck_loses_its_partitions_and_comes_back() {

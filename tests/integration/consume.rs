@@ -123,7 +123,7 @@ pub async fn partitions_are_added_paused_and_sought_by_time(cluster: Cluster) {
     assert_eq!(next(&mut consumer).await, "later");
     let found = consumer.offsets_for_times([(tp(7), 2_000), (tp(8), 2_000)]).await.unwrap();
     assert_eq!((found[&tp(7)].map(|found| found.offset), found[&tp(8)]), (Some(2), None));
-    consumer.incremental_unassign((0..49).map(tp));
+    consumer.incremental_unassign((0..49).map(tp)).unwrap();
     assert_eq!(consumer.assignment(), [tp(49)]);
     consumer.close().await.unwrap();
 }

@@ -435,13 +435,18 @@ async fn a_pattern(cluster: &Cluster, way: Way) {
         let topic = NewTopic::new(format!("{prefix}.{name}"), 2, cluster.replicas());
         client.admin().create_topics([topic]).await.unwrap();
     };
-    create("a").await;
     create("other").await;
     let builder = member(&client, &group, "", &way).subscribe_pattern(format!("{prefix}[.][a-c]"));
     let consumer = builder.build().unwrap();
     let seen = Seen::default();
     let reader = Reader::start(consumer, &seen);
+    // A member also as long as nothing matches.
+    let joined = async || reader.handle.group_metadata().filter(|member| member.generation_id > 0);
+    let member = eventually("a member of nothing", joined).await;
+    assert!(reader.handle.assignment().is_empty());
+    create("a").await;
     reader.has(2).await;
+    assert_eq!(reader.handle.group_metadata().unwrap().member_id, member.member_id);
     create("b").await;
     reader.has(4).await;
     let producer = client.producer().build().unwrap();

@@ -126,6 +126,7 @@ fn main() -> ExitCode {
         console::every_codec_of_the_console_producer
         console::every_codec_to_the_console_consumer
         console::a_batch_beyond_the_limit_is_skipped
+        foreign::members_of_other_clients_share_a_group
         failover::a_killed_broker_loses_and_doubles_nothing
         failover::a_stopped_broker_delays_nobody_else
         nearby::a_killed_replica_nearby_is_left_for_the_leader

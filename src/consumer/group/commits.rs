@@ -109,6 +109,12 @@ impl Commits {
         self.ledger.commit(Commit { id, entries, may_go_back, deadline });
     }
 
+    /// Reading goes on elsewhere in these, perhaps further back.
+    pub fn moved(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        self.auto.retain(|tp, _| !partitions.contains(tp));
+        self.ledger.moved(partitions);
+    }
+
     /// What the caller has dealt with, as far as that is news.
     pub fn commit_settled(&mut self, settled: Offsets) {
         self.auto.retain(|tp, _| settled.contains_key(tp));

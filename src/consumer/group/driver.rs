@@ -42,6 +42,8 @@ pub enum Command {
         offsets: Offsets,
         reply: Reply,
     },
+    /// Reading goes on elsewhere in these: what was committed before says nothing of what is committed from here on.
+    Moved(BTreeSet<TopicPartition>),
     /// The coordinator does not know this member as it asked for offsets.
     Doubt(ErrorCode),
     /// Leaves, or stays for a while; the default is up to whether the member is static.
@@ -75,8 +77,8 @@ pub struct Driver {
     /// It was told to leave, and has.
     is_out: bool,
     subscription: Option<Subscription>,
-    /// What the pattern matches.
-    matched: BTreeSet<Arc<str>>,
+    /// What the pattern matches; `None`: the topics have not been listed yet.
+    matched: Option<BTreeSet<Arc<str>>>,
     next_listing: Option<Instant>,
     is_listing: bool,
     holds: Holds,
@@ -130,7 +132,7 @@ impl Driver {
             member: None,
             is_out: true,
             subscription: None,
-            matched: BTreeSet::new(),
+            matched: None,
             next_listing: None,
             is_listing: false,
             holds: Holds::default(),
@@ -201,6 +203,7 @@ impl Driver {
                 }
                 self.subscribe(now, subscription);
             }
+            Command::Moved(partitions) => self.commits.moved(&partitions),
             Command::Doubt(code) => {
                 let random = self.random();
                 if let Some(member) = &mut self.member {
@@ -224,7 +227,7 @@ impl Driver {
 
     fn subscribe(&mut self, now: Instant, subscription: Option<Subscription>) {
         (self.subscription, self.settled) = (subscription, None);
-        self.matched.clear();
+        self.matched = None;
         self.next_listing = match self.subscription {
             Some(Subscription::Pattern(_)) => Some(now),
             _ => None,
@@ -250,17 +253,16 @@ impl Driver {
 
     /// What is subscribed to as it is now.
     fn tell_subscription(&mut self, now: Instant) {
-        let names = match &self.subscription {
-            None => BTreeSet::new(),
-            Some(Subscription::Topics(topics)) => topics.clone(),
-            Some(Subscription::Pattern(_)) => self.matched.clone(),
-        };
         if let Some(member) = &mut self.member {
-            match (member, &self.subscription) {
-                (member @ Member::Consumer(_), Some(Subscription::Pattern(pattern))) => {
-                    member.subscribe(now, BTreeSet::new(), Some(Arc::clone(&pattern.text)));
+            match (&self.subscription, &self.matched) {
+                (None, _) => member.subscribe(now, None, None),
+                (Some(Subscription::Topics(topics)), _) => member.subscribe(now, Some(topics.clone()), None),
+                (Some(Subscription::Pattern(pattern)), _) if matches!(member, Member::Consumer(_)) => {
+                    member.subscribe(now, None, Some(Arc::clone(&pattern.text)));
                 }
-                (member, _) => member.subscribe(now, names, None),
+                // Until the topics are listed the member stays what it was.
+                (Some(Subscription::Pattern(_)), None) => {}
+                (Some(Subscription::Pattern(_)), Some(matched)) => member.subscribe(now, Some(matched.clone()), None),
             }
         }
         self.hold_topics();
@@ -273,7 +275,7 @@ impl Driver {
             _ => BTreeSet::new(),
         };
         let described = self.member.as_ref().and_then(Member::described).into_iter().flatten();
-        let wanted = named.iter().chain(&self.matched).chain(described).cloned().collect();
+        let wanted = named.iter().chain(self.matched.iter().flatten()).chain(described).cloned().collect();
         let created = if self.handle.auto_create { named } else { BTreeSet::new() };
         self.holds.set(&self.core, wanted, &created);
     }
@@ -415,7 +417,7 @@ impl Driver {
         }
         if let Some(Subscription::Pattern(pattern)) = &self.subscription {
             self.next_listing = Some(now + self.core.metadata_max_age);
-            let matched = pattern.matching(&listed);
+            let matched = Some(pattern.matching(&listed));
             if matched != self.matched {
                 self.matched = matched;
                 self.tell_subscription(now);
@@ -428,7 +430,7 @@ impl Driver {
     fn handle_picture(&mut self, picture: &mut watch::Receiver<Picture>) {
         let cluster = Arc::clone(&picture.borrow_and_update().cluster);
         let now = self.core.now();
-        if self.matched.iter().any(|topic| {
+        if self.matched.iter().flatten().any(|topic| {
             let error = cluster.topics.get(topic).map(|topic| topic.error);
             error == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
         }) {

@@ -1,6 +1,6 @@
 //! What handles know of their group: the way to its task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,6 +81,14 @@ impl Group {
 
     pub fn commit_later(self: &Arc<Self>, handle: &ConsumerHandle, offsets: Offsets) {
         self.tell(handle, Command::Commit { offsets, reply: Reply::Reader });
+    }
+
+    /// Reading goes on elsewhere in these.
+    pub fn moved(&self, partitions: BTreeSet<TopicPartition>) {
+        // Without a task nothing was committed yet.
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = task.send(Command::Moved(partitions));
+        }
     }
 
     pub async fn committed(

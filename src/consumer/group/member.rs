@@ -42,11 +42,11 @@ impl Member {
         both!(self.standing())
     }
 
-    /// `pattern`: for the coordinator to match, which the classic protocol does not know.
-    pub fn subscribe(&mut self, now: Instant, topics: BTreeSet<Arc<str>>, pattern: Option<Arc<str>>) {
+    /// `pattern`: for the coordinator to match, which the classic protocol does not know. Neither: the group is left.
+    pub fn subscribe(&mut self, now: Instant, topics: Option<BTreeSet<Arc<str>>>, pattern: Option<Arc<str>>) {
         match self {
             Self::Classic(member) => member.subscribe(now, topics),
-            Self::Consumer(member) => member.subscribe(now, topics, pattern),
+            Self::Consumer(member) => member.subscribe(now, topics.unwrap_or_default(), pattern),
         }
     }
 

@@ -106,6 +106,9 @@ impl FailurePolicy {
 
     /// How long to wait before the second attempt; each wait is twice the one before, up to `max`, and all are spread by a
     /// fifth. Default: 100 ms, up to 10 s.
+    ///
+    /// A rebalance that takes the partition away does not wait so long, nor does a pool that is to stop: the handler gets the
+    /// record once more at once, and if that fails too, whoever reads the partition next begins with it.
     pub fn backoff(self, first: Duration, max: Duration) -> Self {
         Self { backoff: first, backoff_max: max, ..self }
     }

@@ -1,5 +1,6 @@
 //! The ledger of a partition, as the consumer, its group and the workers share it.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Context;
 
@@ -13,11 +14,14 @@ pub struct Track {
     ledger: Mutex<Ledger>,
     /// Rings when the group need not wait for it any longer.
     bell: OnceLock<Arc<Notify>>,
+    /// Tells those who wait before they try again that nothing new is begun.
+    closed: Notify,
 }
 
 impl Track {
     pub fn new(generation: u64, position: Option<i64>) -> Self {
-        Self { ledger: Mutex::new(Ledger::new(generation, position, -1)), bell: OnceLock::new() }
+        let ledger = Mutex::new(Ledger::new(generation, position, -1));
+        Self { ledger, bell: OnceLock::new(), closed: Notify::new() }
     }
 
     /// Workers begin, behind what was handed out before.
@@ -56,12 +60,34 @@ impl Track {
         self.change(Ledger::shut);
     }
 
+    pub fn close(&self) {
+        self.change(Ledger::close);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed()
+    }
+
+    /// Until nothing new is begun: others wait for what is under way.
+    pub async fn closed(&self) {
+        let mut closed = pin!(self.closed.notified());
+        // From here on it is heard.
+        closed.as_mut().enable();
+        if !self.is_closed() {
+            closed.await;
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut Ledger)) {
         let mut ledger = self.lock();
         change(&mut ledger);
-        let is_free = ledger.is_closed() && !ledger.is_busy();
+        let is_closed = ledger.is_closed();
+        let is_free = is_closed && !ledger.is_busy();
         let waker = if is_free { ledger.take_waker() } else { None };
         drop(ledger);
+        if is_closed {
+            self.closed.notify_waiters();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }

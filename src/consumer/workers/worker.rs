@@ -84,8 +84,18 @@ where
             if attempt == self.policy.attempts {
                 return self.policy.conclude(&job.record, attempt, cause).await.map(|()| true);
             }
+            // Whoever has the partition next tries again.
+            if job.track.is_closed() {
+                return Ok(false);
+            }
             attempt += 1;
-            runtime.sleep_until(self.core.now() + backoff.next_delay(runtime.random())).await;
+            let again = self.core.now() + backoff.next_delay(runtime.random());
+            tokio::select! {
+                biased;
+                // Others wait for it: once more at once, for what lies behind it may be done already.
+                () = job.track.closed() => {}
+                () = runtime.sleep_until(again) => {}
+            }
             if job.track.lock().is_shut() {
                 return Ok(false);
             }

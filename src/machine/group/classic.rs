@@ -67,6 +67,8 @@ pub struct Classic {
     /// -1: none.
     generation: i32,
     topics: BTreeSet<Arc<str>>,
+    /// Also to no topic: to a pattern that matches none.
+    is_subscribed: bool,
     /// As the group was told.
     joined: BTreeSet<Arc<str>>,
     /// Of the strategy that the group chose.
@@ -110,6 +112,7 @@ impl Classic {
             member_id: Arc::default(),
             generation: -1,
             topics: BTreeSet::new(),
+            is_subscribed: false,
             joined: BTreeSet::new(),
             protocol: Arc::default(),
             leader: None,
@@ -165,17 +168,19 @@ impl Classic {
         self.leader.as_ref().map(Leader::topics)
     }
 
-    /// What is subscribed to now. Nothing: the group is left.
-    pub fn subscribe(&mut self, now: Instant, topics: BTreeSet<Arc<str>>) {
-        self.topics = topics;
+    /// What is subscribed to now. None: the group is left. An empty set: the member stays, for a pattern that matches no
+    /// topic yet, as Java's does.
+    pub fn subscribe(&mut self, now: Instant, topics: Option<BTreeSet<Arc<str>>>) {
+        self.is_subscribed = topics.is_some();
+        self.topics = topics.unwrap_or_default();
         match self.state {
             State::Closed | State::Failed | State::Quitting | State::Leaving(..) | State::Idle => {}
-            State::Out if self.topics.is_empty() => {}
+            State::Out if !self.is_subscribed => {}
             State::Out => {
                 self.common.begin(now);
                 self.rejoin("subscribed");
             }
-            _ if self.topics.is_empty() => self.quit(self.config.instance_id.is_none(), End::Out),
+            _ if !self.is_subscribed => self.quit(self.config.instance_id.is_none(), End::Out),
             State::Stable if self.topics != self.joined => self.rejoin("topics changed"),
             _ => {}
         }
@@ -229,7 +234,7 @@ impl Classic {
             self.state = State::Out;
             (self.common.not_before, self.common.reported) = (None, None);
             let topics = std::mem::take(&mut self.topics);
-            self.subscribe(now, topics);
+            self.subscribe(now, self.is_subscribed.then_some(topics));
         }
     }
 
@@ -515,7 +520,7 @@ impl Classic {
             self.rejoin("topics changed while away");
         } else if self.leader.as_ref().is_some_and(Leader::is_outdated) {
             self.rejoin("metadata changed");
-        } else if self.topics != self.joined && !self.topics.is_empty() {
+        } else if self.topics != self.joined {
             self.rejoin("topics changed");
         }
     }
@@ -645,7 +650,7 @@ impl Classic {
             }
             End::Out => {
                 self.state = State::Out;
-                if !self.topics.is_empty() {
+                if self.is_subscribed {
                     self.rejoin("subscribed");
                 }
             }

@@ -1,4 +1,5 @@
-//! What a member commits: one request after the other, never backwards, and nothing that it does not have any more.
+//! What a member commits: one request after the other, never backwards unless reading went back, and nothing that it does not
+//! have any more.
 //!
 //! ```text
 //!   commit ──▶ queue ──▶ due: what is owned, and further than before ──▶ poll_request ──▶ handle_answer ──▶ Outcome
@@ -89,6 +90,8 @@ struct Open {
     failed: Vec<Failed>,
     /// On its way, and not owned any more: not to be sent again, also if it is owned once more by then.
     gone: BTreeSet<TopicPartition>,
+    /// Reading went on elsewhere since: what comes next may be further back.
+    moved: BTreeSet<TopicPartition>,
     was_sent: bool,
     last: ErrorCode,
 }
@@ -158,12 +161,19 @@ impl Ledger {
     }
 
     pub fn commit(&mut self, commit: Commit) {
-        let gone = BTreeSet::new();
-        let mut open = Open { commit, failed: Vec::new(), gone, was_sent: false, last: ErrorCode::NONE };
+        let (gone, moved) = (BTreeSet::new(), BTreeSet::new());
+        let mut open = Open { commit, failed: Vec::new(), gone, moved, was_sent: false, last: ErrorCode::NONE };
         if let Some(owned) = &self.owned {
             open.drop_unowned(owned);
         }
         self.queue.push_back(open);
+    }
+
+    /// Reading goes on elsewhere in these, perhaps further back: what is committed from here on is not held against what was
+    /// committed, or waits to be, before.
+    pub fn moved(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        self.committed.retain(|partition, _| !partitions.contains(partition));
+        self.queue.iter_mut().for_each(|open| open.moved.extend(partitions.iter().cloned()));
     }
 
     /// Whether nothing waits and nothing is on its way.
@@ -237,7 +247,9 @@ impl Ledger {
             let code = answer.get(partition).copied();
             match code {
                 Some(ErrorCode::NONE) => {
-                    self.committed.insert(partition.clone(), entry.offset);
+                    if !open.moved.contains(partition) {
+                        self.committed.insert(partition.clone(), entry.offset);
+                    }
                     open.commit.entries.remove(partition);
                     continue;
                 }

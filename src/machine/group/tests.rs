@@ -173,7 +173,7 @@ impl World {
         };
         let mut machine = Classic::new(config, self.assignors.clone());
         let topics: BTreeSet<_> = self.topics.keys().cloned().collect();
-        machine.subscribe(self.now, topics.clone());
+        machine.subscribe(self.now, Some(topics.clone()));
         machine.poll_begins();
         let member = Member {
             machine,
@@ -281,7 +281,7 @@ impl World {
                 };
                 if let Some(member) = self.any_member() {
                     member.topics.clone_from(&topics);
-                    member.machine.subscribe(now, topics);
+                    member.machine.subscribe(now, Some(topics));
                 }
             }
             9 => {
@@ -391,30 +391,15 @@ impl World {
             outputs.push(output);
         }
         member.ledger.set_standing(member.machine.standing());
-        // As a driver does, which looks again only when it is told to.
-        let (seen, committable) = (member.machine.ownership(), member.machine.committable());
-        if member.seen.as_ref().is_none_or(|(before, _)| *before != seen) {
-            member.ledger.set_owned(Some(committable.clone()));
-            member.seen = Some((seen, committable));
-        } else {
-            assert_eq!(member.seen.as_ref().map(|(_, before)| before), Some(&committable), "it has changed in silence");
-        }
+        let (ownership, committable) = (member.machine.ownership(), member.machine.committable());
+        settle_ownership(&mut member.ledger, &mut member.seen, ownership, committable);
         if work {
-            member.commits += 1;
-            for partition in member.machine.owned() {
-                if let Some(position) = member.positions.get_mut(partition) {
-                    *position += 1;
-                }
-            }
-            let owned = member.machine.owned();
-            let entries = member.positions.iter().filter(|(partition, _)| owned.contains(*partition));
-            let entry = |offset: i64| Entry { offset, leader_epoch: -1, metadata: "".into() };
             let began = &member.began;
-            let entries = entries.map(|(partition, offset)| {
-                let offset = (*offset - behind).max(began.get(partition).copied().unwrap_or_default());
-                (partition.clone(), entry(offset))
-            });
-            let entries = entries.collect();
+            let dealt_with = |partition: &TopicPartition, position: i64| {
+                (position - behind).max(began.get(partition).copied().unwrap_or_default())
+            };
+            member.commits += 1;
+            let entries = work_on(&mut member.positions, member.machine.owned(), dealt_with);
             let deadline = now + ms(10_000);
             member.ledger.commit(Commit { id: member.commits, entries, may_go_back: false, deadline });
         }
@@ -485,6 +470,37 @@ impl World {
             }
         }
     }
+}
+
+/// As a driver does, which looks again only when it is told to.
+fn settle_ownership(
+    ledger: &mut Ledger,
+    seen: &mut Option<(u64, BTreeSet<TopicPartition>)>,
+    ownership: u64,
+    committable: BTreeSet<TopicPartition>,
+) {
+    match seen {
+        Some((before, known)) if *before == ownership => assert_eq!(*known, committable, "it has changed in silence"),
+        _ => {
+            ledger.set_owned(Some(committable.clone()));
+            *seen = Some((ownership, committable));
+        }
+    }
+}
+
+/// A record more of each partition that it has: what is to be committed then.
+fn work_on(
+    positions: &mut BTreeMap<TopicPartition, i64>,
+    owned: &BTreeSet<TopicPartition>,
+    dealt_with: impl Fn(&TopicPartition, i64) -> i64,
+) -> BTreeMap<TopicPartition, Entry> {
+    let own = positions.iter_mut().filter(|(partition, _)| owned.contains(*partition));
+    let entries = own.map(|(partition, position)| {
+        *position += 1;
+        let offset = dealt_with(partition, *position);
+        (partition.clone(), Entry { offset, leader_epoch: -1, metadata: "".into() })
+    });
+    entries.collect()
 }
 
 fn seeds() -> Range<u64> {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::judge::Moment;
+use crate::judge::{Moment, tell};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
@@ -79,8 +79,6 @@ pub struct Verdict {
     pub problems: Vec<String>,
 }
 
-const MOST_WORDS: usize = 20;
-
 impl Verdict {
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty()
@@ -88,9 +86,7 @@ impl Verdict {
 
     fn count(&mut self, counter: impl Fn(&mut Self) -> &mut usize, problem: String) {
         *counter(self) += 1;
-        if self.problems.len() < MOST_WORDS {
-            self.problems.push(problem);
-        }
+        tell(&mut self.problems, problem);
     }
 }
 
@@ -144,8 +140,8 @@ pub fn judge(history: &History) -> Verdict {
                 first.entry((*partition, *offset)).or_insert(*at);
                 if is_again {
                     verdict.again += 1;
-                    if history.is_clean && verdict.problems.len() < MOST_WORDS {
-                        verdict.problems.push(format!("dealt with twice: {about}"));
+                    if history.is_clean {
+                        tell(&mut verdict.problems, format!("dealt with twice: {about}"));
                     }
                 }
                 if !history.tells_ownership {

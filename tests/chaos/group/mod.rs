@@ -95,8 +95,8 @@ struct Times {
     /// The longest ones of partitions that stay, in each window; of those led by a broker that was killed, apart.
     gaps: Vec<Duration>,
     gaps_led_there: Vec<Duration>,
-    /// The same before anything happened: what a busy machine makes of it.
-    in_peace: Vec<Duration>,
+    /// The same before anything happened, when brokers are not warm yet, and after it: what a busy machine makes of it.
+    in_peace: [Vec<Duration>; 2],
 }
 
 pub struct Report {
@@ -111,8 +111,8 @@ struct Run {
     team: Team,
     /// Something happened in each, and was over by its end.
     windows: Vec<(Moment, Moment)>,
-    /// Nothing happened.
-    peace: (Moment, Moment),
+    /// Nothing happened: before, and after.
+    peace: [(Moment, Moment); 2],
     /// Whose partitions others had to take, and since when.
     victim: Option<(usize, Moment)>,
     /// What a broker led that was killed.
@@ -193,6 +193,12 @@ async fn write(client: Client, topic: String, pace: Duration, is_over: Arc<Atomi
     (0..PARTITIONS).map(|partition| (partition, count)).collect()
 }
 
+async fn peace() -> (Moment, Moment) {
+    let from = now();
+    tokio::time::sleep(2 * SECOND).await;
+    (from, now())
+}
+
 impl Run {
     async fn happen(&mut self, plan: &Plan, group: &str) -> Result<(), String> {
         let is_static = plan.fault == Fault::Static;
@@ -200,9 +206,7 @@ impl Run {
             self.team.join(if is_static { name } else { "" });
         }
         self.team.settle(60 * SECOND).await?;
-        let from = now();
-        tokio::time::sleep(2 * SECOND).await;
-        self.peace = (from, now());
+        self.peace[0] = peace().await;
         match plan.fault {
             Fault::Churn => {
                 for _ in 0..plan.comers {
@@ -256,7 +260,7 @@ impl Run {
                 }
             }
         }
-        tokio::time::sleep(SECOND).await;
+        self.peace[1] = peace().await;
         Ok(())
     }
 
@@ -278,7 +282,7 @@ impl Run {
         if let Some((victim, at)) = self.victim {
             times.takeovers.extend(takeovers(events, victim, at).into_values());
         }
-        times.in_peace.extend(gaps(events, self.peace.0, self.peace.1).into_values());
+        times.in_peace = self.peace.map(|(from, to)| gaps(events, from, to).into_values().collect());
         for (from, to) in &self.windows {
             for (partition, gap) in gaps(events, *from, *to) {
                 match self.led_there.contains(&partition) {
@@ -308,7 +312,8 @@ fn report(plan: &Plan, verdict: &Verdict, times: &Times, events: &[Event], probl
         line("taken over: median, worst, never", format!("{took}, {never} of {}", times.takeovers.len()));
     }
     let kinds = [
-        ("gaps in peace", &times.in_peace),
+        ("gaps in peace, before", &times.in_peace[0]),
+        ("gaps in peace, after", &times.in_peace[1]),
         ("gaps where nothing moves", &times.gaps),
         ("of the killed broker's", &times.gaps_led_there),
     ];

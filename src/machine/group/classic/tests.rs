@@ -70,7 +70,8 @@ impl Rig {
     }
 
     fn subscribe(&mut self, topics: &str) {
-        self.machine.subscribe(self.now, topics.split_whitespace().map(Arc::from).collect());
+        let topics = (!topics.is_empty()).then(|| topics.split_whitespace().map(Arc::from).collect());
+        self.machine.subscribe(self.now, topics);
     }
 
     fn coordinator(&mut self) {
@@ -629,6 +630,35 @@ fn subscriptions_change_and_end() {
     assert_eq!(rig.machine.poll_timeout(), None);
     rig.subscribe("t");
     rig.expect(&["join '' gen -1: t owns ''"]);
+}
+
+/// Of a pattern that matches nothing yet, or nothing any more: a member like any other, which has nothing.
+#[test]
+fn a_member_stays_without_topics() {
+    let mut rig = Rig::new(None, eager());
+    rig.machine.subscribe(rig.now, Some(BTreeSet::new()));
+    rig.expect(&["find"]);
+    rig.coordinator();
+    rig.expect(&["join '' gen -1:  owns ''"]);
+    rig.join(1, "m1", "m1", &[("m1", "")]);
+    rig.expect(&["describe {}"]);
+    rig.machine.handle_topics(&Topics::new());
+    rig.expect(&["sync m1 gen 1: [\"m1: \"]"]);
+    rig.sync("");
+    rig.expect(&["assigned: "]);
+    rig.machine.acknowledge();
+    rig.beat(ErrorCode::NONE);
+    rig.subscribe("t");
+    rig.expect(&["join 'm1' gen 1: t owns ''"]);
+    rig.join(2, "m1", "m0", &[]);
+    rig.expect(&["sync m1 gen 2: []"]);
+    rig.sync("t-0");
+    rig.expect(&["assigned: t-0"]);
+    rig.machine.acknowledge();
+    rig.machine.subscribe(rig.now, Some(BTreeSet::new()));
+    rig.expect(&["revoked: t-0"]);
+    rig.machine.acknowledge();
+    rig.expect(&["join 'm1' gen 2:  owns ''"]);
 }
 
 #[test]

@@ -118,6 +118,28 @@ fn nothing_goes_back_unless_told_to() {
     assert_eq!(rig.sent(), Some((1, vec![(0, 1)])));
 }
 
+/// Reading went back: what is committed for that is not held against what was read before, also if that is on its way.
+#[test]
+fn what_is_read_again_is_committed_again() {
+    let mut rig = Rig::new();
+    rig.commit(1, &[(0, 100), (1, 100)]);
+    assert_eq!(rig.sent(), Some((1, vec![(0, 100), (1, 100)])));
+    rig.commit(2, &[(0, 110), (1, 110)]);
+    rig.ledger.moved(&[partition(0)].into());
+    rig.commit(3, &[(0, 5), (1, 5)]);
+    rig.answer(&[(0, OK), (1, OK)]);
+    assert_eq!(rig.sent(), Some((1, vec![(0, 110), (1, 110)])));
+    rig.answer(&[(0, OK), (1, OK)]);
+    assert_eq!(rig.sent(), Some((1, vec![(0, 5)])));
+    rig.answer(&[(0, OK)]);
+    // From there on it goes forward again.
+    rig.commit(4, &[(0, 4)]);
+    assert_eq!(rig.sent(), None);
+    rig.commit(5, &[(0, 6)]);
+    assert_eq!(rig.sent(), Some((1, vec![(0, 6)])));
+    assert_eq!(rig.outcomes(), [(1, vec![]), (2, vec![]), (3, vec![]), (4, vec![])]);
+}
+
 #[test]
 fn what_is_not_owned_is_not_committed() {
     let mut rig = Rig::new();

@@ -356,25 +356,11 @@ impl World848 {
         let due = member.machine.poll_timeout();
         assert!(due.is_none_or(|at| at > now), "due, and nothing comes of it: {outputs:?}");
         member.ledger.set_standing(member.machine.standing());
-        // As a driver does, which looks again only when it is told to.
-        let (seen, committable) = (member.machine.ownership(), member.machine.committable());
-        if member.seen.as_ref().is_none_or(|(before, _)| *before != seen) {
-            member.ledger.set_owned(Some(committable.clone()));
-            member.seen = Some((seen, committable));
-        } else {
-            assert_eq!(member.seen.as_ref().map(|(_, before)| before), Some(&committable), "it has changed in silence");
-        }
+        let (ownership, committable) = (member.machine.ownership(), member.machine.committable());
+        settle_ownership(&mut member.ledger, &mut member.seen, ownership, committable);
         if work {
             member.commits += 1;
-            let owned = member.machine.owned();
-            for partition in owned {
-                if let Some(position) = member.positions.get_mut(partition) {
-                    *position += 1;
-                }
-            }
-            let entries = member.positions.iter().filter(|(partition, _)| owned.contains(*partition));
-            let entry = |offset: i64| Entry { offset, leader_epoch: -1, metadata: "".into() };
-            let entries = entries.map(|(partition, offset)| (partition.clone(), entry(*offset))).collect();
+            let entries = work_on(&mut member.positions, member.machine.owned(), |_, position| position);
             let deadline = now + ms(10_000);
             member.ledger.commit(Commit { id: member.commits, entries, may_go_back: false, deadline });
         }
