@@ -12,7 +12,7 @@
 #![allow(clippy::disallowed_methods, reason = "it reads clocks and spawns")]
 
 mod history;
-#[path = "../chaos/judge.rs"]
+#[path = "../judge/records.rs"]
 #[allow(dead_code, reason = "runs on real clusters judge more")]
 mod judge;
 #[path = "../chaos/reader.rs"]
