@@ -140,6 +140,23 @@ fn nothing_is_unsafe() {
     }
 }
 
+/// Row 13 of `faults.md`: a wall clock that stands, jumps to 1970 or to 2100 delays nothing and ends nothing, for nothing
+/// waits by it: it stamps records, and turns the age of an offset that is asked for into a time.
+#[test]
+fn nothing_waits_by_the_wall_clock() {
+    let files = rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let asks = |text: &str| {
+        let tokens = tokens(text);
+        tokens.iter().any(|token| token.is("wall_clock_ms"))
+            || tokens.windows(4).any(|four| four[0].is("SystemTime") && four[1].is("::") && four[2].is("now"))
+    };
+    assert!(asks("let now = SystemTime::now();") && !asks("SystemTime::UNIX_EPOCH; // wall_clock_ms()"));
+    let client = files.iter().filter(|(path, _)| !path.starts_with("mock/") && !path.starts_with("bin/"));
+    let asking: Vec<_> = client.filter(|(_, text)| asks(text)).map(|(path, _)| path.as_str()).collect();
+    let known = ["consumer/manager.rs", "net/mod.rs", "net/runtime.rs", "producer/append.rs", "producer/many.rs"];
+    assert_eq!(asking, known);
+}
+
 /// All `.rs` files below `folder`, by their path in it; none if there is no such folder (yet).
 fn rust_files(folder: &Path) -> BTreeMap<String, String> {
     fn walk(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use milena::mock::{Api, Fault, MockCluster, When};
-use milena::{Acks, Client, ErrorKind, Fate, Producer, Record};
+use milena::{Acks, Client, ErrorCode, ErrorKind, Fate, Producer, Record};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -404,6 +404,77 @@ async fn new_partitions_are_found_on_demand() {
     cluster.grow_topic("t", 3);
     let sent = producer.send(Record::to("t").partition(2).value("v")).await.unwrap();
     assert_eq!((sent.partition, sent.offset), (2, Some(0)));
+}
+
+/// What is in flight when the topic grows stays where its key had sent it, in its order; what comes later goes where the
+/// key belongs by then, and waits for nobody.
+#[tokio::test(start_paused = true)]
+async fn keys_in_flight_keep_their_order_when_the_topic_grows() {
+    const KEYS: usize = 20;
+    let cluster = cluster(3).await;
+    cluster.create_topic("t", 2);
+    // A record or two fill a batch: there are several of a partition in flight.
+    let producer = client(&cluster).await.producer().batch_size(100).linger(Duration::ZERO).build().unwrap();
+    producer.send(Record::to("t").partition(0).value("warm")).await.unwrap();
+    producer.send(Record::to("t").partition(1).value("warm")).await.unwrap();
+    let slow = cluster.inject(When::api(Api::Produce), Fault::delay_answer(SECOND));
+    let mut receipts = Vec::new();
+    let mut enqueue = async |of: std::ops::Range<usize>| {
+        for n in of {
+            for key in 0..KEYS {
+                let record = Record::to("t").key(key.to_string()).value(n.to_string());
+                receipts.push((key, n, producer.enqueue(record).await.unwrap()));
+            }
+        }
+    };
+    enqueue(0..10).await;
+    tokio::time::sleep(SECOND / 10).await;
+    cluster.grow_topic("t", 6);
+    // Who asks for one of the new ones learns of them.
+    let found = producer.send(Record::to("t").partition(5).value("new")).await.unwrap();
+    assert_eq!((found.partition, found.offset), (5, Some(0)));
+    enqueue(10..20).await;
+    slow.remove();
+    let mut placed = vec![Vec::new(); KEYS];
+    for (key, n, receipt) in receipts {
+        let sent = receipt.await.unwrap();
+        placed[key].push((n, sent.partition, sent.offset.unwrap()));
+    }
+    let mut moved = 0;
+    for (key, placed) in placed.iter().enumerate() {
+        let (before, after) = placed.split_at(10);
+        for (half, partitions) in [(before, 0..2), (after, 0..6)] {
+            let home = half[0].1;
+            assert!(partitions.contains(&home) && half.iter().all(|(_, at, _)| *at == home), "{key}: {placed:?}");
+            assert!(half.is_sorted_by(|a, b| a.0 < b.0 && a.2 < b.2), "{key}: {placed:?}");
+        }
+        // Where the key stays, all twenty are in order.
+        let stays = before[0].1 == after[0].1;
+        assert!(!stays || before[9].2 < after[0].2, "{key}: {placed:?}");
+        moved += usize::from(!stays);
+    }
+    assert!((1..KEYS).contains(&moved), "{moved} keys of {KEYS} have moved");
+    let count: usize = (0..6).map(|partition| cluster.log("t", partition).len()).sum();
+    assert_eq!(count, 20 * KEYS + 3);
+    assert!(cluster.violations().is_empty());
+}
+
+/// Row 13: the wall clock is on records alone. Nothing waits longer or expires for what they say of it; of what is far ahead
+/// of its own clock the broker says so at once, and of nothing else.
+#[tokio::test(start_paused = true)]
+async fn records_of_1970_and_of_2100_wait_for_nothing() {
+    const YEAR_2100: i64 = 4_102_444_800_000;
+    let (cluster, producer) = producer(1, 1).await;
+    let start = tokio::time::Instant::now();
+    for (offset, time) in [(0, 0), (1, 1), (2, 0)] {
+        let sent = producer.send(Record::to("t").value("v").timestamp(time)).await.unwrap();
+        assert_eq!(sent.offset, Some(offset));
+        let error = producer.send(Record::to("t").value("v").timestamp(YEAR_2100 + time)).await.unwrap_err();
+        assert_eq!((error.error.code(), error.fate), (Some(ErrorCode::INVALID_TIMESTAMP), Fate::NotWritten));
+    }
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+    let log = cluster.log("t", 0);
+    assert_eq!(log.iter().map(|record| record.timestamp).collect::<Vec<_>>(), [0, 1, 0]);
 }
 
 #[tokio::test(start_paused = true)]

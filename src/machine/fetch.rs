@@ -385,10 +385,11 @@ impl Fetch {
         let opening = self.sessions[lane as usize].open(now, max_version == BY_NAME, &wanted);
         let Opening { session_id, session_epoch, named, forgotten } = opening;
         let mut topics: Vec<FetchTopic> = Vec::new();
-        let mut places: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        // By id as well: an offset in a topic that was deleted is none in another one of its name (rule 48).
+        let mut places: BTreeMap<(Arc<str>, Uuid), usize> = BTreeMap::new();
         for ((_, wanted), _) in wanted.into_iter().zip(named).filter(|(_, named)| *named) {
             let Wanted { topic, topic_id, index, offset, leader_epoch, max_bytes } = wanted;
-            let place = *places.entry(Arc::clone(&topic)).or_insert_with(|| {
+            let place = *places.entry((Arc::clone(&topic), topic_id)).or_insert_with(|| {
                 topics.push(FetchTopic { topic, topic_id, ..Default::default() });
                 topics.len() - 1
             });

@@ -54,7 +54,8 @@ enum State {
     /// Whether the log still has what was read before `offset`.
     Validating {
         offset: i64,
-        is_asked: bool,
+        /// The leader of this epoch was asked.
+        asked: Option<i32>,
     },
     Out {
         leader: i32,
@@ -379,13 +380,14 @@ impl Offsets {
         random: u64,
     ) {
         let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.generation == generation) else { return };
-        let State::Validating { offset, is_asked } = &mut partition.state else { return };
-        *is_asked = false;
+        let State::Validating { offset, asked } = &mut partition.state else { return };
+        let Some(of) = asked.take() else { return };
         let offset = *offset;
         match answer {
             // A broker that does not know is no proof of a loss (rule 42).
             Ok((epoch, end)) if epoch < 0 || end < 0 || (epoch >= partition.seen.epoch && end >= offset) => {
-                partition.valid_epoch = partition.leader_epoch;
+                // Of a leader that has come since, it says nothing: that one may have cut the log.
+                partition.valid_epoch = of;
                 partition.backoff.reset();
                 partition.state = State::Home { offset };
             }
@@ -429,7 +431,9 @@ impl Offsets {
         });
         let followed = self.following.iter().filter_map(|id| {
             let partition = self.partitions.get(id)?;
-            partition.preferred.filter(|_| !partition.is_recalled).map(|(_, until)| until)
+            // At home, whoever goes out next looks at the time: nothing is to be done when it has come.
+            let is_out = matches!(partition.state, State::Out { .. });
+            partition.preferred.filter(|_| is_out && !partition.is_recalled).map(|(_, until)| until)
         });
         times.chain(followed).min()
     }
@@ -595,7 +599,7 @@ impl Offsets {
             if let State::Home { offset } = partition.state
                 && partition.must_validate()
             {
-                partition.state = State::Validating { offset, is_asked: false };
+                partition.state = State::Validating { offset, asked: None };
             }
             match (&mut partition.state, place) {
                 (State::Committed { is_asked: is_asked @ false }, _) => {
@@ -607,8 +611,8 @@ impl Offsets {
                     let asked = AskedOffset { id, generation, at: *at, leader_epoch };
                     listings.entry(leader).or_default().push(asked);
                 }
-                (State::Validating { is_asked: is_asked @ false, .. }, Some((leader, ..))) => {
-                    *is_asked = true;
+                (State::Validating { asked: asked @ None, .. }, Some((leader, ..))) => {
+                    *asked = Some(leader_epoch);
                     let asked = AskedEpoch { id, generation, leader_epoch, epoch: partition.seen.epoch };
                     validations.entry(leader).or_default().push(asked);
                 }

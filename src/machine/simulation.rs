@@ -7,15 +7,21 @@
 //! ```
 //! Each seed first draws which faults it has and how often, then places them; everything heals in the end, and then
 //! all that is pending must complete. `world` is a driver as `producer/` has one, and the network; `broker` decides as
-//! Kafka's `ProducerStateManager` does; `check` knows the promises (P1 to P5, P11, P13 of the fault table).
+//! Kafka's `ProducerStateManager` does; `check` knows the promises of which the wire tells (P11,
+//! P13, the rules), and hands the rest (P1 to P5) to the judge of every other history, `tests/judge`.
 //! Replay one history with `MILENA_SEED=k`, run more with `MILENA_SEEDS=n`: see `tests`.
 
 mod broker;
 mod check;
+#[path = "../../tests/judge/records.rs"]
+#[allow(dead_code, reason = "runs on real clusters judge more")]
+mod judge;
+mod minimise;
 mod network;
 mod tests;
 mod world;
 
+use std::fmt;
 use std::time::Instant;
 
 /// Virtual time, in microseconds.
@@ -92,7 +98,7 @@ struct Plan {
     faults: Faults,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Faults {
     /// The connection ends before the request is read.
     cut_before: u64,
@@ -123,6 +129,60 @@ struct Faults {
     holds: u64,
     /// A broker that is not the leader says who is.
     hint: u64,
+}
+
+impl Faults {
+    /// All kinds, by their names.
+    fn kinds(&mut self) -> [(&'static str, &mut u64); 18] {
+        let Self {
+            cut_before,
+            cut_after,
+            silent,
+            late_copy,
+            hang,
+            refuse_for_now,
+            refuse_for_good,
+            leave_open,
+            lose_track,
+            unmentioned,
+            hostile_answer,
+            throttle,
+            moves,
+            stalls,
+            expiries,
+            leaderless,
+            holds,
+            hint,
+        } = self;
+        [
+            ("cut_before", cut_before),
+            ("cut_after", cut_after),
+            ("silent", silent),
+            ("late_copy", late_copy),
+            ("hang", hang),
+            ("refuse_for_now", refuse_for_now),
+            ("refuse_for_good", refuse_for_good),
+            ("leave_open", leave_open),
+            ("lose_track", lose_track),
+            ("unmentioned", unmentioned),
+            ("hostile_answer", hostile_answer),
+            ("throttle", throttle),
+            ("moves", moves),
+            ("stalls", stalls),
+            ("expiries", expiries),
+            ("leaderless", leaderless),
+            ("holds", holds),
+            ("hint", hint),
+        ]
+    }
+}
+
+/// Those that there are.
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut own = self.clone();
+        f.debug_map().entries(own.kinds().into_iter().filter(|(_, rate)| **rate > 0)).finish()
+    }
 }
 
 impl Plan {
@@ -222,5 +282,12 @@ impl Summary {
 fn run(start: Instant, seed: u64) -> Result<Summary, String> {
     let mut random = Random(seed);
     let plan = Plan::draw(&mut random);
+    world::World::new(start, plan, random).run()
+}
+
+/// As another plan would have it with what is drawn behind that of this seed.
+fn run_as(start: Instant, seed: u64, plan: Plan) -> Result<Summary, String> {
+    let mut random = Random(seed);
+    drop(Plan::draw(&mut random));
     world::World::new(start, plan, random).run()
 }

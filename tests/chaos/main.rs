@@ -6,6 +6,7 @@
 
 mod cluster;
 mod group;
+#[path = "../judge/records.rs"]
 mod judge;
 mod judge_tests;
 mod proxy;
@@ -47,6 +48,7 @@ fn tests() -> ExitCode {
         a_history_without_faults_is_clean
         every_fault_of_a_history_is_found
         every_fault_of_a_reader_is_found
+        what_the_terms_allow_is_no_fault_and_no_more
     };
     macro_rules! group_trials {
         ($($test:ident)*) => {

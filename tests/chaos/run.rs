@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use milena::{Client, Consumer, Fate, OffsetReset, Producer, Record, TopicPartition};
 
 use crate::cluster::Cluster;
-use crate::judge::{Election, Logs, Outcome, Seen, Sent, Verdict, judge, judge_other, judge_reader, recoveries};
+use crate::judge::{Election, Logs, Outcome, Seen, Sent, Terms, Verdict, judge, judge_other, judge_reader, recoveries};
 use crate::proxy::Proxy;
 use crate::reader::{number_of, read_along};
 
@@ -129,7 +129,7 @@ pub async fn run(cluster: Arc<Cluster>, proxy: Option<Arc<Proxy>>, plan: Plan) -
         sent[number].ends.push((at - begin, outcome));
     }
     // What waits for a busy machine's timers is late by that.
-    let mut verdict = judge(&sent, &logs, limit + SECOND);
+    let mut verdict = judge(&sent, &logs, &Terms::within(limit + SECOND));
     judge_reader(&mut verdict, &seen, &logs);
     if let Some(path) = &plan.history {
         std::fs::write(path, history(&sent)).expect("a file for the history");

@@ -6,7 +6,7 @@ use milena::mock::MockCluster;
 use milena::{Client, Error, ErrorKind, NewTopic, OffsetReset};
 use tokio::time::Instant;
 
-use crate::judge::{Logs, Outcome, Seen, Sent, Verdict, judge, judge_reader};
+use crate::judge::{Logs, Outcome, Seen, Sent, Terms, Verdict, judge, judge_reader};
 use crate::rig::*;
 
 /// Runs a history for the cut at every byte in both directions: it says whether the exchange came that far. How many
@@ -64,7 +64,7 @@ async fn a_cut_at_any_byte_of_three_batches_costs_nothing() {
         let (cluster, wire, client) = cut_once(cut).await;
         let sent = produce(&client, SECOND * 120).await;
         let logs = logs(&cluster);
-        let verdict = judge(&sent, &logs, SECOND * 150);
+        let verdict = judge(&sent, &logs, &Terms::within(SECOND * 150));
         assert!(verdict.is_clean(), "{cut:?}: {verdict:?}");
         assert_eq!((verdict.acknowledged, &logs[&0]), (3, &vec![0, 1, 2]), "{cut:?}: {sent:?}");
         if !wire.is_cut() {
@@ -87,7 +87,7 @@ async fn receipts_are_true_when_every_connection_is_cut_at_the_same_byte() {
         let wire = Wire::cut_always(&cluster, cut);
         let client = Client::builder(cluster.bootstrap()).connector(wire.clone()).request_timeout(MS * 300);
         let sent = produce(&client.build().unwrap(), MS * 600).await;
-        let verdict = judge(&sent, &logs(&cluster), MS * 901);
+        let verdict = judge(&sent, &logs(&cluster), &Terms::within(MS * 901));
         assert!(verdict.is_clean(), "{cut:?}: {verdict:?}");
         for (told, count) in told.iter_mut().zip([verdict.acknowledged, verdict.not_written, verdict.unknown]) {
             *told += count;

@@ -9,7 +9,7 @@ use milena::mock::{Api, Fault, MockCluster, When};
 use milena::{Error, OffsetReset};
 use tokio::time::Instant;
 
-use crate::judge::{Seen, Sent, Verdict, judge, judge_reader};
+use crate::judge::{Seen, Sent, Terms, Verdict, judge, judge_reader};
 use crate::rig::*;
 
 /// What is done to one request.
@@ -147,7 +147,7 @@ async fn write_and_read(cluster: &MockCluster) -> Run {
         sent.push(Sent { enqueued, ends: vec![(begin.elapsed(), outcome(partition, told))] });
     }
     let logs = logs(cluster);
-    run.verdict = judge(&sent, &logs, SECOND * 82);
+    run.verdict = judge(&sent, &logs, &Terms::within(SECOND * 82));
     run.logged = [0, 1].map(|partition| logs[&partition].len());
     let in_log: usize = run.logged.iter().sum();
 

@@ -10,7 +10,7 @@ use milena::mock::{Api, Fault, Link, MockCluster, Violation, ViolationKind, When
 use milena::{Client, Consumer, ErrorKind, Fate, OffsetReset, Producer, Record, TopicPartition};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::judge::{Logs, Outcome, Sent, Verdict, judge, judge_reader};
+use crate::judge::{Logs, Outcome, Sent, Terms, Verdict, judge, judge_reader};
 use crate::reader::{number_of, read_along};
 use crate::schedule::{Asked, HEALED, MS, Mishap, Plan, SECOND, Step, Trouble};
 
@@ -122,7 +122,7 @@ async fn history(plan: &Plan) -> Told {
         }
     };
     let logs: Logs = (0..plan.partitions).map(|partition| (partition, log(&cluster, partition))).collect();
-    let mut verdict = judge(&sent, &logs, limit + MS);
+    let mut verdict = judge(&sent, &logs, &Terms::within(limit + MS));
     if problems.is_empty() {
         judge_reader(&mut verdict, &seen, &logs);
     }

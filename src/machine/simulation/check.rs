@@ -1,10 +1,14 @@
-//! What was promised, checked on one history: what callers were told, what was on the wire, what is in the logs.
+//! What was promised, checked on one history: what was on the wire, here; what callers were told beside what is in the
+//! logs, by the judge of all histories. What the judge cannot know is added to its verdict: whether a record had any time
+//! left when it was given up, and whether anything was left open of one that ended as unknown.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::broker::{Partition, Stamp};
+use super::judge::{self, Logs, Order, Terms, judge};
 use super::{Faults, Micros, Plan, Summary};
 use crate::machine::connection::Token;
 
@@ -20,13 +24,35 @@ struct Record {
     partition: usize,
     /// When the first record of its batch came, which starts the clock.
     since: Micros,
-    outcome: Option<(Micros, Outcome)>,
+    /// Everything that its caller was told.
+    ends: Vec<(Micros, Outcome)>,
     attempts: u32,
     was_written: bool,
     /// An attempt ended so that nobody can know whether it was appended.
     is_open: bool,
     /// Appended after everything has healed, so it must arrive.
     must_arrive: bool,
+}
+
+impl Record {
+    fn outcome(&self) -> Option<Outcome> {
+        self.ends.last().map(|(_, outcome)| *outcome)
+    }
+
+    /// For the judge.
+    fn sent(&self) -> judge::Sent {
+        let end = |(at, outcome): &(Micros, Outcome)| {
+            let outcome = match *outcome {
+                Outcome::Acknowledged(offset) => {
+                    judge::Outcome::Acknowledged { partition: self.partition as i32, offset }
+                }
+                Outcome::NotWritten => judge::Outcome::NotWritten(String::new()),
+                Outcome::Unknown => judge::Outcome::Unknown(String::new()),
+            };
+            (Duration::from_micros(*at), outcome)
+        };
+        judge::Sent { enqueued: Duration::from_micros(self.since), ends: self.ends.iter().map(end).collect() }
+    }
 }
 
 /// What a partition has sent.
@@ -97,7 +123,7 @@ impl Ledger {
     pub(super) fn enqueue(&mut self, partition: usize, since: Micros, must_arrive: bool) -> u32 {
         self.pending += 1;
         let record =
-            Record { partition, since, outcome: None, attempts: 0, was_written: false, is_open: false, must_arrive };
+            Record { partition, since, ends: Vec::new(), attempts: 0, was_written: false, is_open: false, must_arrive };
         self.records.push(record);
         self.records.len() as u32 - 1
     }
@@ -117,9 +143,9 @@ impl Ledger {
         // A batch that ended as unknown keeps its place while what was sent behind it is open.
         let is_followed = wire.chain.iter().any(|sent| sent.records[0] > records[0] && self.is_unended(&sent.records));
         for record in records {
-            let Record { partition: home, outcome, .. } = self.records[*record as usize];
+            let (home, outcome) = (self.records[*record as usize].partition, self.records[*record as usize].outcome());
             self.claim(home == partition, || format!("P11: record {record} of partition {home} sent to {partition}"));
-            let is_over = match outcome.map(|(_, outcome)| outcome) {
+            let is_over = match outcome {
                 None => false,
                 Some(Outcome::Unknown) => !is_followed,
                 Some(_) => true,
@@ -129,7 +155,7 @@ impl Ledger {
         }
         // One that ended as unknown is left behind in flight: whatever comes of it, the next epoch does not mind.
         let mut wire = wire;
-        wire.in_flight.retain(|_, first| self.records[*first as usize].outcome.is_none());
+        wire.in_flight.retain(|_, first| self.records[*first as usize].outcome().is_none());
         let ahead = wire.in_flight.values().filter(|first| **first < records[0]).count();
         self.claim(!wire.in_flight.values().any(|first| records.contains(first)), || format!("P11: twice: {what}"));
         let window = self.window;
@@ -157,8 +183,8 @@ impl Ledger {
     /// The bytes of a batch leave. What expired before any of its own did leaves no gap in front of it.
     pub(super) fn write(&mut self, partition: usize, records: &[u32]) {
         let gap = self.wires[partition].chain.iter().take_while(|sent| sent.records[0] < records[0]).find(|sent| {
-            let Record { outcome, was_written, .. } = self.records[sent.records[0] as usize];
-            !was_written && outcome.is_some()
+            let first = &self.records[sent.records[0] as usize];
+            !first.was_written && !first.ends.is_empty()
         });
         let gap = gap.map(|gap| format!("P11: {:?}, never written, is a gap before {records:?}", gap.records));
         self.problems.extend(gap);
@@ -213,7 +239,7 @@ impl Ledger {
         self.claim(chain.iter().all(|known| known.records[0] < sent.records[0]), || {
             format!("P3: an older one: {what}")
         });
-        let outcome = |known: &Sent| self.records[known.records[0] as usize].outcome.map(|(_, outcome)| outcome);
+        let outcome = |known: &Sent| self.records[known.records[0] as usize].outcome();
         let is_spent = chain.iter().any(|known| outcome(known) == Some(Outcome::Unknown));
         let mut expected = chain[0].stamp.sequence;
         while let Some(last) = chain.last() {
@@ -231,7 +257,7 @@ impl Ledger {
     }
 
     fn is_unended(&self, records: &[u32]) -> bool {
-        records.iter().any(|record| self.records[*record as usize].outcome.is_none())
+        records.iter().any(|record| self.records[*record as usize].ends.is_empty())
     }
 
     /// An attempt of this partition was answered, or never will be.
@@ -239,7 +265,7 @@ impl Ledger {
         let wire = &mut self.wires[partition];
         if let Some(first) = wire.in_flight.remove(&via) {
             // One that has ended as unknown may have been left behind: its refusal tells nobody anything.
-            let is_left = self.records[first as usize].outcome.is_some();
+            let is_left = !self.records[first as usize].ends.is_empty();
             wire.is_proven = is_acknowledged || is_left && wire.is_proven;
         }
     }
@@ -268,8 +294,7 @@ impl Ledger {
             let last = self.wires[home].last_settled.replace(*record);
             let is_in_order = !self.is_idempotent || last < Some(*record);
             self.claim(is_in_order, || format!("rule 1: record {record} is settled behind {last:?}"));
-            let before = self.records[*record as usize].outcome.replace((now, outcome));
-            self.claim(before.is_none(), || format!("P4: record {record} ends as {outcome:?}, before as {before:?}"));
+            self.records[*record as usize].ends.push((now, outcome));
             self.pending = self.pending.saturating_sub(1);
         }
     }
@@ -282,72 +307,66 @@ impl Ledger {
     /// Every record of the partition that was ever sent has ended, `since` then.
     pub(super) fn is_quiet(&self, partition: usize, since: Micros) -> bool {
         let mut own = self.records.iter().filter(|record| record.partition == partition);
-        own.all(|record| record.outcome.is_some_and(|(at, _)| at <= since) || record.attempts == 0)
+        own.all(|record| record.ends.last().is_some_and(|(at, _)| *at <= since) || record.attempts == 0)
     }
 
-    /// The end of the history. `late`: how much later than promised the driver may be at a moment, by its own doing.
+    /// The end of the history. The driver stands still now and then, and may be late by `grace` at all times.
     pub(super) fn finish(
         mut self,
         plan: &Plan,
         logs: &[Partition],
-        late: impl Fn(Micros) -> Micros,
+        stalls: &[(Micros, Micros)],
+        grace: Micros,
     ) -> Result<Summary, String> {
-        // Unless one before it that surely is not there has left it behind a gap.
+        let micros = Duration::from_micros;
+        let sent: Vec<_> = self.records.iter().map(Record::sent).collect();
+        let numbers = |log: &Partition| log.log.iter().map(|record| *record as usize).collect();
+        let logs: Logs = (0..).zip(logs.iter().map(numbers)).collect();
+        let may_repeat = |record: &Record| !plan.is_idempotent && record.attempts > 1 && record.is_open;
+        let repeated = (0..).zip(&self.records).filter(|(_, record)| may_repeat(record)).map(|(number, _)| number);
+        let verdict = judge(
+            &sent,
+            &logs,
+            &Terms {
+                limit: micros(plan.delivery_timeout + plan.request_timeout),
+                stalls: stalls.iter().map(|(from, to)| (micros(*from), micros(*to))).collect(),
+                grace: micros(grace),
+                // Another producer id cannot fence late copies of an earlier one, so what ended as unknown may come late;
+                // and without idempotence any copy may.
+                order: match (plan.is_idempotent, plan.window) {
+                    (true, _) if plan.first_epoch == 0 => Order::All,
+                    (true, _) | (false, 1) => Order::Acknowledged,
+                    (false, _) => Order::Any,
+                },
+                may_repeat: repeated.collect(),
+            },
+        );
         let is_patient = self.is_patient && !self.is_closed;
+        // Unless one before it that surely is not there has left it behind a gap.
         let mut has_gap = vec![false; logs.len()];
         for (id, record) in (0..).zip(&self.records) {
-            let Record { partition, since, attempts, is_open, must_arrive, .. } = *record;
-            let log = &logs[partition].log;
-            let places = || log.iter().zip(0_i64..).filter(|(logged, _)| **logged == id).map(|(_, offset)| offset);
-            let count = places().count();
-            let about = format!("record {id} of partition {partition}, {count} times in the log, {attempts} attempts");
+            let Record { partition, since, is_open, must_arrive, .. } = *record;
+            let Some((at, outcome)) = record.ends.first().copied() else { continue };
             let mut claim = |holds: bool, what: &str| {
                 if !holds {
-                    self.problems.push(format!("{what}: {about}, {:?}", record.outcome));
+                    let attempts = record.attempts;
+                    self.problems.push(format!(
+                        "{what}: record {id} of partition {partition}, {attempts} attempts, {outcome:?}"
+                    ));
                 }
             };
-            let Some((at, outcome)) = record.outcome else {
-                claim(false, "P4, P13: never ended");
-                continue;
-            };
-            let limit = since + plan.delivery_timeout + plan.request_timeout;
-            claim(at <= late(limit), "P4: too late");
-            let is_early = at < since + plan.delivery_timeout && !matches!(outcome, Outcome::Acknowledged(_));
+            let is_acknowledged = matches!(outcome, Outcome::Acknowledged(_));
+            let is_early = at < since + plan.delivery_timeout && !is_acknowledged;
             claim(!is_early || !is_patient || has_gap[partition], "P4: given up before its time");
             has_gap[partition] |= outcome == Outcome::NotWritten;
-            claim(count <= 1 || (!plan.is_idempotent && attempts > 1 && is_open), "P2: a duplicate");
-            match outcome {
-                Outcome::Acknowledged(Some(offset)) => claim(places().any(|place| place == offset), "P1: not there"),
-                Outcome::Acknowledged(None) => claim(count > 0, "P1: lost"),
-                Outcome::NotWritten => claim(count == 0, "P5: it was written"),
-                Outcome::Unknown => claim(is_open, "P5: it is known"),
-            }
-            claim(!must_arrive || matches!(outcome, Outcome::Acknowledged(_)), "P13: all has healed");
-            match outcome {
-                Outcome::Acknowledged(_) => self.summary.acknowledged += 1,
-                Outcome::NotWritten => self.summary.not_written += 1,
-                Outcome::Unknown => self.summary.unknown += 1,
-            }
+            claim(outcome != Outcome::Unknown || is_open, "P5: it is known");
+            claim(!must_arrive || is_acknowledged, "P13: all has healed");
         }
-        // Another producer id cannot fence late copies of an earlier one, so what ended as unknown may come late; and
-        // without idempotence any copy may.
-        let is_fenced = plan.is_idempotent && plan.first_epoch == 0;
-        let keeps_order = plan.is_idempotent || plan.window == 1;
-        for (partition, log) in logs.iter().enumerate().filter(|_| keeps_order) {
-            let mut seen = vec![false; self.records.len()];
-            let mut newest = None;
-            for record in &log.log {
-                let is_first = !std::mem::replace(&mut seen[*record as usize], true);
-                let outcome = self.records[*record as usize].outcome.map(|(_, outcome)| outcome);
-                if is_first && (is_fenced || matches!(outcome, Some(Outcome::Acknowledged(_)))) {
-                    if newest > Some(*record) {
-                        self.problems.push(format!("P3: partition {partition}: record {record} behind {newest:?}"));
-                    }
-                    newest = newest.max(Some(*record));
-                }
-            }
-        }
+        self.problems.extend(verdict.problems);
         self.summary.records = self.records.len() as u64;
+        self.summary.acknowledged = verdict.acknowledged as u64;
+        self.summary.not_written = verdict.not_written as u64;
+        self.summary.unknown = verdict.unknown as u64;
         if self.problems.is_empty() { Ok(self.summary) } else { Err(self.problems.join("\n")) }
     }
 

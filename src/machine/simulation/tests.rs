@@ -3,7 +3,7 @@
 //! ```text
 //!   cargo test --lib simulation                                      the seeds from 0 on, as many as a test may take
 //!   MILENA_SEEDS=1000000 cargo test --release --lib simulation       more of them; also from..to
-//!   MILENA_SEED=4711 cargo test --lib simulation                     one, with its plan and summary
+//!   MILENA_SEED=4711 cargo test --lib simulation                     one, with its plan and summary, or what it needs to fail
 //!   MILENA_BUG=name MILENA_SEEDS=20000                               built with `--cfg milena_bugs`: how soon it is found
 //! ```
 #![expect(clippy::disallowed_methods, reason = "there is no other way to make the first `Instant`")]
@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use super::minimise::minimised;
 use super::*;
 use crate::machine::planted;
 
@@ -43,6 +44,24 @@ impl Summary {
     }
 }
 
+fn ended(history: impl FnOnce() -> Result<Summary, String>) -> Result<Summary, String> {
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(history));
+    ended.unwrap_or_else(|_| Err("a panic, see above".into()))
+}
+
+/// What is wrong with the history of a seed, and the least that it takes.
+fn complaint(start: Instant, seed: u64, problems: &str) -> String {
+    let history = |plan: &Plan| ended(|| run_as(start, seed, plan.clone()));
+    let plan = minimised(Plan::draw(&mut Random(seed)), |plan| history(plan).is_err());
+    let least = history(&plan).expect_err("it fails");
+    format!(
+        "\n{problems}\n\nThe faults that it needs, and how often they strike: {:?}\n{:?}\nthen it is:\n{least}\n\n\
+         MILENA_SEED={seed} cargo test --lib simulation\n",
+        plan.faults.clone(),
+        Plan { faults: Faults::default(), ..plan }
+    )
+}
+
 #[test]
 fn promises_hold_in_every_history() {
     let start = Instant::now();
@@ -52,10 +71,9 @@ fn promises_hold_in_every_history() {
     let seeds = seeds();
     let mut total = Summary::default();
     for seed in seeds.clone() {
-        let ended = std::panic::catch_unwind(|| run(start, seed));
-        let summary = match ended.unwrap_or_else(|_| Err("a panic, see above".into())) {
+        let summary = match ended(|| run(start, seed)) {
             Ok(summary) => summary,
-            Err(problems) => panic!("\n{problems}\n\nMILENA_SEED={seed} cargo test --lib simulation\n"),
+            Err(problems) => panic!("{}", complaint(start, seed, &problems)),
         };
         // Nothing but the seed decides.
         if seed.is_multiple_of(100) {
@@ -69,4 +87,33 @@ fn promises_hold_in_every_history() {
         let tried = [acknowledged, not_written, unknown, slow, cuts, splits, hints];
         assert!(!tried.contains(&0), "a simulation that tries nothing: {total:?}");
     }
+}
+
+/// A plan in which everything is on, and what is left of it when it takes so little to fail.
+#[test]
+fn what_a_history_needs_to_fail_is_found() {
+    let mut everything = Plan::draw(&mut Random(0));
+    everything.faults.kinds().into_iter().zip(1..).for_each(|((_, rate), n)| *rate = n);
+    let needed = |plan: &Plan| {
+        let mut plan = plan.clone();
+        let kinds = plan.faults.kinds().into_iter().filter(|(_, rate)| **rate > 0);
+        kinds.map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let all = needed(&everything);
+    assert_eq!(all.len(), 18);
+    // Each alone, two together, and either of two.
+    for (at, name) in all.iter().enumerate() {
+        let least = minimised(everything.clone(), |plan| needed(plan).contains(name));
+        assert_eq!(needed(&least), [*name]);
+        assert_eq!(format!("{:?}", least.faults), format!("{{{name:?}: {}}}", at + 1));
+        assert_eq!((least.records, least.partitions, least.nodes, least.window), (0, 1, 2, 1), "{least:?}");
+    }
+    let least = minimised(everything.clone(), |plan| plan.faults.moves > 0 && plan.faults.hang > 0 && plan.records > 6);
+    assert_eq!((needed(&least), least.records), (vec!["hang", "moves"], 7));
+    let least = minimised(everything.clone(), |plan| plan.faults.moves > 0 || plan.faults.hang > 0);
+    assert_eq!(needed(&least), ["moves"]);
+    // Whatever fails with nothing needs nothing; what needs everything keeps it.
+    assert_eq!(needed(&minimised(everything.clone(), |_| true)), [""; 0]);
+    let least = minimised(everything.clone(), |plan| needed(plan) == all && plan.partitions == everything.partitions);
+    assert_eq!((needed(&least), least.partitions), (all.clone(), everything.partitions));
 }

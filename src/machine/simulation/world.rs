@@ -241,9 +241,7 @@ impl World {
             }
         }
         // Whatever was to be done at a moment of a stall may be done at its end, and then takes messages and sweeps.
-        let stalls = self.stalls;
-        let late = |at| stalls.iter().fold(at, |at, (from, to)| if (*from..*to).contains(&at) { *to } else { at });
-        self.ledger.finish(&self.plan, &self.logs, |at| late(at) + 2 * SWEEP)
+        self.ledger.finish(&self.plan, &self.logs, &self.stalls, 2 * SWEEP)
     }
 
     pub(super) fn at(&mut self, at: Micros, what: What) {

@@ -1,8 +1,10 @@
 //! What was promised, and whether a history kept it: what callers were told beside what the logs hold.
 //!
-//! It knows nothing of clients or clusters: a history is plain data, wherever it was recorded.
+//! It knows nothing of clients or clusters: a history is plain data, wherever it was recorded. The machines alone
+//! (`src/machine/simulation`), the whole client on the mock (`tests/stack`, `tests/exhaustive`) and runs on real clusters
+//! (`tests/chaos`) all go before this one. P1 to P6 are the promises of `tests/faults.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Since the run began.
@@ -21,6 +23,50 @@ pub struct Sent {
     pub enqueued: Moment,
     /// Everything that its receipt ever said.
     pub ends: Vec<(Moment, Outcome)>,
+}
+
+impl Sent {
+    fn is_acknowledged(&self) -> bool {
+        matches!(self.ends.first(), Some((_, Outcome::Acknowledged { .. })))
+    }
+}
+
+/// In which order records stand in their partition's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// In which they were enqueued.
+    #[default]
+    All,
+    /// So are those that were acknowledged. Others may come late: a producer's new id cannot fence copies of its former one.
+    Acknowledged,
+    /// In any.
+    Any,
+}
+
+/// What was promised, beyond that nothing is lost.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// How long after its enqueueing a record may be without an end.
+    pub limit: Duration,
+    /// From when to when the client stood still: what was due meanwhile is done when that ends,
+    pub stalls: Vec<(Moment, Moment)>,
+    /// or so long after it was due.
+    pub grace: Duration,
+    pub order: Order,
+    /// Sent again without idempotence, when nobody could know what had become of them.
+    pub may_repeat: BTreeSet<usize>,
+}
+
+impl Terms {
+    pub fn within(limit: Duration) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// When a record that was enqueued then has ended.
+    fn due(&self, enqueued: Moment) -> Moment {
+        let awake = |at, (from, to): &(Moment, Moment)| if (*from..*to).contains(&at) { *to } else { at };
+        self.stalls.iter().fold(enqueued + self.limit, awake) + self.grace
+    }
 }
 
 /// What a reader saw, in the order in which it saw it.
@@ -87,23 +133,28 @@ pub fn tell(problems: &mut Vec<String>, problem: String) {
     }
 }
 
-/// `limit`: how long after its enqueueing a record may be without an end.
-pub fn judge(sent: &[Sent], logs: &Logs, limit: Duration) -> Verdict {
+/// P1 to P5.
+pub fn judge(sent: &[Sent], logs: &Logs, terms: &Terms) -> Verdict {
     let mut verdict = Verdict::default();
     let mut places: Vec<Vec<(i32, i64)>> = vec![Vec::new(); sent.len()];
     for (partition, log) in logs {
         let mut newest = None;
         for (offset, number) in (0..).zip(log) {
-            let about = format!("record {number} at {partition}@{offset}");
+            let about = || format!("record {number} at {partition}@{offset}");
             let Some(own) = places.get_mut(*number) else {
-                verdict.count(|v| &mut v.strange, format!("strange: {about}"));
+                verdict.count(|v| &mut v.strange, format!("strange: {}", about()));
                 continue;
             };
             own.push((*partition, offset));
             // The first copy has the place; one task enqueues, so all of a partition keep its order, whatever their keys.
-            if own.len() == 1 {
+            let has_place = match terms.order {
+                Order::All => own.len() == 1,
+                Order::Acknowledged => own.len() == 1 && sent[*number].is_acknowledged(),
+                Order::Any => false,
+            };
+            if has_place {
                 if newest > Some(*number) {
-                    verdict.count(|v| &mut v.reordered, format!("reordered: {about} behind {newest:?}"));
+                    verdict.count(|v| &mut v.reordered, format!("P3 reordered: {} behind {newest:?}", about()));
                 }
                 newest = newest.max(Some(*number));
             }
@@ -111,31 +162,31 @@ pub fn judge(sent: &[Sent], logs: &Logs, limit: Duration) -> Verdict {
     }
     for (number, (Sent { enqueued, ends }, places)) in sent.iter().zip(&places).enumerate() {
         let about = || format!("record {number}, enqueued at {enqueued:?}, told {ends:?}, in the logs at {places:?}");
-        if places.len() > 1 {
-            verdict.count(|v| &mut v.duplicated, format!("duplicated: {}", about()));
+        if places.len() > 1 && !terms.may_repeat.contains(&number) {
+            verdict.count(|v| &mut v.duplicated, format!("P2 duplicated: {}", about()));
         }
         let Some((at, outcome)) = ends.first() else {
-            verdict.count(|v| &mut v.unresolved, format!("unresolved: {}", about()));
+            verdict.count(|v| &mut v.unresolved, format!("P4 unresolved: {}", about()));
             continue;
         };
         if ends.len() > 1 {
-            verdict.count(|v| &mut v.resolved_twice, format!("resolved twice: {}", about()));
+            verdict.count(|v| &mut v.resolved_twice, format!("P4 resolved twice: {}", about()));
         }
-        if *at > *enqueued + limit {
-            verdict.count(|v| &mut v.late, format!("later than {limit:?}: {}", about()));
+        if *at > terms.due(*enqueued) {
+            verdict.count(|v| &mut v.late, format!("P4 later than {:?}: {}", terms.limit, about()));
         }
         match outcome {
             Outcome::Acknowledged { partition, offset } => {
                 verdict.acknowledged += 1;
                 let is_there = places.iter().any(|(p, o)| p == partition && offset.is_none_or(|offset| offset == *o));
                 if !is_there {
-                    verdict.count(|v| &mut v.lost, format!("lost: {}", about()));
+                    verdict.count(|v| &mut v.lost, format!("P1 lost: {}", about()));
                 }
             }
             Outcome::NotWritten(_) => {
                 verdict.not_written += 1;
                 if !places.is_empty() {
-                    verdict.count(|v| &mut v.falsely_absent, format!("not absent: {}", about()));
+                    verdict.count(|v| &mut v.falsely_absent, format!("P5 not absent: {}", about()));
                 }
             }
             Outcome::Unknown(_) => {
@@ -147,7 +198,7 @@ pub fn judge(sent: &[Sent], logs: &Logs, limit: Duration) -> Verdict {
     verdict
 }
 
-/// Whoever read along from the beginning saw each record of each log once and in order, or said where not.
+/// P6: whoever read along from the beginning saw each record of each log once and in order, or said where not.
 pub fn judge_reader(verdict: &mut Verdict, seen: &[Seen], logs: &Logs) {
     let mut next: BTreeMap<i32, i64> = logs.keys().map(|partition| (*partition, 0)).collect();
     let mut excused: BTreeMap<i32, bool> = BTreeMap::new();
