@@ -288,6 +288,6 @@ fn run(start: Instant, seed: u64) -> Result<Summary, String> {
 /// As another plan would have it with what is drawn behind that of this seed.
 fn run_as(start: Instant, seed: u64, plan: Plan) -> Result<Summary, String> {
     let mut random = Random(seed);
-    drop(Plan::draw(&mut random));
+    let _ = Plan::draw(&mut random);
     world::World::new(start, plan, random).run()
 }

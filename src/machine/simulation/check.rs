@@ -304,6 +304,11 @@ impl Ledger {
         self.wires[partition].line
     }
 
+    /// Whoever waited for them has been told.
+    pub(super) fn is_told(&self, records: &[u32]) -> bool {
+        !self.is_unended(records)
+    }
+
     /// Every record of the partition that was ever sent has ended, `since` then.
     pub(super) fn is_quiet(&self, partition: usize, since: Micros) -> bool {
         let mut own = self.records.iter().filter(|record| record.partition == partition);

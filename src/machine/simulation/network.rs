@@ -423,7 +423,10 @@ impl World {
                     }
                     let is_well = |code: ErrorCode| code.is_ok() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER;
                     let is_acknowledged = own.is_some_and(|own| is_well(own.error_code));
-                    if is_acknowledged && !self.network.stale.contains(&(line / LANES, token, batch.partition)) {
+                    // One that ended as unknown may be left behind in flight: then its queue does not hear of this.
+                    let is_heard = !self.network.stale.contains(&(line / LANES, token, batch.partition))
+                        && !self.ledger.is_told(&batch.records);
+                    if is_acknowledged && is_heard {
                         self.network.settled_in.insert((line / LANES, batch.partition));
                     }
                     self.ledger.end_attempt((line, token), batch.partition, is_acknowledged);
