@@ -61,7 +61,7 @@ pub fn what_the_terms_allow_is_no_fault_and_no_more() {
     let acknowledged = Terms { order: Order::Acknowledged, ..within.clone() };
     assert_eq!(count(&[1, 0, 0, 2], &acknowledged), (0, 1, 0, 1));
     assert_eq!(count(&[1, 0, 0, 2], &Terms { may_repeat: [0].into(), ..acknowledged.clone() }), (0, 0, 0, 0));
-    assert_eq!(count(&[1, 0, 0, 2], &Terms { may_repeat: [1].into(), ..acknowledged.clone() }), (0, 1, 0, 1));
+    assert_eq!(count(&[1, 0, 0, 2], &Terms { may_repeat: [1].into(), ..acknowledged }), (0, 1, 0, 1));
     let reversed = [sent(&[ack(1)]), sent(&[ack(0)])];
     let reversed =
         |order| judge(&reversed, &Logs::from([(0, vec![1, 0])]), &Terms { order, ..within.clone() }).reordered;
