@@ -2,7 +2,7 @@
 //! logs, by the judge of all histories. What the judge cannot know is added to its verdict: whether a record had any time
 //! left when it was given up, and whether anything was left open of one that ended as unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -76,6 +76,8 @@ struct Wire {
     chain: Vec<Sent>,
     /// The first record of each batch that waits for an answer, by (connection, token).
     in_flight: BTreeMap<(usize, Token), u32>,
+    /// Those of them whose first record has ended as unknown.
+    told: BTreeSet<(usize, Token)>,
     /// The leader's last word was an acknowledgement (rule 6).
     is_proven: bool,
     last_settled: Option<u32>,
@@ -155,7 +157,10 @@ impl Ledger {
         }
         // One that ended as unknown is left behind in flight: whatever comes of it, the next epoch does not mind.
         let mut wire = wire;
-        wire.in_flight.retain(|_, first| self.records[*first as usize].outcome().is_none());
+        let is_told = |first: &u32| self.records[*first as usize].outcome().is_some();
+        let told: Vec<_> = wire.in_flight.iter().filter(|(_, first)| is_told(first)).map(|(via, _)| *via).collect();
+        wire.in_flight.retain(|_, first| !is_told(first));
+        wire.told.extend(told);
         let ahead = wire.in_flight.values().filter(|first| **first < records[0]).count();
         self.claim(!wire.in_flight.values().any(|first| records.contains(first)), || format!("P11: twice: {what}"));
         let window = self.window;
@@ -267,12 +272,16 @@ impl Ledger {
             // One that has ended as unknown may have been left behind: its refusal tells nobody anything.
             let is_left = !self.records[first as usize].ends.is_empty();
             wire.is_proven = is_acknowledged || is_left && wire.is_proven;
+        } else if wire.told.remove(&via) {
+            // Or it keeps its place for those behind it, and its acknowledgement counts for them.
+            wire.is_proven |= is_acknowledged;
         }
     }
 
     /// All attempts of this partition at a leader were taken back.
     pub(super) fn recall(&mut self, partition: usize) {
         self.wires[partition].in_flight.clear();
+        self.wires[partition].told.clear();
         self.wires[partition].is_proven = false;
     }
 
