@@ -57,8 +57,6 @@ pub struct PartitionQueue<R> {
     in_flight: usize,
     identity: Option<Identity>,
     next_sequence: i32,
-    /// Ids from before `identity`'s, which ran out of epochs: whoever still offers one has not heard of it yet.
-    former_ids: Vec<i64>,
     /// The epoch under which nothing new may be sent: what is not stamped needs a newer one.
     spent: Option<Identity>,
     /// Something is missing before what is stamped: once nothing is in flight, the rest gets new stamps.
@@ -79,7 +77,6 @@ impl<R: Receipts> PartitionQueue<R> {
             in_flight: 0,
             identity: None,
             next_sequence: 0,
-            former_ids: Vec::new(),
             spent: None,
             is_broken: false,
             proven_until: None,
@@ -515,8 +512,9 @@ impl<R: Receipts> PartitionQueue<R> {
         match self.identity {
             None => true,
             Some(own) if own == identity => self.spent != Some(own),
-            Some(own) if own.id == identity.id => own.epoch < identity.epoch || bug("older_identity"),
-            Some(_) => !self.former_ids.contains(&identity.id),
+            Some(own) if own.id == identity.id && bug("older_identity") => true,
+            // An id may be older that this partition never used, so a list of its own would not do.
+            Some(own) => (own.former_ids, own.epoch) < (identity.former_ids, identity.epoch),
         }
     }
 
@@ -529,7 +527,6 @@ impl<R: Receipts> PartitionQueue<R> {
             // What this leader acknowledged was another producer's.
             self.proven_until = None;
         }
-        self.former_ids.extend(former.map(|former| former.id).filter(|id| *id != identity.id));
         if !bug("epoch_keeps_sequence") {
             self.next_sequence = 0;
         }

@@ -267,7 +267,7 @@ impl Router {
 
     fn register(&mut self, partitions: Vec<Arc<Partition>>) {
         if self.settings.is_idempotent && self.init.is_none() && *self.identity.borrow() == IdentityState::Unknown {
-            self.init = Some(Box::pin(init_producer_id(Arc::clone(&self.core))));
+            self.init = Some(Box::pin(init_producer_id(Arc::clone(&self.core), 0)));
         }
         let cluster = self.core.metadata.cluster();
         for partition in partitions {
@@ -393,7 +393,7 @@ impl Router {
             self.identity.send_replace(IdentityState::Known(next));
         } else if self.init.is_none() {
             self.identity.send_replace(IdentityState::Unknown);
-            self.init = Some(Box::pin(init_producer_id(Arc::clone(&self.core))));
+            self.init = Some(Box::pin(init_producer_id(Arc::clone(&self.core), spent.former_ids + 1)));
         }
     }
 
@@ -490,7 +490,7 @@ impl Drop for Guard {
 }
 
 /// Asks any broker for a producer id, until one gives it or says that it never will.
-async fn init_producer_id(core: Arc<Core>) -> Result<Identity, Reason> {
+async fn init_producer_id(core: Arc<Core>, former_ids: u32) -> Result<Identity, Reason> {
     let mut backoff = core.backoff();
     let mut patience = HEDGE_AFTER;
     loop {
@@ -504,7 +504,7 @@ async fn init_producer_id(core: Arc<Core>) -> Result<Identity, Reason> {
         match core.try_call(Route::Any, Class::General, Call::new(request), deadline).await {
             Ok(response) => match response.error_code.action(ApiKey::INIT_PRODUCER_ID) {
                 Action::Done => {
-                    return Ok(Identity { id: response.producer_id, epoch: response.producer_epoch });
+                    return Ok(Identity { id: response.producer_id, epoch: response.producer_epoch, former_ids });
                 }
                 Action::Retry | Action::Refresh | Action::FindCoordinator => {}
                 _ => return Err(Reason::IdentityRefused(response.error_code)),

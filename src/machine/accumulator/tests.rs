@@ -19,8 +19,8 @@ const BACKOFF: Duration = ms(100);
 const DELIVERY: Duration = ms(10_000);
 /// No jitter.
 const MIDDLE: u64 = 1 << 63;
-const FIRST: Identity = Identity { id: 7, epoch: 0 };
-const SECOND: Identity = Identity { id: 7, epoch: 1 };
+const FIRST: Identity = Identity { id: 7, epoch: 0, former_ids: 0 };
+const SECOND: Identity = Identity { id: 7, epoch: 1, former_ids: 0 };
 
 struct Rig {
     accumulator: Accumulator<u32>,

@@ -13,6 +13,8 @@ use crate::wire::error_code::ErrorCode;
 pub struct Identity {
     pub id: i64,
     pub epoch: i16,
+    /// The ids that the producer had before this one: they themselves have no order.
+    pub former_ids: u32,
 }
 
 /// What a batch carries for whoever waits for it.
@@ -61,7 +63,7 @@ impl Stamp {
     pub(super) fn header(self) -> record::Identity {
         match self.identity {
             None => record::Identity::NONE,
-            Some(Identity { id, epoch }) => record::Identity {
+            Some(Identity { id, epoch, .. }) => record::Identity {
                 producer_id: id,
                 producer_epoch: epoch,
                 base_sequence: self.sequence,

@@ -18,8 +18,8 @@ const DELIVERY: Duration = ms(10_000);
 const BACKOFF: Duration = ms(100);
 /// No jitter.
 const MIDDLE: u64 = 1 << 63;
-const FIRST: Identity = Identity { id: 7, epoch: 0 };
-const SECOND: Identity = Identity { id: 7, epoch: 1 };
+const FIRST: Identity = Identity { id: 7, epoch: 0, former_ids: 0 };
+const SECOND: Identity = Identity { id: 7, epoch: 1, former_ids: 0 };
 
 /// Appended or not: the broker does not say.
 const OPEN: ErrorCode = ErrorCode::REQUEST_TIMED_OUT;
@@ -468,7 +468,7 @@ fn an_epoch_that_others_bumped_is_adopted_between_batches() {
 /// Going back would make the broker take a new batch for one that it has.
 #[test]
 fn an_older_identity_is_never_gone_back_to() {
-    let third = Identity { id: 3, epoch: 0 };
+    let third = Identity { id: 3, epoch: 0, former_ids: 1 };
     let mut rig = Rig::new();
     rig.expect_sequence(1, 0);
     for (newest, older) in [(SECOND, [FIRST, FIRST]), (third, [FIRST, SECOND])] {
@@ -487,6 +487,19 @@ fn an_older_identity_is_never_gone_back_to() {
         assert_eq!((sent.epoch, sent.sequence), (newest.epoch, 2));
         rig.acknowledge(token, 6);
     }
+}
+
+/// The same where the older id is none that this partition ever used. (Seed 169590 of the simulation.)
+#[test]
+fn an_id_that_was_never_used_here_is_older_all_the_same() {
+    let next = Identity { id: 3, epoch: 0, former_ids: 1 };
+    let mut rig = Rig { identity: Some(next), ..Rig::new() };
+    rig.expect_sequence(1, 0);
+    rig.push(2, 1);
+    rig.identity = Some(FIRST);
+    assert!(!rig.can_start());
+    rig.identity = Some(next);
+    assert_eq!(rig.send().1.sequence, 2);
 }
 
 /// No id yet, or none at the moment: only what is stamped can go.

@@ -161,7 +161,7 @@ impl World {
                 retry_backoff_max: micros(plan.backoff * 8),
             });
             if plan.is_idempotent && plan.first_sequence != 0 {
-                queue.resume(Identity { id: 1, epoch: plan.first_epoch }, plan.first_sequence);
+                queue.resume(Identity { id: 1, epoch: plan.first_epoch, former_ids: 0 }, plan.first_sequence);
             }
             let name = PartitionName { topic: "t".into(), topic_id: Uuid::default(), index };
             Home::Router(Box::new(Moving { name, queue, had_leader: false }))
@@ -283,7 +283,7 @@ impl World {
             What::InitProducerId => {
                 self.is_initializing = false;
                 let epoch = if self.next_id == 1 { self.plan.first_epoch } else { 0 };
-                self.set_identity(Some(Identity { id: self.next_id, epoch }));
+                self.set_identity(Some(Identity { id: self.next_id, epoch, former_ids: self.next_id as u32 - 1 }));
                 self.next_id += 1;
             }
             What::Move => self.move_leader(),

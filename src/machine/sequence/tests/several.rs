@@ -346,7 +346,7 @@ fn a_batch_with_an_open_outcome_is_split_and_its_parts_stay_open() {
 #[test]
 fn a_new_producer_id_has_one_in_flight_until_it_is_acknowledged() {
     let mut rig = Rig::proven();
-    rig.identity = Some(Identity { id: 8, epoch: 0 });
+    rig.identity = Some(Identity { id: 8, epoch: 0, former_ids: 1 });
     rig.push(1, 1);
     rig.push(2, 1);
     let (token, sent) = rig.send();
