@@ -325,6 +325,22 @@ fn a_new_epoch_is_validated_before_it_is_fetched_from() {
     }
 }
 
+/// The same of a leader that comes while its predecessor is asked: what that one answers says nothing of its log.
+#[test]
+fn an_answer_about_one_leader_proves_nothing_of_the_next() {
+    let mut rig = Rig::fetching(Reset::Latest);
+    rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(2, 4), (1, 3)]));
+    rig.outputs();
+    rig.released_after(0, 25, SEEN, Why::Recalled);
+    assert_eq!(rig.outputs(), ["epochs of [(0, 0, 4, 3)] from 2"]);
+    rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(3, 5), (1, 3)]));
+    rig.outputs();
+    rig.epoch_ended(0, Ok((3, 25)));
+    assert_eq!(rig.outputs(), ["epochs of [(0, 0, 5, 3)] from 3"]);
+    rig.epoch_ended(0, Ok((3, 25)));
+    assert_eq!(rig.outputs(), ["route 0.0 to 3 at 25 in epoch 5"]);
+}
+
 /// Rule 42, row 17.
 #[test]
 fn a_log_that_was_cut_is_told_with_the_place() {
@@ -489,6 +505,25 @@ fn a_nearer_replica_is_fetched_from_until_it_fails_or_the_time_is_over() {
     assert_eq!(rig.outputs(), ["stale"]);
     rig.wait(ms(1000));
     assert_eq!(rig.outputs(), ["route 0.0 to 1 at 10 in epoch 3"]);
+}
+
+/// P14: a partition that cannot go out, since nobody leads it, does not wake anybody for a replica whose time is over.
+#[test]
+fn a_replicas_time_wakes_nobody_for_a_partition_at_home() {
+    let mut rig = Rig::fetching(Reset::Earliest);
+    rig.released(0, 10, Why::Preferred(2));
+    assert_eq!(rig.outputs(), ["route 0.0 to 2 at 10 in epoch 3"]);
+    rig.machine.handle_cluster(cluster(ErrorCode::LEADER_NOT_AVAILABLE, &[(-1, 4), (1, 3)]));
+    rig.outputs();
+    rig.released(0, 15, Why::Recalled);
+    rig.outputs();
+    // `outputs` holds that nothing is due of which nothing comes.
+    for _ in 0..10 {
+        rig.wait(ms(100_000));
+        rig.outputs();
+    }
+    rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(1, 4), (1, 3)]));
+    assert_eq!(rig.outputs(), ["route 0.0 to 1 at 15 in epoch 4"]);
 }
 
 #[test]

@@ -34,6 +34,17 @@ fn a_thousand_idle_partitions_are_named_once_and_asked_for_twice_a_second() {
     assert_eq!(broker.sessions.len(), 1);
 }
 
+/// Row 15, rule 48: two topics of one name, of which one is deleted, are two in the request.
+#[test]
+fn a_topic_that_was_made_again_is_asked_for_by_its_own_id() {
+    let mut rig = Rig::new(1);
+    rig.credit.assign(0..2);
+    rig.machine.add(Route { topic_id: Uuid([8; 16]), ..route(1, 0, 5) });
+    let plan = rig.ask(LaneKind::Waiting, &[0, 1]);
+    let asked = plan.request.topics.iter().map(|topic| (topic.topic_id, topic.partitions[0].fetch_offset));
+    assert_eq!(asked.collect::<Vec<_>>(), [(Uuid([7; 16]), 0), (Uuid([8; 16]), 5)]);
+}
+
 /// KIP-227, with the second lane: what was sought goes out at once, and comes back to its neighbours afterwards.
 #[test]
 fn a_seek_beside_a_hundred_idle_partitions_is_one_request_for_it_alone() {
