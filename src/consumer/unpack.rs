@@ -1,7 +1,7 @@
 //! Decompresses batches: large ones ahead of the caller, on threads where nobody waits.
 //!
 //! ```text
-//!   leader task ── queued first ──▶ Ahead ─┐              one ahead for each partition, while the budget lasts
+//!   leader task ── queued first ──▶ Ahead ─┐              a few ahead for each partition, while the budget lasts
 //!   caller ─────── opens a batch ─▶ Ahead ─┴─▶ a worker: decompresses, wakes whoever waits for it
 //! ```
 
