@@ -218,6 +218,7 @@ async fn share_a_group(cluster: &Cluster, name: &str, class: Option<&str>, way: 
     let (mut ours, seen) = join();
     let mut accounts = vec![Account::new("ours", &seen)];
     ours.has(6).await;
+    has_read(&seen).await;
     let mut share = 6;
     let kcat = class.map(|_| Program::kcat(cluster, &group, &topic, name));
     if let Some(kcat) = &kcat {
