@@ -62,6 +62,16 @@ fn every_fault_has_a_test_that_exists() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Whether the help has a line about this word: a mode of its own, or what may stand behind one.
+fn is_explained(help: &str, word: &str) -> bool {
+    let is_of = |line: &str| {
+        let line = line.trim_start();
+        let line = line.strip_prefix("scripts/chaos ").or_else(|| Some(line.split_once("by default all:")?.1));
+        line.is_some_and(|line| line.trim_start().starts_with(&format!("{word} ")))
+    };
+    help.lines().any(|line| line.trim_start().starts_with(&format!("{word}  ")) || is_of(line))
+}
+
 /// What runs on real clusters: a test that the integration suite lists, or a mode of `scripts/chaos`.
 #[test]
 fn half_of_the_faults_are_shown_on_real_clusters() {
@@ -74,7 +84,7 @@ fn half_of_the_faults_are_shown_on_real_clusters() {
         rows += usize::from(!named.is_empty());
         for name in named {
             let is_there = match name.strip_prefix("scripts/chaos ") {
-                Some(mode) => chaos.lines().any(|line| line.trim_start().starts_with(&format!("{mode} "))),
+                Some(words) => words.split(' ').all(|word| is_explained(chaos, word)),
                 None => suite.lines().any(|line| line.trim() == name),
             };
             assert!(is_there, "row {row}: there is no {name}");
@@ -96,6 +106,9 @@ fn tests_are_told_from_what_is_none() {
         ]
     );
     assert_eq!(tests_of("tests/none.rs"), [""; 0]);
+    let help = "  scripts/chaos members [WAY...]\n    Faults, by default all:  churn   12 join\n     stop         a member gets\n";
+    let known = ["members", "churn", "stop", "a", "gets", "join", "Faults"].map(|word| is_explained(help, word));
+    assert_eq!(known, [true, true, true, false, false, false, false]);
     let table = "| 3 | a fault | `tests/a.rs`: `one` `two` · `src/b.rs`: `three` |";
     let files = [("tests/a.rs", vec!["one", "two"]), ("src/b.rs", vec!["three"])];
     let files = files.map(|(file, tests)| (file.to_string(), tests.into_iter().map(String::from).collect()));
