@@ -150,8 +150,12 @@ faults! {
     expiries,
     /// A partition has no leader for a while when it moves.
     leaderless,
+    /// Of those, such that are taken back soon.
+    returns,
     /// A follower stops, so often per second.
     holds,
+    /// A broker ends a connection that nobody uses, so often per second.
+    idle_cuts,
     /// A broker that is not the leader says who is.
     hint,
 }
@@ -212,7 +216,9 @@ impl History for Plan {
             stalls: rate(1, 4),
             expiries: rate(1, 10),
             leaderless: rate(200, 600),
+            returns: rate(200, 700),
             holds: rate(1, 4),
+            idle_cuts: rate(1, 8),
             hint: rate(300, 1000),
             throttle: rate(20, 150),
         };
@@ -223,10 +229,11 @@ impl History for Plan {
         let storm = random.chance(250);
         let is_idempotent = !random.chance(120);
         // Without idempotence more than one is by permission to change their order.
-        let window = if is_idempotent { random.pick(&[1, 5, 5, 5]) } else { random.pick(&[1, 1, 3]) };
+        let window = if is_idempotent { random.pick(&[1, 5, 5, 5]) } else { random.pick(&[1, 3]) };
         let request_timeout = random.between(200, 1200) * MS;
         let records = random.between(15, 60);
-        let pause = random.pick(&[MS / 5, 10 * MS, 60 * MS]);
+        // The longest ones set the deadlines of batches that are in flight together far apart.
+        let pause = random.pick(&[MS / 5, 10 * MS, 60 * MS, 150 * MS]);
         let delivery_timeout = if storm { random.between(60, 400) * MS } else { random.between(1500, 6000) * MS };
         Self {
             nodes: random.between(2, 3) as usize,

@@ -486,6 +486,15 @@ impl World {
         self.with_task(line / LANES, |task, now, random| task.handle_failed(now, token, &error, random));
     }
 
+    /// The broker ends a connection that has been idle.
+    pub(super) fn cut_idle(&mut self) {
+        let line = self.random.index(self.network.connections.len());
+        let connection = &self.network.connections[line];
+        if connection.is_up && connection.open.is_empty() && !self.is_healed {
+            self.lose(line, &Cause::Eof);
+        }
+    }
+
     fn tell_up(&mut self, line: usize, is_up: bool) {
         self.with_task(line / LANES, |task, now, _| task.handle_up(now, LaneId::ALL[line % LANES], is_up));
     }

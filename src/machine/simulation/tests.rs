@@ -108,7 +108,7 @@ fn what_a_history_needs_to_fail_is_found() {
         kinds.map(|(name, _)| name).collect::<Vec<_>>()
     };
     let all = needed(&everything);
-    assert_eq!(all.len(), 18);
+    assert_eq!(all.len(), 20);
     // Each alone, two together, and either of two.
     for (at, name) in all.iter().enumerate() {
         let least = minimised(everything.clone(), |plan| needed(plan).contains(name));
