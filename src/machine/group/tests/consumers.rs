@@ -3,9 +3,10 @@
 //! are killed and come back under their instance ids, subscriptions that change and topics that grow.
 //!
 //! After every step: no partition has two owners among those whom the coordinator counts as members (it alone knows how long
-//! a session is), what a listener hears does not overlap, nothing is given back that the coordinator has not asked for, no
-//! commit goes back, and no member sends more than a few requests a second. After the last fault every partition that is
-//! subscribed to has an owner.
+//! a session is), a listener that gives partitions back counting as one; what a listener hears does not overlap, nothing is
+//! given back that the coordinator has not asked for, no commit goes back, and no member sends more than a few requests a
+//! second, or two heartbeats at once, or none in a session. Who does not poll for too long has nothing, and a static member
+//! that will be back does not leave for good. After the last fault every partition that is subscribed to has an owner.
 //!
 //! ```text
 //!   MILENA_GROUP_SEEDS=0..1000 cargo test --release --lib machine::group::tests      more of them
@@ -27,6 +28,14 @@ struct Consuming {
     instance: Option<Arc<str>>,
     /// When the listener returns.
     listening: Option<Instant>,
+    /// What it gives back meanwhile.
+    returning: Vec<TopicPartition>,
+    /// What the heartbeats are called that were not answered yet.
+    beating: BTreeSet<u64>,
+    last_request: Instant,
+    /// Since when the user works.
+    since: Instant,
+    leaves_for_good: bool,
     /// Stopped until then: nothing of it runs.
     paused: Option<Instant>,
     /// The user works until then, and does not poll.
@@ -141,6 +150,11 @@ impl World848 {
             ledger: Ledger::new(ms(50), ms(500)),
             instance,
             listening: None,
+            returning: Vec::new(),
+            beating: BTreeSet::new(),
+            last_request: self.now,
+            since: self.now,
+            leaves_for_good: false,
             paused: None,
             working: None,
             topics,
@@ -206,6 +220,7 @@ impl World848 {
                 if let Some(member) = self.any_member() {
                     // Who is not static, and does not leave, falls silent.
                     member.closing = true;
+                    member.leaves_for_good = leaves;
                     member.machine.close(leaves);
                 }
             }
@@ -233,7 +248,7 @@ impl World848 {
                 let now = self.now;
                 let until = now + ms([5_000, 25_000][self.rng.usize(..2)]);
                 if let Some(member) = self.any_member() {
-                    member.working = Some(until);
+                    (member.working, member.since) = (Some(until), now);
                     member.machine.poll_ends(now);
                 }
             }
@@ -282,6 +297,7 @@ impl World848 {
             },
             Mail::Answered(id, token, ref answer) => match self.awake(id) {
                 Some(member) => {
+                    member.beating.remove(&token);
                     if let Answer::Group(response) = answer
                         && let Some(assignment) = &response.assignment
                     {
@@ -339,14 +355,18 @@ impl World848 {
         }
         if member.listening.is_some_and(|until| until <= now) {
             member.listening = None;
+            member.returning.clear();
             member.machine.acknowledge();
         }
         let mut outputs = Vec::new();
         while let Some(output) = member.machine.poll_output(now) {
             match output {
-                Output::Changed(_) => {
+                Output::Changed(ref change) => {
                     assert_eq!(member.listening, None, "a listener that has not returned is called again");
                     member.listening = Some(now + listens);
+                    if let Change::Revoked(gone) = change {
+                        member.returning.clone_from(gone);
+                    }
                 }
                 Output::NeedMemberId => member.machine.set_member_id(Arc::clone(&new_id)),
                 _ => {}
@@ -388,7 +408,7 @@ impl World848 {
                     self.mail.post(self.now + ms(SLOWEST / 2), Mail::Found(id));
                 }
                 Output::Send(send) => {
-                    self.members.get_mut(&id).unwrap().requests.push(now);
+                    self.check_heartbeat(id, &send);
                     self.mail.post(self.now + send.timeout, Mail::Answered(id, send.token, Answer::Lost));
                     self.mail(Mail::Asked(id, send));
                 }
@@ -429,6 +449,24 @@ impl World848 {
         }
     }
 
+    /// One at a time, but for the last: who leaves does not wait.
+    fn check_heartbeat(&mut self, id: usize, send: &Send) {
+        let now = self.now;
+        let Call::Group(request) = &send.call else { panic!("{send:?}") };
+        let member = self.members.get_mut(&id).unwrap();
+        let is_last = request.member_epoch < 0;
+        assert!(is_last || member.beating.is_empty(), "{id} sends a heartbeat, and one is on its way");
+        let is_for_good = request.member_epoch == -1 && request.instance_id.is_some();
+        assert!(!is_for_good || member.leaves_for_good, "{id} will be back, and leaves for good");
+        if is_last {
+            member.beating.clear();
+        } else {
+            member.beating.insert(send.token);
+        }
+        member.last_request = now;
+        member.requests.push(now);
+    }
+
     fn is_faulty_or_was(&self) -> bool {
         self.faulty > self.start
     }
@@ -455,7 +493,9 @@ impl World848 {
         // Whom the coordinator has given up hears of it with the next heartbeat; its commits are refused until then.
         let known = awake.filter(|(_, member)| self.coordinator.knows(&member.machine.identity().member_id));
         for (id, member) in known {
-            for partition in member.machine.committable() {
+            let mut has = member.machine.committable();
+            has.extend(member.returning.iter().cloned());
+            for partition in has {
                 let other = owners.insert(partition.clone(), *id);
                 assert_eq!(other, None, "{partition} is also {id}'s, after {:?}", self.now - self.start);
             }
@@ -467,6 +507,10 @@ impl World848 {
                 let identity = member.machine.identity();
                 assert!(self.coordinator.knows(&identity.member_id), "{id} has something, and is no member");
             }
+            // It is given up after 20 s, and looked at no later than the next step.
+            let is_idle = member.working.is_some() && self.now > member.since + ms(20_100);
+            let has_something = !member.machine.owned().is_empty();
+            assert!(!is_idle || member.paused.is_some() || !has_something, "{id} does not poll, and has something");
             member.requests.retain(|at| *at + ms(1_000) > self.now);
             let count = member.requests.len();
             self.busiest = self.busiest.max(count);
@@ -498,6 +542,9 @@ fn history(seed: u64) -> World848 {
     // A heartbeat in its interval, and no more.
     let idle: Vec<_> = world.members.values().map(|member| member.requests.len()).collect();
     assert!(idle.iter().all(|count| *count <= 2), "{idle:?} requests in the last second");
+    let silent = |member: &Consuming| world.now - member.last_request > INTERVAL + ms(10 * SLOWEST);
+    let mut members = world.members.values().filter(|member| !member.machine.owned().is_empty());
+    assert!(!members.any(silent), "no heartbeat in its interval");
     world
 }
 
