@@ -57,6 +57,8 @@ struct Flight {
     max_wait: Duration,
     /// Ascending by id.
     asked: Vec<Asked>,
+    /// A partition of it has left since, or was sought: what the broker answers so early may be of that one alone.
+    is_dated: bool,
 }
 
 #[derive(Debug, Default)]
@@ -265,7 +267,7 @@ impl Fetch {
             }
         }
         // A broker that answers too early and with nothing is asked no faster than a failing one.
-        let is_patient = flight.max_wait.is_zero() && lane == LaneKind::Immediate;
+        let is_patient = flight.is_dated || (flight.max_wait.is_zero() && lane == LaneKind::Immediate);
         if is_useful {
             self.backoff.reset();
         } else if !is_patient && now.saturating_duration_since(flight.sent) <= flight.max_wait / 2 {
@@ -408,7 +410,7 @@ impl Fetch {
         };
         let token = self.next_token;
         self.next_token += 1;
-        self.flights[lane as usize] = Some(Flight { token, sent: now, max_wait, asked });
+        self.flights[lane as usize] = Some(Flight { token, sent: now, max_wait, asked, is_dated: false });
         let request = FetchRequest {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.config.min_bytes,
@@ -476,6 +478,7 @@ impl Fetch {
             let Ok(at) = flight.asked.binary_search_by_key(&id, |asked| asked.id) else { continue };
             let asked = &mut flight.asked[at];
             if !std::mem::replace(&mut asked.answered, true) {
+                flight.is_dated = true;
                 let (generation, reserved) = (asked.generation, asked.reserved);
                 self.events.push_back(Event::nothing(id, generation, reserved));
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::judge::{Committed, Event, History, Verdict, What, gaps, judge, takeovers};
+use super::judge::{Arrivals, Committed, Event, History, Verdict, What, gaps, judge, takeovers};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -72,13 +72,30 @@ pub fn every_fault_of_a_group_is_found() {
 }
 
 pub fn times_are_of_partitions_that_move_and_of_those_that_stay() {
-    let read = |at: u32, member, partition| Event { at: MS * at, member, what: What::Record { partition, offset: 0 } };
-    let events =
-        [read(1, 1, 0), read(2, 2, 1), read(3, 1, 2), read(11, 1, 0), read(20, 2, 0), read(25, 2, 1), read(40, 2, 1)];
+    let read =
+        |at: u32, member, partition, offset| Event { at: MS * at, member, what: What::Record { partition, offset } };
+    let events = [
+        read(1, 1, 0, 0),
+        read(2, 2, 1, 0),
+        read(3, 1, 2, 0),
+        read(11, 1, 0, 1),
+        read(20, 2, 0, 2),
+        read(25, 2, 1, 1),
+        read(40, 2, 1, 2),
+    ];
     assert_eq!(takeovers(&events, 1, MS * 10), BTreeMap::from([(0, Some(MS * 10)), (2, None)]));
     assert_eq!(takeovers(&events, 2, MS * 10), BTreeMap::from([(1, None)]));
+    // Everything was there before it was asked for.
+    let there: Arrivals = (0..3).flat_map(|partition| (0..4).map(move |offset| ((partition, offset), MS))).collect();
+    let gaps = |from: u32, to: u32| gaps(&events, &there, MS * from, MS * to);
     // The first one moves: what stays has gaps, and what is not read any more has one to the end.
-    assert_eq!(gaps(&events, MS * 10, MS * 30).get(&0), None);
-    assert_eq!(gaps(&events, MS * 10, MS * 30), BTreeMap::from([(1, MS * 15), (2, MS * 20)]));
-    assert_eq!(gaps(&events, MS * 3, MS * 50).get(&1), Some(&(MS * 22)));
+    assert_eq!(gaps(10, 30), BTreeMap::from([(1, MS * 15), (2, MS * 20)]));
+    assert_eq!(gaps(3, 50).get(&1), Some(&(MS * 22)));
+    // Nobody can read what is not there: one came late, and the next one of another never.
+    let mut there = there.clone();
+    there.insert((1, 1), MS * 21);
+    there.remove(&(2, 1));
+    let gaps = |from: u32, to: u32| super::judge::gaps(&events, &there, MS * from, MS * to);
+    assert_eq!(gaps(10, 30), BTreeMap::from([(1, MS * 5), (2, Duration::ZERO)]));
+    assert_eq!(gaps(3, 50).get(&1), Some(&(MS * 15)));
 }
