@@ -308,7 +308,9 @@ impl Consumer {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let next = self.next_beat.filter(|_| self.can_beat());
+        // Overdue or not: nothing goes out before the back-off ends, and to wake for it sooner is to wake without end.
+        let allowed = |at: Instant| self.common.not_before.map_or(at, |until| at.max(until));
+        let next = self.next_beat.filter(|_| self.can_beat()).map(allowed);
         [self.common.not_before, self.common.leave_by, self.poll_end(), next].into_iter().flatten().min()
     }
 

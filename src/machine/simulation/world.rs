@@ -37,6 +37,8 @@ const MOST_EVENTS: u64 = 50_000;
 /// back after 64 quick answers in a row at the latest.
 const AGAIN: Micros = 300 * MS;
 const MOST_AGAIN: usize = 80;
+/// How long after the last stall all counts as healed.
+const AWAKE: Micros = 1000 * MS;
 /// How often the router looks at partitions without a leader.
 const SWEEP: Micros = 100 * MS;
 
@@ -319,6 +321,8 @@ impl World {
                 self.with_task(node, |task, now, _| task.handle_probe(now, lane, token, true));
             }
             What::Heal => self.heal(),
+            // Whoever stood still until just now goes by what was true before: what it hears first may be of another leader.
+            What::Last if self.now < self.stalled_until + AWAKE => self.at(self.stalled_until + AWAKE, What::Last),
             What::Last => {
                 self.is_last = true;
                 // A new epoch, and a leader that was not known, may take longer than a short time-out. And a stall may hold

@@ -241,6 +241,8 @@ impl World848 {
                 if let Some(member) = self.any_member() {
                     member.topics.clone_from(&topics);
                     member.has_unsubscribed |= topics.is_empty() && !member.positions.is_empty();
+                    // A membership that begins has all its time.
+                    member.since = now;
                     member.machine.subscribe(now, topics, None);
                 }
             }
@@ -508,7 +510,7 @@ impl World848 {
                 assert!(self.coordinator.knows(&identity.member_id), "{id} has something, and is no member");
             }
             // It is given up after 20 s, and looked at no later than the next step.
-            let is_idle = member.working.is_some() && self.now > member.since + ms(20_100);
+            let is_idle = member.working.is_some() && !member.closing && self.now > member.since + ms(20_100);
             let has_something = !member.machine.owned().is_empty();
             assert!(!is_idle || member.paused.is_some() || !has_something, "{id} does not poll, and has something");
             member.requests.retain(|at| *at + ms(1_000) > self.now);
