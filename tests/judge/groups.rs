@@ -26,6 +26,7 @@ pub enum What {
     Left,
     /// Done to it, and said by who did it.
     Killed,
+    /// Or the group has given it up, and it has not heard of that.
     Stopped,
     Resumed,
 }
@@ -106,8 +107,10 @@ const MOST_WORDS: usize = 20;
 #[derive(Default)]
 struct Own {
     partitions: BTreeSet<i32>,
-    /// What it had when it was stopped, and has not given up by itself: others may have it by now.
+    /// What it had when it was stopped, or has taken since then, and has not given up by itself: others may have it by now.
     asleep: BTreeSet<i32>,
+    /// Stopped, and not resumed.
+    is_away: bool,
     /// Where each of its partitions goes on.
     next: BTreeMap<i32, i64>,
 }
@@ -120,17 +123,19 @@ pub fn judge(history: &History) -> Verdict {
     for Event { at, member, what } in &history.events {
         match what {
             What::Assigned(added) => {
+                let is_away = members.get(member).is_some_and(|own| own.is_away);
                 for partition in added {
                     let owner = members.iter().find(|(_, own)| own.partitions.contains(partition)).map(|(id, _)| *id);
-                    if let Some(owner) = owner {
+                    if let Some(owner) = owner.filter(|_| !is_away) {
                         let problem =
                             format!("two owners: {partition} is given to {member}, and still {owner}'s, {at:?}");
                         verdict.count(|v| &mut v.two_owners, problem);
                     }
                     let own = members.entry(*member).or_default();
-                    own.partitions.insert(*partition);
                     own.asleep.remove(partition);
                     own.next.remove(partition);
+                    let takes = if is_away { &mut own.asleep } else { &mut own.partitions };
+                    takes.insert(*partition);
                 }
             }
             What::Revoked(gone) | What::Lost(gone) => {
@@ -142,8 +147,10 @@ pub fn judge(history: &History) -> Verdict {
             What::Stopped => {
                 let own = members.entry(*member).or_default();
                 own.asleep.append(&mut own.partitions);
+                own.is_away = true;
             }
-            What::Resumed | What::Waited(_) => {}
+            What::Resumed => members.entry(*member).or_default().is_away = false,
+            What::Waited(_) => {}
             What::Error(_) => verdict.errors += 1,
             What::Record { partition, offset } => {
                 verdict.records += 1;

@@ -47,6 +47,11 @@ pub fn a_group_that_keeps_its_promises_is_clean() {
     let woken = [&stopped[..], &[(1, record(0)), (1, What::Lost(vec![0])), (2, record(1))]].concat();
     let verdict = judge(&self::history(2, false, &woken));
     assert!(verdict.is_clean() && (verdict.again, verdict.after_waking) == (1, 1), "{verdict:?}");
+    // Whom the group has given up may hear late of what it was given before that.
+    let late = [(1, What::Stopped), (2, assigned()), (2, record(0)), (1, assigned()), (1, record(0))];
+    let told = [&late[..], &[(1, What::Lost(vec![0])), (1, What::Resumed), (2, record(1))]].concat();
+    let verdict = judge(&self::history(2, false, &told));
+    assert!(verdict.is_clean() && (verdict.again, verdict.after_waking) == (1, 1), "{verdict:?}");
 }
 
 pub fn every_fault_of_a_group_is_found() {
@@ -61,6 +66,9 @@ pub fn every_fault_of_a_group_is_found() {
     alone(|v| v.not_owned, &history(2, true, &with(&[(2, record(1))])));
     alone(|v| v.not_owned, &history(2, true, &with(&[(1, What::Revoked(vec![0])), (1, record(1))])));
     alone(|v| v.not_owned, &history(2, true, &with(&[(1, What::Stopped), (1, What::Lost(vec![0])), (1, record(1))])));
+    let stopped = [(1, What::Stopped), (2, assigned()), (1, What::Resumed)];
+    alone(|v| v.two_owners, &history(1, true, &with(&[&stopped[..], &[(1, assigned())]].concat())));
+    alone(|v| v.not_owned, &history(1, true, &[(1, What::Stopped), (1, record(0))]));
     alone(|v| v.out_of_order, &history(0, true, &with(&[(1, record(2))])));
     let passed_on = [(1, What::Revoked(vec![0])), (2, assigned()), (2, record(0))];
     alone(|v| v.again, &history(1, true, &with(&passed_on)));
