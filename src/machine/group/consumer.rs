@@ -258,9 +258,11 @@ impl Consumer {
 
     /// Of a commit under this identity. Only a heartbeat knows what has become of the membership (rule 63).
     pub fn handle_refused_commit(&mut self, identity: &Identity, code: ErrorCode) {
-        if *identity == self.identity() && self.state == State::Stable {
+        if *identity == self.identity() && matches!(self.state, State::Stable | State::Quitting(..)) {
             match code {
-                ErrorCode::FENCED_INSTANCE_ID => self.fail(Problem::Refused { api: ApiKey::OFFSET_COMMIT, code }),
+                ErrorCode::FENCED_INSTANCE_ID if self.state == State::Stable => {
+                    self.fail(Problem::Refused { api: ApiKey::OFFSET_COMMIT, code })
+                }
                 _ => self.must_beat = true,
             }
         }

@@ -3,7 +3,7 @@
 //! go, subscriptions that change and topics that grow.
 //!
 //! After every step: what a listener hears does not overlap. After the last fault every partition that is subscribed to has an
-//! owner. Then the judge of runs on real clusters looks at it all: no partition had two owners, nothing was dealt with by
+//! owner, and members that come and go deal with nothing twice. Then the judge of runs on real clusters looks at it all: no partition had two owners, nothing was dealt with by
 //! others or out of order, no commit went back, or ahead of what was dealt with.
 //!
 //! ```text
@@ -27,6 +27,7 @@ use crate::machine::assignor::{self, Assignor, CooperativeSticky, Sticky, Topics
 use crate::machine::planted;
 use crate::wire::error_code::ErrorCode;
 use coordinator::{Coordinator, Reply};
+use judge::Event;
 use notes::Notes;
 
 mod consumers;
@@ -52,6 +53,8 @@ const SEEDS: Range<u64> = 0..16;
 struct Member {
     machine: Classic,
     ledger: Ledger,
+    /// What is committed before the listener hears that it is given back, and how long that one takes then.
+    returning: Option<(Vec<TopicPartition>, Duration)>,
     /// When the listener returns.
     listening: Option<Instant>,
     /// Stopped until then: nothing of it runs.
@@ -184,6 +187,7 @@ impl World {
         let member = Member {
             machine,
             ledger: Ledger::new(ms(50), ms(500)),
+            returning: None,
             listening: None,
             paused: None,
             working: None,
@@ -222,6 +226,31 @@ impl World {
                 let owners = self.members.values().filter(|member| member.machine.owned().contains(&partition));
                 assert_eq!(owners.count(), wanted, "{partition} after all faults");
             }
+        }
+    }
+
+    /// Nothing goes wrong any more, and members join and quit in order, at once or one after the other: nothing is dealt with
+    /// twice.
+    fn come_and_go(&mut self) {
+        let begin = self.notes.len();
+        for _ in 0..12 {
+            if self.rng.bool() && self.members.len() < 6 {
+                self.join();
+            } else if self.members.values().filter(|member| !member.closing).count() > 1
+                && let Some(member) = self.any_member()
+                && !member.closing
+            {
+                member.closing = true;
+                member.machine.close(true);
+            }
+            let pause = [0, 300, 3_000][self.rng.usize(..3)];
+            let until = (self.now - self.start).as_millis() as u64 + self.rng.u64(..=pause);
+            self.run(until);
+        }
+        self.run((self.now - self.start).as_millis() as u64 + 10_000);
+        self.check_all_are_owned();
+        if let Some(Event { at, member, what }) = self.notes.twice_since(begin) {
+            panic!("dealt with twice after all faults: {what:?} by {member}, {at:?}");
         }
     }
 
@@ -372,7 +401,7 @@ impl World {
     /// As a driver does it; see the module's documentation.
     fn drive(&mut self, id: usize) {
         let now = self.now;
-        let work = self.rng.u8(..16) == 0;
+        let (work, commits) = (self.rng.u8(..16) == 0, self.rng.bool());
         // Some users commit what they have dealt with first last.
         let behind = [0, 0, 0, 2][self.rng.usize(..4)];
         let listens = ms(self.rng.u64(..300));
@@ -388,9 +417,17 @@ impl World {
         }
         let mut outputs = Vec::new();
         while let Some(output) = member.machine.poll_output(now) {
-            if let Output::Changed(_) = output {
-                assert_eq!(member.listening, None, "a listener that has not returned is called again");
-                member.listening = Some(now + listens);
+            if let Output::Changed(change) = &output {
+                let is_quiet = member.listening.is_none() && member.returning.is_none();
+                assert!(is_quiet, "a listener that has not returned is called again");
+                match change {
+                    Change::Revoked(gone) => {
+                        member.commits += 1;
+                        member.ledger.commit(last_commit(member.commits, now, &member.positions, gone));
+                        member.returning = Some((gone.clone(), listens));
+                    }
+                    Change::Assigned(_) | Change::Lost(_) => member.listening = Some(now + listens),
+                }
             }
             outputs.push(output);
         }
@@ -406,8 +443,10 @@ impl World {
             member.commits += 1;
             let note = |partition: &TopicPartition, offset| dealt_with.push((partition.clone(), offset));
             let entries = work_on(&mut member.positions, member.machine.owned(), note, committable);
-            let deadline = now + ms(10_000);
-            member.ledger.commit(Commit { id: member.commits, entries, may_go_back: false, deadline });
+            if commits {
+                let deadline = now + ms(10_000);
+                member.ledger.commit(Commit { id: member.commits, entries, may_go_back: false, deadline });
+            }
         }
         member.ledger.handle_timeout(now);
         while let Some(verdict) = member.ledger.poll_verdict() {
@@ -421,6 +460,9 @@ impl World {
         }
         while member.ledger.poll_outcome().is_some() {}
         let request = member.ledger.poll_request(now);
+        if let Some((_, listens)) = member.returning.take_if(|(gone, _)| !member.ledger.holds(gone)) {
+            member.listening = Some(now + listens);
+        }
         dealt_with.iter().for_each(|(partition, offset)| self.notes.dealt_with(id, partition, *offset));
         self.carry_out(id, outputs, request);
     }
@@ -503,6 +545,14 @@ fn settle_ownership(
     }
 }
 
+/// Of what is given back: all that was dealt with.
+fn last_commit(id: u64, now: Instant, positions: &BTreeMap<TopicPartition, i64>, gone: &[TopicPartition]) -> Commit {
+    let entry = |offset: i64| Entry { offset, leader_epoch: -1, metadata: "".into() };
+    let dealt_with = positions.iter().filter(|(partition, _)| gone.contains(partition));
+    let entries = dealt_with.map(|(partition, position)| (partition.clone(), entry(*position))).collect();
+    Commit { id, entries, may_go_back: false, deadline: now + ms(10_000) }
+}
+
 /// A record more of each partition that it has: what is to be committed then.
 fn work_on(
     positions: &mut BTreeMap<TopicPartition, i64>,
@@ -535,6 +585,7 @@ fn history(seed: u64) -> (u64, judge::Verdict) {
     let mut world = World::new(seed);
     world.run(END);
     world.check_all_are_owned();
+    world.come_and_go();
     (world.rebalances, world.notes.clean_verdict())
 }
 

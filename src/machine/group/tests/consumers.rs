@@ -27,9 +27,11 @@ struct Consuming {
     machine: Consumer,
     ledger: Ledger,
     instance: Option<Arc<str>>,
+    /// How long the listener takes once what is given back is committed.
+    committing: Option<Duration>,
     /// When the listener returns.
     listening: Option<Instant>,
-    /// What it gives back meanwhile.
+    /// What is given back meanwhile.
     returning: Vec<TopicPartition>,
     /// What the heartbeats are called that were not answered yet.
     beating: BTreeSet<u64>,
@@ -150,6 +152,7 @@ impl World848 {
             machine,
             ledger: Ledger::new(ms(50), ms(500)),
             instance,
+            committing: None,
             listening: None,
             returning: Vec::new(),
             beating: BTreeSet::new(),
@@ -183,6 +186,32 @@ impl World848 {
         while self.now - self.start < ms(until) {
             self.step();
             self.check();
+        }
+    }
+
+    /// As for the classic protocol. A static member is back soon.
+    fn come_and_go(&mut self) {
+        let begin = self.notes.len();
+        for _ in 0..12 {
+            if self.rng.bool() && self.members.len() < 6 {
+                self.join(None);
+            } else if self.members.values().filter(|member| !member.closing).count() > 1
+                && let Some(member) = self.any_member()
+                && !member.closing
+            {
+                member.closing = true;
+                let leaves = member.instance.is_none();
+                member.leaves_for_good = leaves;
+                member.machine.close(leaves);
+            }
+            let pause = [0, 300, 3_000][self.rng.usize(..3)];
+            let until = (self.now - self.start).as_millis() as u64 + self.rng.u64(..=pause);
+            self.run(until);
+        }
+        self.run((self.now - self.start).as_millis() as u64 + 30_000);
+        self.check_all_are_owned();
+        if let Some(Event { at, member, what }) = self.notes.twice_since(begin) {
+            panic!("dealt with twice after all faults: {what:?} by {member}, {at:?}");
         }
     }
 
@@ -346,7 +375,7 @@ impl World848 {
     /// As a driver does it; see the module's documentation.
     fn drive(&mut self, id: usize) {
         let now = self.now;
-        let work = self.rng.u8(..16) == 0;
+        let (work, commits) = (self.rng.u8(..16) == 0, self.rng.bool());
         // Most listeners are quick, and some take longer than a heartbeat's interval.
         let slowest = if self.rng.u8(..8) == 0 { 4_000 } else { 300 };
         let listens = ms(self.rng.u64(..slowest));
@@ -365,10 +394,15 @@ impl World848 {
         while let Some(output) = member.machine.poll_output(now) {
             match output {
                 Output::Changed(ref change) => {
-                    assert_eq!(member.listening, None, "a listener that has not returned is called again");
-                    member.listening = Some(now + listens);
-                    if let Change::Revoked(gone) = change {
-                        member.returning.clone_from(gone);
+                    let is_quiet = member.listening.is_none() && member.committing.is_none();
+                    assert!(is_quiet, "a listener that has not returned is called again");
+                    match change {
+                        Change::Revoked(gone) => {
+                            member.commits += 1;
+                            member.ledger.commit(last_commit(member.commits, now, &member.positions, gone));
+                            (member.committing, member.returning) = (Some(listens), gone.clone());
+                        }
+                        Change::Assigned(_) | Change::Lost(_) => member.listening = Some(now + listens),
                     }
                 }
                 Output::NeedMemberId => member.machine.set_member_id(Arc::clone(&new_id)),
@@ -386,8 +420,10 @@ impl World848 {
             member.commits += 1;
             let note = |partition: &TopicPartition, offset| dealt_with.push((partition.clone(), offset));
             let entries = work_on(&mut member.positions, member.machine.owned(), note, |_, position| position);
-            let deadline = now + ms(10_000);
-            member.ledger.commit(Commit { id: member.commits, entries, may_go_back: false, deadline });
+            if commits {
+                let deadline = now + ms(10_000);
+                member.ledger.commit(Commit { id: member.commits, entries, may_go_back: false, deadline });
+            }
         }
         member.ledger.handle_timeout(now);
         while let Some(verdict) = member.ledger.poll_verdict() {
@@ -397,6 +433,9 @@ impl World848 {
         }
         while member.ledger.poll_outcome().is_some() {}
         let request = member.ledger.poll_request(now);
+        if let Some(listens) = member.committing.take_if(|_| !member.ledger.holds(&member.returning)) {
+            member.listening = Some(now + listens);
+        }
         dealt_with.iter().for_each(|(partition, offset)| self.notes.dealt_with(id, partition, *offset));
         self.carry_out(id, outputs, request);
     }
@@ -549,6 +588,7 @@ fn history(seed: u64) -> (u64, usize, judge::Verdict) {
     let silent = |member: &Consuming| world.now - member.last_request > INTERVAL + ms(10 * SLOWEST);
     let mut members = world.members.values().filter(|member| !member.machine.owned().is_empty());
     assert!(!members.any(silent), "no heartbeat in its interval");
+    world.come_and_go();
     (world.rebalances, world.busiest, world.notes.clean_verdict())
 }
 

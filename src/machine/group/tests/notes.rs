@@ -77,6 +77,20 @@ impl Notes {
         self.history.events.extend(events.map(|(member, what)| Event { at, member, what }));
     }
 
+    pub fn len(&self) -> usize {
+        self.history.events.len()
+    }
+
+    /// The first record that was dealt with twice, from this event on.
+    pub fn twice_since(&self, event: usize) -> Option<&Event> {
+        let mut dealt_with = BTreeSet::new();
+        let is_again = |event: &&Event| match event.what {
+            What::Record { partition, offset } => !dealt_with.insert((partition, offset)),
+            _ => false,
+        };
+        self.history.events.get(event..).into_iter().flatten().find(is_again)
+    }
+
     /// Every promise was kept.
     pub fn clean_verdict(mut self) -> Verdict {
         self.history.tells_ownership = true;
