@@ -279,7 +279,11 @@ impl Consumer {
     /// before the last call is committed, and the listener is told that the partitions are lost. (Java: `close`.)
     ///
     /// # Errors
-    /// None so far.
+    /// What was to be committed and was not, of these partitions, and why each: [`Error::not_committed`]. The consumer is
+    /// closed all the same, and whoever has the partitions next goes on from the commit before. [`ErrorKind::Timeout`] if it
+    /// took longer than `request_timeout`: it may still be committed. [`ErrorKind::NotOwned`] if the membership was lost
+    /// meanwhile. Nothing is committed, and this does not fail for it, without a group or without auto-commit.
+    /// [`ErrorKind::Closed`] for a group's consumer when the client's runtime is gone.
     ///
     /// # Cancel safety
     /// Dropping the future closes without waiting.
@@ -295,19 +299,20 @@ impl Consumer {
     /// # Cancel safety
     /// As for `close`.
     pub async fn close_with(self, membership: GroupMembership) -> Result<(), Error> {
+        let mut outcome = Ok(());
         if let Some(group) = self.handle.group.clone() {
             let leaves = match membership {
                 GroupMembership::Default => None,
                 GroupMembership::Leave => Some(true),
                 GroupMembership::Remain => Some(false),
             };
-            group.close(leaves).await;
+            outcome = group.close(leaves).await;
         }
         let (done, closed) = oneshot::channel();
         self.shared.lock().tell(Command::Close(done));
         // The manager drops its end if it is gone already.
         let _ = closed.await;
-        Ok(())
+        outcome
     }
 
     /// The caller asks for more: what it was given it has dealt with.

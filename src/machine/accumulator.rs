@@ -526,8 +526,7 @@ impl<R: Receipts> Accumulator<R> {
                 Some(answer) => {
                     let hint = self.slots.get(&id).and_then(|slot| hint_of(&slot.name, answer, response));
                     self.events.extend(hint.map(Event::Hint));
-                    let (code, message) = (answer.error_code, reason_of(answer));
-                    Outcome::Ended(Attempt::Refused { code, message })
+                    Outcome::Ended(Attempt::refused(answer.error_code, answer.base_offset, reason_of(answer)))
                 }
             };
             let Some(slot) = self.slots.get_mut(&id) else { continue };

@@ -29,6 +29,7 @@ use super::backoff::Backoff;
 use super::credit::PartitionId;
 use super::fetch::{Route, Seen, Why};
 use super::metadata::Cluster;
+use super::planted::bug;
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::{Action, ErrorCode};
 use crate::wire::leader::list_offsets::{EARLIEST, LATEST};
@@ -91,6 +92,10 @@ struct Partition {
     valid_epoch: i32,
     /// Of the record before the position.
     seen: Seen,
+    /// Where the log was cut, and the epoch of what lies below: until a seek says where to go on.
+    cut: Option<(i64, i32)>,
+    /// The record before the position may be of an older epoch than that which was seen: it lies below a cut.
+    is_below: bool,
     /// Something was fetched since it began where it was told to: the policy has no say any more.
     has_progressed: bool,
     /// The offset is the group's, not the caller's: if the log has lost it, that is worth saying.
@@ -147,6 +152,8 @@ impl Offsets {
             leader_epoch: -1,
             valid_epoch: -1,
             seen: Seen::NOTHING,
+            cut: None,
+            is_below: false,
             has_progressed: false,
             was_committed: false,
             is_paused: false,
@@ -176,7 +183,9 @@ impl Offsets {
         if std::mem::replace(&mut partition.is_paused, is_paused) == is_paused {
             return;
         }
-        if let (State::Out { leader, .. }, false) = (partition.state, partition.is_recalled) {
+        if let (State::Out { leader, .. }, false) = (partition.state, partition.is_recalled)
+            && (is_paused || !bug("never_resumes"))
+        {
             self.outputs.push_back(Output::Pause { leader, id, is_paused });
         }
     }
@@ -191,8 +200,9 @@ impl Offsets {
         let was_recalled = std::mem::take(&mut partition.is_recalled);
         partition.not_before = None;
         // An explicit offset says nothing of epochs, and must not borrow one (rule 44).
-        partition.seen = Seen::NOTHING;
+        (partition.seen, partition.is_below) = (Seen::NOTHING, false);
         partition.went_well();
+        let cut = partition.cut.take();
         if let State::Out { leader, since, .. } = partition.state {
             if let (Start::At(offset), false) = (start, was_recalled) {
                 // The leader goes on from there, without a way home and back.
@@ -206,6 +216,15 @@ impl Offsets {
             }
         }
         self.start(id, start);
+        if let (Some((end, epoch)), Start::At(offset)) = (cut, start)
+            && offset <= end
+            && !bug("a_cut_is_a_beginning")
+            && let Some(partition) = self.partitions.get_mut(&id)
+        {
+            // What was read below the cut goes on: the next leader may have less of it (rule 42).
+            partition.seen = Seen { epoch, timestamp: -1 };
+            (partition.is_below, partition.has_progressed) = (offset < end, true);
+        }
     }
 
     /// Leaders and epochs as they are known now.
@@ -242,14 +261,14 @@ impl Offsets {
     ) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let State::Out { offset, since, .. } = partition.state else { return };
-        if partition.generation != generation {
+        if partition.generation != generation && !bug("comes_home_from_before_a_seek") {
             return;
         }
         partition.is_recalled = false;
         partition.state = State::Home { offset: next };
         partition.has_progressed |= next > offset;
-        if next > offset {
-            partition.seen = seen;
+        if next > offset && !bug("forgets_the_epoch") {
+            (partition.seen, partition.is_below) = (seen, false);
         }
         let was_following = partition.preferred.is_some();
         if !matches!(why, Why::Recalled) {
@@ -293,7 +312,7 @@ impl Offsets {
                     return;
                 }
                 let expected = next;
-                if partition.has_progressed {
+                if partition.has_progressed && !bug("resets_behind_what_was_read") {
                     let why = Looking::Bounds { expected, start: None };
                     return self.look(id, At::Time(EARLIEST), why);
                 }
@@ -352,7 +371,9 @@ impl Offsets {
         answer: Result<i64, ErrorCode>,
         random: u64,
     ) {
-        let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.generation == generation) else { return };
+        let is_its =
+            |partition: &&mut Partition| partition.generation == generation || bug("answers_from_before_a_seek");
+        let Some(partition) = self.partitions.get_mut(&id).filter(is_its) else { return };
         let State::Listing { at, why, is_asked } = &mut partition.state else { return };
         *is_asked = false;
         let (at, why) = (*at, *why);
@@ -383,18 +404,20 @@ impl Offsets {
         let State::Validating { offset, asked } = &mut partition.state else { return };
         let Some(of) = asked.take() else { return };
         let offset = *offset;
+        let has_all = |epoch, end| end >= offset && (epoch >= partition.seen.epoch || partition.is_below);
         match answer {
             // A broker that does not know is no proof of a loss (rule 42).
-            Ok((epoch, end)) if epoch < 0 || end < 0 || (epoch >= partition.seen.epoch && end >= offset) => {
+            Ok((epoch, end)) if epoch < 0 || end < 0 || has_all(epoch, end) => {
                 // Of a leader that has come since, it says nothing: that one may have cut the log.
-                partition.valid_epoch = of;
+                partition.valid_epoch = if bug("validates_for_the_next_leader") { partition.leader_epoch } else { of };
                 partition.backoff.reset();
                 partition.state = State::Home { offset };
             }
-            Ok((_, end)) => {
+            Ok((epoch, end)) => {
                 self.at_home.remove(&id);
                 partition.state = State::Halted;
                 let end = end.min(offset);
+                (partition.cut, partition.valid_epoch) = (Some((end, epoch)), of);
                 self.outputs.push_back(Output::Diverged { id, generation, end });
             }
             Err(code) => self.refused(now, id, ApiKey::OFFSET_FOR_LEADER_EPOCH, code, random),
@@ -432,7 +455,7 @@ impl Offsets {
         let followed = self.following.iter().filter_map(|id| {
             let partition = self.partitions.get(id)?;
             // At home, whoever goes out next looks at the time: nothing is to be done when it has come.
-            let is_out = matches!(partition.state, State::Out { .. });
+            let is_out = matches!(partition.state, State::Out { .. }) || bug("waits_for_what_is_over");
             partition.preferred.filter(|_| is_out && !partition.is_recalled).map(|(_, until)| until)
         });
         times.chain(followed).min()
@@ -491,7 +514,7 @@ impl Offsets {
                 let why = Looking::Bounds { expected, start: Some(offset) };
                 return self.look(id, At::Time(LATEST), why);
             }
-            Looking::Bounds { expected, start: Some(_) } if expected <= offset => {
+            Looking::Bounds { expected, start: Some(_) } if expected <= offset && !bug("believes_who_is_behind") => {
                 // The leader has it after all: it was not one yet, or had not caught up (row 18).
                 partition.state = State::Home { offset: expected };
                 partition.not_before = Some(now + partition.backoff.next_delay(random));
@@ -508,7 +531,9 @@ impl Offsets {
             return self.look(id, younger, Looking::Lost { expected });
         }
         partition.seen = Seen::NOTHING;
-        self.report(id, Problem::Lost { expected, next: offset });
+        if !bug("loses_without_a_word") {
+            self.report(id, Problem::Lost { expected, next: offset });
+        }
         self.found(id, offset);
     }
 
@@ -584,11 +609,11 @@ impl Offsets {
             let generation = partition.generation;
             if let Some((_, epoch, topic_id)) = place {
                 let was = std::mem::replace(&mut partition.topic_id, topic_id);
-                let is_same = was == topic_id || was.is_zero() || topic_id.is_zero();
+                let is_same = was == topic_id || was.is_zero() || topic_id.is_zero() || bug("goes_on_in_another_topic");
                 partition.leader_epoch = if is_same { partition.leader_epoch.max(epoch) } else { epoch };
                 if !is_same {
                     // Nothing that is known of the old one is true of this one (rules 41, 48).
-                    (partition.seen, partition.valid_epoch) = (Seen::NOTHING, -1);
+                    (partition.seen, partition.valid_epoch, partition.cut) = (Seen::NOTHING, -1, None);
                     gone.push(id);
                     partition.state = State::Halted;
                     self.outputs.push_back(Output::Recreated { id, generation });
@@ -682,7 +707,7 @@ impl Offsets {
 impl Partition {
     /// Whether its leader is another one, or in another term, than the one that appended what was read last.
     fn must_validate(&self) -> bool {
-        self.seen.epoch >= 0 && self.leader_epoch > self.seen.epoch.max(self.valid_epoch)
+        self.seen.epoch >= 0 && self.leader_epoch > self.seen.epoch.max(self.valid_epoch) && !bug("never_validates")
     }
 
     fn went_well(&mut self) {

@@ -265,7 +265,7 @@ impl<R: Receipts> PartitionQueue<R> {
 
     fn end_attempt(&mut self, now: Instant, index: usize, attempt: Attempt, random: u64) -> bool {
         let (action, is_absent) = match &attempt {
-            Attempt::Refused { code, .. } => (code.action(ApiKey::PRODUCE), code.proves_not_appended()),
+            Attempt::Refused { code, is_absent, .. } => (code.action(ApiKey::PRODUCE), *is_absent),
             Attempt::Failed(error @ (CallError::Unsupported(_) | CallError::Encode { .. })) => {
                 (Action::Fail, !error.maybe_sent())
             }

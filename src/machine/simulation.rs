@@ -18,10 +18,10 @@ mod check;
 mod judge;
 mod minimise;
 mod network;
+mod reading;
 mod tests;
 mod world;
 
-use std::fmt;
 use std::time::Instant;
 
 /// Virtual time, in microseconds.
@@ -62,6 +62,32 @@ impl Random {
     }
 }
 
+/// The kinds of faults that a plan has, each with how often it strikes.
+macro_rules! faults {
+    ($($(#[$about:meta])* $name:ident,)*) => {
+        #[derive(Clone, Default)]
+        pub(super) struct Faults {
+            $($(#[$about])* pub(super) $name: u64,)*
+        }
+
+        impl Faults {
+            /// All kinds, by their names.
+            fn kinds(&mut self) -> Vec<(&'static str, &mut u64)> {
+                vec![$((stringify!($name), &mut self.$name)),*]
+            }
+        }
+
+        /// Those that there are.
+        impl std::fmt::Debug for Faults {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut own = self.clone();
+                f.debug_map().entries(own.kinds().into_iter().filter(|(_, rate)| **rate > 0)).finish()
+            }
+        }
+    };
+}
+use faults;
+
 /// What one seed is about. Rates are per mille.
 #[derive(Clone, Debug)]
 struct Plan {
@@ -98,94 +124,75 @@ struct Plan {
     faults: Faults,
 }
 
-#[derive(Clone, Default)]
-struct Faults {
+faults! {
     /// The connection ends before the request is read.
-    cut_before: u64,
+    cut_before,
     /// After it was appended.
-    cut_after: u64,
+    cut_after,
     /// Appended, and never answered.
-    silent: u64,
+    silent,
     /// What was written to a connection that ended arrives all the same, late.
-    late_copy: u64,
+    late_copy,
     /// A broker pauses.
-    hang: u64,
-    refuse_for_now: u64,
-    refuse_for_good: u64,
+    hang,
+    refuse_for_now,
+    refuse_for_good,
     /// Appended or not, the answer does not say.
-    leave_open: u64,
-    lose_track: u64,
-    unmentioned: u64,
-    hostile_answer: u64,
+    leave_open,
+    lose_track,
+    unmentioned,
+    hostile_answer,
     /// The broker asks for silence on a connection (KIP-219).
-    throttle: u64,
+    throttle,
     /// Each so often per second.
-    moves: u64,
-    stalls: u64,
-    expiries: u64,
+    moves,
+    stalls,
+    expiries,
     /// A partition has no leader for a while when it moves.
-    leaderless: u64,
+    leaderless,
+    /// Of those, such that are taken back soon.
+    returns,
     /// A follower stops, so often per second.
-    holds: u64,
+    holds,
+    /// A broker ends a connection that nobody uses, so often per second.
+    idle_cuts,
     /// A broker that is not the leader says who is.
-    hint: u64,
+    hint,
 }
 
-impl Faults {
-    /// All kinds, by their names.
-    fn kinds(&mut self) -> [(&'static str, &mut u64); 18] {
-        let Self {
-            cut_before,
-            cut_after,
-            silent,
-            late_copy,
-            hang,
-            refuse_for_now,
-            refuse_for_good,
-            leave_open,
-            lose_track,
-            unmentioned,
-            hostile_answer,
-            throttle,
-            moves,
-            stalls,
-            expiries,
-            leaderless,
-            holds,
-            hint,
-        } = self;
-        [
-            ("cut_before", cut_before),
-            ("cut_after", cut_after),
-            ("silent", silent),
-            ("late_copy", late_copy),
-            ("hang", hang),
-            ("refuse_for_now", refuse_for_now),
-            ("refuse_for_good", refuse_for_good),
-            ("leave_open", leave_open),
-            ("lose_track", lose_track),
-            ("unmentioned", unmentioned),
-            ("hostile_answer", hostile_answer),
-            ("throttle", throttle),
-            ("moves", moves),
-            ("stalls", stalls),
-            ("expiries", expiries),
-            ("leaderless", leaderless),
-            ("holds", holds),
-            ("hint", hint),
-        ]
+impl History for Plan {
+    type Summary = Summary;
+
+    const NAME: &'static str = "machine::simulation::tests";
+
+    const SIMPLER: &'static [fn(&mut Self)] = &[
+        |plan| plan.records /= 2,
+        |plan| plan.records -= plan.records.min(1),
+        |plan| plan.partitions = 1,
+        |plan| plan.partitions -= usize::from(plan.partitions > 1),
+        |plan| plan.nodes = 2,
+        |plan| plan.batch_records = 1,
+        |plan| plan.max_in_flight = 1,
+        |plan| plan.max_request_size = 1 << 20,
+        |plan| plan.linger = 0,
+        |plan| plan.identity_delay = 0,
+        |plan| plan.first_epoch = 0,
+        |plan| plan.first_sequence = 0,
+        |plan| plan.is_old_broker = false,
+        |plan| plan.is_stopped = false,
+        // What is done without idempotence is no simpler case of what is done with it, and neither are five batches in
+        // flight without it: they may change their order.
+        |plan| plan.window = 1,
+    ];
+
+    fn rates(&mut self) -> Vec<(&'static str, &mut u64)> {
+        self.faults.kinds()
     }
-}
 
-/// Those that there are.
-impl fmt::Debug for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut own = self.clone();
-        f.debug_map().entries(own.kinds().into_iter().filter(|(_, rate)| **rate > 0)).finish()
+    fn run(self, start: Instant, random: Random) -> Result<Summary, String> {
+        world::World::new(start, self, random).run()
     }
-}
 
-impl Plan {
     fn draw(random: &mut Random) -> Self {
         // Each fault is off, rare or frequent on its own: what needs a quiet spell is found as well as what needs noise.
         let mut rate = |rare: u64, frequent: u64| match random.below(5) {
@@ -209,7 +216,9 @@ impl Plan {
             stalls: rate(1, 4),
             expiries: rate(1, 10),
             leaderless: rate(200, 600),
+            returns: rate(200, 700),
             holds: rate(1, 4),
+            idle_cuts: rate(1, 8),
             hint: rate(300, 1000),
             throttle: rate(20, 150),
         };
@@ -220,10 +229,11 @@ impl Plan {
         let storm = random.chance(250);
         let is_idempotent = !random.chance(120);
         // Without idempotence more than one is by permission to change their order.
-        let window = if is_idempotent { random.pick(&[1, 5, 5, 5]) } else { random.pick(&[1, 1, 3]) };
+        let window = if is_idempotent { random.pick(&[1, 5, 5, 5]) } else { random.pick(&[1, 3]) };
         let request_timeout = random.between(200, 1200) * MS;
         let records = random.between(15, 60);
-        let pause = random.pick(&[MS / 5, 10 * MS, 60 * MS]);
+        // The longest ones set the deadlines of batches that are in flight together far apart.
+        let pause = random.pick(&[MS / 5, 10 * MS, 60 * MS, 150 * MS]);
         let delivery_timeout = if storm { random.between(60, 400) * MS } else { random.between(1500, 6000) * MS };
         Self {
             nodes: random.between(2, 3) as usize,
@@ -278,16 +288,32 @@ impl Summary {
     }
 }
 
+/// What a seed is drawn to be, and what becomes of it.
+trait History: Clone + std::fmt::Debug + 'static {
+    type Summary: Copy + PartialEq + std::fmt::Debug;
+
+    /// The tests that run it.
+    const NAME: &'static str;
+    /// Simpler values of everything that is no fault. Each is tried for itself.
+    const SIMPLER: &'static [fn(&mut Self)];
+
+    fn draw(random: &mut Random) -> Self;
+
+    /// Of its faults, by their names.
+    fn rates(&mut self) -> Vec<(&'static str, &mut u64)>;
+
+    fn run(self, start: Instant, random: Random) -> Result<Self::Summary, String>;
+}
+
 /// Runs one history. `start` is whatever the clock shows; nothing depends on it.
-fn run(start: Instant, seed: u64) -> Result<Summary, String> {
+fn run<H: History>(start: Instant, seed: u64) -> Result<H::Summary, String> {
     let mut random = Random(seed);
-    let plan = Plan::draw(&mut random);
-    world::World::new(start, plan, random).run()
+    H::draw(&mut random).run(start, random)
 }
 
 /// As another plan would have it with what is drawn behind that of this seed.
-fn run_as(start: Instant, seed: u64, plan: Plan) -> Result<Summary, String> {
+fn run_as<H: History>(start: Instant, seed: u64, plan: H) -> Result<H::Summary, String> {
     let mut random = Random(seed);
-    let _ = Plan::draw(&mut random);
-    world::World::new(start, plan, random).run()
+    let _ = H::draw(&mut random);
+    plan.run(start, random)
 }

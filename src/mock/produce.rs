@@ -78,8 +78,13 @@ impl Handle for ProduceRequest {
             // The only way to tell such a client that its metadata may be old.
             return if failed { Handled::Close } else { Handled::Nothing };
         }
-        for (Pending { at: (topic, partition), .. }, error) in replicated(call, pending, deadline).await {
-            responses[topic].partition_responses[partition].error_code = error;
+        // The answer keeps its offset: that the batch was appended is true, whatever is said of its followers.
+        for (Pending { at, topic, index, .. }, error) in replicated(call, pending, deadline).await {
+            let response = &mut responses[at.0].partition_responses[at.1];
+            response.error_code = error;
+            if error == ResponseError::NotLeaderOrFollower.code() {
+                response.current_leader = new_leader(call, Some(&topic), index, &mut new_leaders);
+            }
         }
         let node_endpoints = new_leaders.into_iter().map(|id: i32| {
             let (host, port) = call.address(id);
@@ -234,18 +239,25 @@ fn respond(
         response.record_errors = rejection.records.into_iter().map(record_error).collect();
         response.error_message = Some(StrBytes::from(rejection.message.into_owned())).filter(|text| !text.is_empty());
     }
-    if call.version >= LEADER_HINTS && rejection.error == ResponseError::NotLeaderOrFollower {
-        let state = call.state();
-        let partition = topic.and_then(|topic| state.partition(topic, index));
-        let leader = partition.and_then(|found| Some((found.leader?, found.leader_epoch)));
-        // Only an injected error comes from the leader itself: no hint then.
-        if let Some((leader, epoch)) = leader.filter(|(leader, _)| *leader != call.broker) {
-            new_leaders.insert(leader);
-            response.current_leader =
-                LeaderIdAndEpoch::default().with_leader_id(leader.into()).with_leader_epoch(epoch);
-        }
+    if rejection.error == ResponseError::NotLeaderOrFollower {
+        response.current_leader = new_leader(call, topic, index, new_leaders);
     }
     response
+}
+
+/// Who leads now (KIP-951), if the version has a place for it.
+fn new_leader(call: &Call<'_>, topic: Option<&str>, index: i32, new_leaders: &mut BTreeSet<i32>) -> LeaderIdAndEpoch {
+    let state = call.state();
+    let partition = topic.and_then(|topic| state.partition(topic, index));
+    let leader = partition.and_then(|found| Some((found.leader?, found.leader_epoch)));
+    // Only an injected error comes from the leader itself: no hint then.
+    match leader.filter(|(leader, _)| call.version >= LEADER_HINTS && *leader != call.broker) {
+        Some((leader, epoch)) => {
+            new_leaders.insert(leader);
+            LeaderIdAndEpoch::default().with_leader_id(leader.into()).with_leader_epoch(epoch)
+        }
+        None => LeaderIdAndEpoch::default(),
+    }
 }
 
 fn record_error((index, message): (i32, String)) -> BatchIndexAndErrorMessage {

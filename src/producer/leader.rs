@@ -469,7 +469,7 @@ fn error_of(reason: Reason, partition: &Partition, names: &Names) -> Error {
 
 fn attempt_error(attempt: Attempt, topic_partition: &TopicPartition) -> Error {
     match attempt {
-        Attempt::Refused { code, message } => match message {
+        Attempt::Refused { code, message, .. } => match message {
             Some(message) => Error::broker(code, format_args!("a batch for {topic_partition} ({message})")),
             None => Error::broker(code, format_args!("a batch for {topic_partition}")),
         },

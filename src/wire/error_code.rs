@@ -244,16 +244,19 @@ impl ErrorCode {
         )
     }
 
-    /// Whether a broker that answered a produce request with this code certainly did not append the batch.
+    /// Whether a broker that answered a produce request with this code and this offset certainly did not append the batch.
     ///
-    /// A positive list: everything else, unknown codes included, leaves the outcome open (P5).
-    pub const fn proves_not_appended(self) -> bool {
+    /// A positive list: everything else, unknown codes included, leaves the outcome open (P5). So does an offset beside the
+    /// two codes that end a wait for followers: the broker appended the batch there, and lost the partition before they
+    /// had it (Kafka's `DelayedProduce`). If the next leader is one of those that had, the batch stays.
+    pub const fn proves_not_appended(self, base_offset: i64) -> bool {
+        if matches!(self, Self::NOT_LEADER_OR_FOLLOWER | Self::UNKNOWN_TOPIC_OR_PARTITION) {
+            return base_offset < 0;
+        }
         matches!(
             self,
             Self::CORRUPT_MESSAGE
-                | Self::UNKNOWN_TOPIC_OR_PARTITION
                 | Self::LEADER_NOT_AVAILABLE
-                | Self::NOT_LEADER_OR_FOLLOWER
                 | Self::MESSAGE_TOO_LARGE
                 | Self::INVALID_TOPIC_EXCEPTION
                 | Self::RECORD_LIST_TOO_LARGE
@@ -409,7 +412,19 @@ mod tests {
             assert_ne!(code.action(ApiKey::PRODUCE), Action::Fail, "{code}");
         }
         assert_eq!(ErrorCode(999).action(ApiKey::PRODUCE), Action::Fail);
-        assert!(!ErrorCode(999).proves_not_appended());
+    }
+
+    #[test]
+    fn an_offset_beside_a_lost_office_leaves_the_outcome_open() {
+        for code in [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION] {
+            assert!(code.proves_not_appended(-1), "{code}");
+            assert!(!code.proves_not_appended(0), "{code}");
+        }
+        // Of the others it says nothing: a broker that fills in a zero there has not appended what it refuses.
+        assert!(ErrorCode::INVALID_RECORD.proves_not_appended(0));
+        for code in [ErrorCode(999), ErrorCode::REQUEST_TIMED_OUT, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND] {
+            assert!(!code.proves_not_appended(-1), "{code}");
+        }
     }
 
     #[test]

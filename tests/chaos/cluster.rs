@@ -90,10 +90,11 @@ impl Cluster {
     }
 
     /// Three copies of each partition, of which two have to be in sync.
-    pub async fn create_topic(&self, client: &Client, name: &str, partitions: i32) {
-        let topic = NewTopic::new(name, partitions, 3).config("min.insync.replicas", "2");
+    pub async fn create_topic(&self, client: &Client, topic: NewTopic) {
+        let topic = topic.replication_factor(3).config("min.insync.replicas", "2");
+        let name = topic.name().to_owned();
         client.admin().create_topics([topic]).await.expect("a topic with three copies");
-        self.heal(client, name, Duration::from_secs(60)).await;
+        self.heal(client, &name, Duration::from_secs(60)).await;
     }
 
     /// Waits until every copy is in sync.

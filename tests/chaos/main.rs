@@ -118,9 +118,10 @@ async fn proxy_from_environment(seed: u64) -> Result<Arc<Proxy>, String> {
 }
 
 fn members_on_the_mock(way: Way, fault: group::Fault) -> Result<(), libtest_mimic::Failed> {
-    let (session, heartbeat) = (SECOND, SECOND / 5);
-    // Of the classic protocol brokers take no session below six seconds.
-    let session = if way == Way::Broker { session } else { 6 * SECOND };
+    // Of the classic protocol brokers take no session below six seconds. Under KIP-848 a member does not know how long its
+    // session is: one that gets no processor for as long is taken for dead, and has not heard of it.
+    let session = if way == Way::Broker { 4 * SECOND } else { 6 * SECOND };
+    let heartbeat = SECOND / 5;
     let plan = group::Plan { session, heartbeat, comers: 2, ..group::Plan::new(fault, way) };
     let report = runtime().block_on(async {
         let builder = MockCluster::builder().brokers(3).consumer_session_timeout(session);
@@ -134,8 +135,13 @@ fn members_on_the_mock(way: Way, fault: group::Fault) -> Result<(), libtest_mimi
 /// `scripts/chaos members`: every fault in every way, or those that are named; the last argument may be a program of
 /// franz-go's to stand beside.
 fn members(arguments: &[String]) -> ExitCode {
-    let (mut ways, mut faults, mut peers) = (Vec::new(), Vec::new(), None);
-    for argument in arguments {
+    let (mut ways, mut faults, mut peers, mut history) = (Vec::new(), Vec::new(), None, None);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--history" {
+            history = arguments.next().cloned();
+            continue;
+        }
         match (Way::named(argument), group::Fault::named(argument), argument.strip_prefix("--peers=")) {
             (Some(way), ..) => ways.push(way),
             (_, Some(fault), _) => faults.push(fault),
@@ -164,7 +170,7 @@ fn members(arguments: &[String]) -> ExitCode {
     let mut is_clean = true;
     for (fault, way) in faults.iter().flat_map(|fault| ways.iter().map(move |way| (*fault, *way))) {
         for program in peers.clone().unwrap_or_else(|| vec![Program::Ours]) {
-            let plan = group::Plan { program, ..group::Plan::new(fault, way) };
+            let plan = group::Plan { program, history: history.clone(), ..group::Plan::new(fault, way) };
             let report = runtime().block_on(group::run(Arc::clone(&cluster), &plan));
             println!("{}", report.text);
             is_clean &= plan.program != Program::Ours || report.verdict.is_clean();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use milena::{Client, Consumer, Fate, OffsetReset, Producer, Record, TopicPartition};
+use milena::{Client, Consumer, Fate, NewTopic, OffsetReset, Producer, Record, TopicPartition};
 
 use crate::cluster::Cluster;
 use crate::judge::{Election, Logs, Outcome, Seen, Sent, Terms, Verdict, judge, judge_other, judge_reader, recoveries};
@@ -85,7 +85,7 @@ pub async fn run(cluster: Arc<Cluster>, proxy: Option<Arc<Proxy>>, plan: Plan) -
     let builder = Client::builder(bootstrap).client_id("chaos").request_timeout(plan.request_timeout);
     let client = builder.connect().await.expect("a cluster");
     let topic: Arc<str> = format!("chaos-{}-{:x}", std::process::id(), plan.seed).into();
-    cluster.create_topic(&client, &topic, PARTITIONS).await;
+    cluster.create_topic(&client, NewTopic::named(&*topic).partitions(PARTITIONS)).await;
     let begin = Instant::now();
     let (is_over, is_quiet) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let is_read = Arc::clone(&is_quiet);

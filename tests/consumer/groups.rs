@@ -551,6 +551,84 @@ async fn a_coordinator_that_moves_or_dies_takes_nothing_along() {
     consumer.close().await.unwrap();
 }
 
+/// The coordinator has answered the join, and takes no commit under the generation before: it is committed under the next one,
+/// and nothing is read again.
+#[tokio::test(start_paused = true)]
+async fn who_closes_in_a_rebalance_commits_all_that_it_has_dealt_with() {
+    for until in [Duration::ZERO, SECOND, 3 * SECOND] {
+        let cluster = cluster(1).await;
+        cluster.create_topic("t", 2);
+        fill(&cluster, 20).await;
+        let client = client(&cluster).await;
+        let member =
+            || member(&client).partition_assignment_strategy([Arc::new(CooperativeSticky) as Arc<dyn Assignor>]);
+        let mut first = member().build().unwrap();
+        for _ in 0..20 {
+            next(&mut first).await;
+        }
+        let slow =
+            [Api::JoinGroup, Api::SyncGroup].map(|api| cluster.inject(When::api(api), Fault::delay_answer(2 * SECOND)));
+        let mut second = member().build().unwrap();
+        // The new one's, without an id and with it, and the first one's.
+        slow[0].wait_struck(3).await;
+        sleep(until + Duration::from_millis(1)).await;
+        first.close().await.unwrap();
+        assert_eq!(
+            (0..2).map(|p| cluster.committed("g", "t", p)).collect::<Vec<_>>(),
+            [Some(10), Some(10)],
+            "{until:?}"
+        );
+        silent(60 * SECOND, &mut second).await;
+        assert_eq!(second.assignment().len(), 2);
+        assert!(cluster.violations().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_says_what_it_did_not_commit() {
+    let cases = [
+        // Of one of the two; for good.
+        (Some(Fault::error(29)), true, 1, Some((ErrorKind::Authorization, Duration::ZERO))),
+        // It is not known any more.
+        (Some(Fault::error(25)), true, 2, Some((ErrorKind::NotOwned, Duration::ZERO))),
+        // No answer.
+        (Some(Fault::stall()), true, 2, Some((ErrorKind::Timeout, 30 * SECOND))),
+        (None, true, 0, None),
+        (Some(Fault::error(29)), false, 0, None),
+    ];
+    for (fault, auto_commit, count, expected) in cases {
+        let cluster = cluster(1).await;
+        cluster.create_topic("t", 2);
+        fill(&cluster, 20).await;
+        let builder = member(&client(&cluster).await);
+        let builder = builder.auto_commit(auto_commit);
+        let mut consumer = builder.build().unwrap();
+        for _ in 0..20 {
+            next(&mut consumer).await;
+        }
+        if let Some(fault) = fault {
+            let when = When::api(Api::OffsetCommit);
+            cluster.inject(if count == 1 { when.partition("t", 1) } else { when }, fault);
+        }
+        let start = tokio::time::Instant::now();
+        let outcome = consumer.close().await;
+        match expected {
+            None => outcome.unwrap(),
+            Some((kind, after)) => {
+                let error = outcome.unwrap_err();
+                let each = error.not_committed();
+                assert_eq!((error.kind(), each.len()), (kind, count), "{error}");
+                assert!(each.iter().all(|(tp, error)| &*tp.topic == "t" && error.kind() == kind), "{each:?}");
+                assert!(error.to_string().contains("group `g`") && error.to_string().contains("t-1"), "{error}");
+                let took = start.elapsed();
+                assert!(took >= after && took < after + SECOND, "{kind:?} after {took:?}");
+            }
+        }
+        let committed = if count == 0 && auto_commit { Some(10) } else { None };
+        assert_eq!(cluster.committed("g", "t", 1), committed);
+    }
+}
+
 /// No answer to a heartbeat for longer than a session lasts: what it has is lost before others get it, and it comes back.
 #[tokio::test(start_paused = true)]
 async fn a_member_that_hears_nothing_gives_up_before_others_take_over() {

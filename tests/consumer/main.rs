@@ -5,11 +5,15 @@
 mod bombs;
 mod consumer_groups;
 mod faults;
+mod flow;
 mod followers;
 mod groups;
 #[path = "../mock_cluster/harness.rs"]
 #[allow(dead_code, reason = "shared with the mock's own tests, which use all of it")]
 mod harness;
+#[path = "../judge/groups.rs"]
+#[allow(dead_code, reason = "runs on real clusters judge more")]
+mod judge;
 mod latency;
 mod memory;
 mod metrics;

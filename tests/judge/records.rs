@@ -64,7 +64,10 @@ impl Terms {
 
     /// When a record that was enqueued then has ended.
     fn due(&self, enqueued: Moment) -> Moment {
-        let awake = |at, (from, to): &(Moment, Moment)| if (*from..*to).contains(&at) { *to } else { at };
+        // Between two of them it may have had less time than it takes.
+        let awake = |at, (from, to): &(Moment, Moment)| {
+            if (*from..*to + self.grace).contains(&(at + self.grace)) { *to } else { at }
+        };
         self.stalls.iter().fold(enqueued + self.limit, awake) + self.grace
     }
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -307,7 +308,7 @@ func idleConsume() {
 // A member of a group, for scripts/chaos: says what it has read, a line each, and commits every 100 ms. SIGTERM makes it leave.
 func member() {
 	balancer := map[string]kgo.GroupBalancer{"range": kgo.RangeBalancer(), "cooperative-sticky": kgo.CooperativeStickyBalancer()}
-	client, err := kgo.NewClient(kgo.SeedBrokers(*bootstrap), kgo.ConsumerGroup(*group), kgo.ConsumeTopics(*topic),
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(*bootstrap, ",")...), kgo.ConsumerGroup(*group), kgo.ConsumeTopics(*topic),
 		kgo.SessionTimeout(time.Duration(*session)*time.Millisecond),
 		kgo.HeartbeatInterval(time.Duration(*heartbeat)*time.Millisecond),
 		kgo.Balancers(balancer[*strategy]), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),

@@ -12,7 +12,9 @@ use crate::consumer::shared::Shared;
 use crate::consumer::watch::Watch;
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::connection::Call;
-use crate::machine::group::{Commit, CommitRequest, Entry, Failed, Ledger, Outcome, Standing, Verdict, Why};
+use crate::machine::group::{
+    Commit, CommitRequest, Entry, Failed, Ledger, Outcome, Standing, Verdict, Why, is_unknown,
+};
 use crate::net::{Class, Core};
 use crate::wire::coordinator::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
@@ -55,6 +57,9 @@ pub struct Commits {
     auto: BTreeMap<TopicPartition, i64>,
     /// Why the last request was not answered.
     last: Option<Error>,
+    /// While the consumer closes: what was not committed that nobody else is told of.
+    missed: Option<Vec<Failed>>,
+    is_over: bool,
     answers: mpsc::UnboundedSender<Answered>,
 }
 
@@ -79,8 +84,24 @@ impl Commits {
             next_id: 0,
             auto: BTreeMap::new(),
             last: None,
+            missed: None,
+            is_over: false,
             answers,
         }
+    }
+
+    /// From here on whoever closes hears of what fails, for nobody reads any more.
+    pub fn begin_closing(&mut self) {
+        self.missed = Some(Vec::new());
+    }
+
+    /// Nothing is waited for any more. What was not committed since [`begin_closing`](Self::begin_closing).
+    pub fn end(&mut self) -> Option<Error> {
+        self.is_over = true;
+        self.ledger.abandon();
+        self.tell();
+        let missed = self.missed.take().unwrap_or_default();
+        self.describe(missed)
     }
 
     /// `None`: there is no membership.
@@ -178,9 +199,24 @@ impl Commits {
                 let _ = answers.send(Answered { token, answer });
             });
         }
-        while let Some(Outcome { id, failed }) = self.ledger.poll_outcome() {
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        while let Some(Outcome { id, mut failed }) = self.ledger.poll_outcome() {
             let Some((offsets, reply)) = self.open.remove(&id) else { continue };
-            let is_told = matches!(reply, Reply::Auto) && failed.iter().all(|f| matches!(f.why, Why::NotOwned(_)));
+            let mut is_told = false;
+            if matches!(reply, Reply::Auto) {
+                // To be committed again as soon as there is another chance.
+                self.auto.retain(|tp, _| failed.iter().all(|failed| failed.partition != *tp));
+                // Of a topic that was deleted, which is told elsewhere, nothing is left to go on from.
+                failed.retain(|failed| !matches!(failed.why, Why::Refused(code) if is_unknown(code)));
+                is_told = failed.iter().all(|failed| matches!(failed.why, Why::NotOwned(_)));
+            }
+            if let (Some(missed), Reply::Auto | Reply::Reader) = (&mut self.missed, &reply) {
+                missed.extend(failed.iter().cloned());
+                is_told = true;
+            }
             let outcome = match self.describe(failed) {
                 Some(error) => Err(error),
                 None => Ok(()),
@@ -217,7 +253,11 @@ impl Commits {
                         None if was_sent => last.to_string(),
                         None => "this consumer is not a member of its group for now".to_owned(),
                     };
-                    Error::new(ErrorKind::Timeout, format!("{what}: not done within default_api_timeout: {why}"))
+                    let within = match self.is_over {
+                        true => "request_timeout, in which a consumer closes",
+                        false => "default_api_timeout",
+                    };
+                    Error::new(ErrorKind::Timeout, format!("{what}: not done within {within}: {why}"))
                 }
             };
             (partition, error)

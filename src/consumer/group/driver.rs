@@ -25,7 +25,7 @@ use super::problem::describe;
 use super::settings::{GroupProtocol, member_id};
 use super::topics::{self, Holds, Listed, Subscription};
 use crate::consumer::handle::ConsumerHandle;
-use crate::error::TopicPartition;
+use crate::error::{Error, TopicPartition};
 use crate::machine::credit::PartitionId;
 use crate::machine::group::{Call, Output, Problem, Standing, Verdict};
 use crate::net::{Core, Endpoint, Picture, Timer};
@@ -49,7 +49,7 @@ pub enum Command {
     /// Leaves, or stays for a while; the default is up to whether the member is static.
     Close {
         leaves: Option<bool>,
-        done: oneshot::Sender<()>,
+        done: oneshot::Sender<Result<(), Error>>,
     },
     /// The consumer was dropped, with this dealt with.
     Abandon(Offsets),
@@ -66,7 +66,7 @@ pub(super) enum Answer {
 /// On the way out.
 pub(super) struct Closing {
     by: Instant,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
 pub struct Driver {
@@ -183,9 +183,10 @@ impl Driver {
         }
         self.holds.set(&self.core, BTreeSet::new(), &BTreeSet::new());
         self.group.audience.dismiss();
+        let missed = self.commits.end();
         if let Some(Closing { done: Some(done), .. }) = self.closing {
             // Whoever closes may have given up.
-            let _ = done.send(());
+            let _ = done.send(missed.map_or(Ok(()), Err));
         }
     }
 
@@ -280,11 +281,18 @@ impl Driver {
         self.holds.set(&self.core, wanted, &created);
     }
 
-    fn close(&mut self, now: Instant, by: Instant, leaves: Option<bool>, done: Option<oneshot::Sender<()>>) {
+    fn close(
+        &mut self,
+        now: Instant,
+        by: Instant,
+        leaves: Option<bool>,
+        done: Option<oneshot::Sender<Result<(), Error>>>,
+    ) {
         // A consumer that was closed is dropped too.
         if self.closing.is_some() {
             return;
         }
+        self.commits.begin_closing();
         self.closing = Some(Closing { by, done });
         (self.next_commit, self.next_listing, self.restart) = (None, None, None);
         match &mut self.member {
@@ -509,10 +517,16 @@ impl Driver {
                 self.join_by(GroupProtocol::Classic);
                 self.tell_subscription(now);
             }
+            Output::Failed(problem) if self.closing.is_some() => {
+                self.report(problem);
+                if let Some(member) = &mut self.member {
+                    member.close(false);
+                }
+            }
             Output::Failed(problem) => {
                 let is_fenced = matches!(&problem, Problem::Refused { code: ErrorCode::FENCED_INSTANCE_ID, .. });
                 // Whoever has fenced this one has the name now: two that fence each other would get nowhere.
-                self.restart = (!is_fenced && self.closing.is_none()).then(|| now + RESTART);
+                self.restart = (!is_fenced).then(|| now + RESTART);
                 self.report(problem);
             }
             Output::Closed => self.is_out = true,

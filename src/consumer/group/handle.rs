@@ -134,12 +134,13 @@ impl Group {
     }
 
     /// Waits until the membership has ended, and what was to be committed is.
-    pub async fn close(&self, leaves: Option<bool>) {
+    pub async fn close(&self, leaves: Option<bool>) -> Result<(), Error> {
         let (done, closed) = oneshot::channel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if task.is_some_and(|task| task.send(Command::Close { leaves, done }).is_ok()) {
-            let _ = closed.await;
-        }
+        let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Ok(()) };
+        // Gone with the runtime.
+        let gone = || Error::closed("client");
+        task.send(Command::Close { leaves, done }).map_err(|_| gone())?;
+        closed.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// The consumer was dropped.

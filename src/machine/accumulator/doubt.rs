@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::PartitionId;
 
-/// Brokers elect others when one has been silent for some seconds, 9 by default. So others are asked again after a hundredth
-/// of the time for which a leader has been in doubt, and beyond ten seconds after a fiftieth: a new one is found soon after
-/// a short outage, and a long one is no storm.
+/// Brokers elect others when one has been silent for some seconds, 9 by default. So others are asked again every 50 ms for
+/// ten seconds, and then after a fiftieth of the time for which a leader has been in doubt: a new one is found soon after a
+/// short outage, and a long one is no storm.
 pub(super) fn ask_again(in_doubt: Duration) -> Duration {
-    let part = if in_doubt < Duration::from_secs(10) { 100 } else { 50 };
-    (in_doubt / part).clamp(Duration::from_millis(50), Duration::from_secs(5))
+    if in_doubt < Duration::from_secs(10) {
+        return Duration::from_millis(50);
+    }
+    (in_doubt / 50).min(Duration::from_secs(5))
 }
 
 /// What their last attempts died of says that they may be led elsewhere. The attempts themselves come too rarely to find
@@ -47,5 +49,16 @@ impl Doubt {
             *again = now + ask_again(now.saturating_duration_since(*since));
         }
         is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_outage_is_no_storm() {
+        let again = |seconds| ask_again(Duration::from_secs(seconds)).as_millis();
+        assert_eq!([0, 9, 10, 60, 250, 3600].map(again), [50, 50, 200, 1_200, 5_000, 5_000]);
     }
 }

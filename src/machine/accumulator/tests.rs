@@ -451,7 +451,7 @@ fn a_refusal_carries_the_brokers_words() {
         else {
             panic!()
         };
-        let reason = Attempt::Refused { code: ErrorCode::INVALID_RECORD, message: Some(message.into()) };
+        let reason = Attempt::refused(ErrorCode::INVALID_RECORD, -1, Some(message.into()));
         assert_eq!(failure.reason, Reason::Rejected(reason));
     }
 }

@@ -180,6 +180,7 @@ impl Classic {
                 self.common.begin(now);
                 self.rejoin("subscribed");
             }
+            _ if self.is_departing() => {}
             _ if !self.is_subscribed => self.quit(self.config.instance_id.is_none(), End::Out),
             State::Stable if self.topics != self.joined => self.rejoin("topics changed"),
             _ => {}
@@ -282,6 +283,14 @@ impl Classic {
         if self.heartbeat.is_some_and(|(asked, _)| asked == token) {
             return self.heartbeat_answered(now, answer, random);
         }
+        self.take_answer(now, token, answer, random);
+        if self.is_departing() && self.state == State::Joining(None) {
+            // There will be no other generation to commit under.
+            self.state = State::Quitting;
+        }
+    }
+
+    fn take_answer(&mut self, now: Instant, token: u64, answer: Answer, random: u64) {
         match (self.state, answer) {
             (State::Joining(Some(asked)), answer) if asked == token => {
                 self.state = State::Joining(None);
@@ -400,7 +409,8 @@ impl Classic {
 
     /// Hands back what must be before a join, and then joins.
     fn rejoin(&mut self, reason: &'static str) {
-        if matches!(self.state, State::Quitting | State::Leaving(..) | State::Idle | State::Failed | State::Closed) {
+        let is_over = matches!(self.state, State::Leaving(..) | State::Idle | State::Failed | State::Closed);
+        if is_over || self.is_departing() {
             return;
         }
         let revoked: Vec<_> = if self.is_cooperative || bug("eager_keeps_partitions") {
@@ -504,6 +514,11 @@ impl Classic {
         let is_good = |p: &TopicPartition| self.joined.contains(&p.topic) && p.partition >= 0;
         let assigned: BTreeSet<_> = assigned.into_iter().filter(is_good).collect();
         self.last = Some((assigned.iter().cloned().collect(), self.generation));
+        if self.is_departing() {
+            // What it gives back is its own until it leaves: nobody was given what it had said that it has (KIP-429).
+            self.state = State::Quitting;
+            return;
+        }
         self.state = State::Stable;
         let revoked: Vec<_> = self.owned.difference(&assigned).cloned().collect();
         let added: Vec<_> = assigned.difference(&self.owned).cloned().collect();
@@ -546,7 +561,7 @@ impl Classic {
         let is_member = match self.state {
             State::Describing | State::Syncing(_) | State::Stable | State::Quitting => true,
             // The coordinator waits for a member that joins without asking; but it may be another one by now.
-            State::Joining(_) => !self.owned.is_empty(),
+            State::Joining(_) => self.has_any(),
             _ => false,
         };
         is_member && self.generation >= 0 && self.heartbeat.is_none() && self.common.coordinator == Coordinator::Known
@@ -620,11 +635,16 @@ impl Classic {
         self.common.outputs.push_back(Output::Failed(problem));
     }
 
-    /// Out of the group: after what it has was given back. What is on its way is not waited for.
+    /// Out of the group: after what it has was given back. A rebalance that is under way is not waited for, but goes on for as
+    /// long as that takes: once its join was answered, the coordinator takes no commit under the generation before, nor any
+    /// until all have synced.
     fn quit(&mut self, leaves: bool, end: End) {
         let revoked = std::mem::take(&mut *self.owned);
         self.tell(Change::Revoked(revoked.into_iter().collect()));
-        self.state = State::Quitting;
+        let is_rebalancing = matches!(self.state, State::Joining(Some(_)) | State::Describing | State::Syncing(_));
+        if !(is_rebalancing && self.has_any()) || bug("quits_in_mid_rebalance") {
+            self.state = State::Quitting;
+        }
         self.then = Then::Depart { leaves, end };
     }
 
@@ -683,17 +703,28 @@ impl Classic {
         }
         self.heartbeat = None;
         self.state = match self.state {
+            State::Joining(_) | State::Syncing(Some(_)) if self.is_departing() => State::Quitting,
             State::Joining(_) | State::Syncing(Some(_)) => State::Joining(None),
             State::Leaving(_, end) => State::Leaving(None, end),
             state => state,
         };
     }
 
+    /// Partitions, also those that the listener is told, or is to be told, to give back.
+    fn has_any(&self) -> bool {
+        let told = |change: &Change| matches!(change, Change::Revoked(_));
+        !self.owned.is_empty() || !self.revoking.is_empty() || self.common.changes.iter().any(told)
+    }
+
+    /// It leaves as soon as what it has is given back.
+    fn is_departing(&self) -> bool {
+        matches!(self.then, Then::Depart { .. })
+    }
+
     /// When the coordinator may give to others what is still here: because no heartbeat came through, or no join after a
     /// rebalance had begun.
     fn session_end(&self) -> Option<(Instant, Problem)> {
-        let told = |change: &Change| matches!(change, Change::Revoked(_));
-        let holds = !self.owned.is_empty() || !self.revoking.is_empty() || self.common.changes.iter().any(told);
+        let holds = self.has_any();
         let session = self.alive.filter(|_| holds || self.state == State::Stable);
         let session = session.map(|alive| (alive + self.config.session_timeout, Problem::SessionExpired));
         let session = session.filter(|_| !bug("owns_beyond_its_session"));

@@ -93,8 +93,13 @@ struct Open {
     /// Reading went on elsewhere since: what comes next may be further back.
     moved: BTreeSet<TopicPartition>,
     was_sent: bool,
+    /// How often a topic was said not to exist.
+    unknown: u32,
     last: ErrorCode,
 }
+
+/// A coordinator may hear later than its members of a topic that was just made. One that was deleted stays unknown (rule 13).
+const MOST_UNKNOWN: u32 = 5;
 
 /// See the module's documentation, and [`crate::machine`] for the contract.
 #[derive(Debug)]
@@ -162,7 +167,8 @@ impl Ledger {
 
     pub fn commit(&mut self, commit: Commit) {
         let (gone, moved) = (BTreeSet::new(), BTreeSet::new());
-        let mut open = Open { commit, failed: Vec::new(), gone, moved, was_sent: false, last: ErrorCode::NONE };
+        let mut open =
+            Open { commit, failed: Vec::new(), gone, moved, was_sent: false, unknown: 0, last: ErrorCode::NONE };
         if let Some(owned) = &self.owned {
             open.drop_unowned(owned);
         }
@@ -199,6 +205,17 @@ impl Ledger {
                 let failed = std::mem::take(&mut open.commit.entries).into_keys();
                 open.failed.extend(failed.map(|partition| Failed { partition, why }));
                 self.outcomes.push_back(Outcome { id: open.commit.id, failed: open.failed });
+            }
+        }
+    }
+
+    /// Nothing is waited for any more: time is up for all that waits or is on its way.
+    pub fn abandon(&mut self) {
+        let is_told = std::mem::take(&mut self.is_abandoned);
+        self.in_flight = None;
+        for (place, open) in std::mem::take(&mut self.queue).into_iter().enumerate() {
+            if place > 0 || !is_told {
+                self.outcomes.push_back(open.late());
             }
         }
     }
@@ -242,6 +259,7 @@ impl Ledger {
             self.verdict(Verdict::FindCoordinator);
             BTreeMap::new()
         });
+        open.unknown += u32::from(answer.values().any(|code| is_unknown(*code)));
         let mut waits = false;
         for (partition, entry) in &request.entries {
             let code = answer.get(partition).copied();
@@ -252,6 +270,9 @@ impl Ledger {
                     }
                     open.commit.entries.remove(partition);
                     continue;
+                }
+                Some(code) if is_unknown(code) && open.unknown >= MOST_UNKNOWN => {
+                    open.fail(partition, Why::Refused(code));
                 }
                 Some(code) if self.is_final(&request.identity, code) => {
                     open.fail(partition, Why::Refused(code));
@@ -313,19 +334,13 @@ impl Ledger {
             self.not_before = None;
         }
         let mut kept = VecDeque::new();
-        for (place, mut open) in std::mem::take(&mut self.queue).into_iter().enumerate() {
+        for (place, open) in std::mem::take(&mut self.queue).into_iter().enumerate() {
             let is_out = place == 0 && self.in_flight.is_some();
             if open.commit.deadline > now || (is_out && self.is_abandoned) {
                 kept.push_back(open);
                 continue;
             }
-            let (was_sent, last) = (open.was_sent, open.last);
-            let late = |partition: &TopicPartition| Failed {
-                partition: partition.clone(),
-                why: Why::TimedOut { was_sent, last },
-            };
-            let failed = open.failed.drain(..).chain(open.commit.entries.keys().map(late)).collect();
-            self.outcomes.push_back(Outcome { id: open.commit.id, failed });
+            self.outcomes.push_back(open.late());
             if is_out {
                 // Its place is kept: nothing may overtake it.
                 self.is_abandoned = true;
@@ -374,7 +389,18 @@ impl Ledger {
     }
 }
 
+pub fn is_unknown(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID)
+}
+
 impl Open {
+    /// Time is up for what is left of it.
+    fn late(&self) -> Outcome {
+        let why = Why::TimedOut { was_sent: self.was_sent, last: self.last };
+        let left = self.commit.entries.keys().map(|partition| Failed { partition: partition.clone(), why });
+        Outcome { id: self.commit.id, failed: self.failed.iter().cloned().chain(left).collect() }
+    }
+
     fn drop_unowned(&mut self, owned: &BTreeSet<TopicPartition>) {
         let (last, failed) = (self.last, &mut self.failed);
         self.commit.entries.retain(|partition, _| {

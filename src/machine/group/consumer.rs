@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::common::{Common, Coordinator, Counted, End};
 use super::types::{Answer, Call, Change, Identity, Output, Problem, Standing};
 use crate::error::TopicPartition;
+use crate::machine::planted::bug;
 use crate::wire::api::ApiKey;
 use crate::wire::coordinator::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
@@ -228,6 +229,7 @@ impl Consumer {
     pub fn close(&mut self, leaves: bool) {
         let epoch = match (leaves, &self.config.instance_id) {
             (true, _) => LEAVE,
+            (false, Some(_)) if bug("static_member_leaves_for_good") => LEAVE,
             (false, Some(_)) => LEAVE_FOR_A_WHILE,
             (false, None) => 0,
         };
@@ -256,9 +258,11 @@ impl Consumer {
 
     /// Of a commit under this identity. Only a heartbeat knows what has become of the membership (rule 63).
     pub fn handle_refused_commit(&mut self, identity: &Identity, code: ErrorCode) {
-        if *identity == self.identity() && self.state == State::Stable {
+        if *identity == self.identity() && matches!(self.state, State::Stable | State::Quitting(..)) {
             match code {
-                ErrorCode::FENCED_INSTANCE_ID => self.fail(Problem::Refused { api: ApiKey::OFFSET_COMMIT, code }),
+                ErrorCode::FENCED_INSTANCE_ID if self.state == State::Stable => {
+                    self.fail(Problem::Refused { api: ApiKey::OFFSET_COMMIT, code })
+                }
                 _ => self.must_beat = true,
             }
         }
@@ -306,7 +310,9 @@ impl Consumer {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let next = self.next_beat.filter(|_| self.can_beat());
+        // Overdue or not: nothing goes out before the back-off ends, and to wake for it sooner is to wake without end.
+        let allowed = |at: Instant| self.common.not_before.map_or(at, |until| at.max(until));
+        let next = self.next_beat.filter(|_| self.can_beat()).map(allowed);
         [self.common.not_before, self.common.leave_by, self.poll_end(), next].into_iter().flatten().min()
     }
 
@@ -371,6 +377,9 @@ impl Consumer {
             self.owned.remove(partition);
         }
         if !revoked.is_empty() {
+            if bug("given_back_while_the_listener_runs") {
+                self.held.retain(|partition, _| !revoking.contains(partition));
+            }
             self.revoking = revoking;
             self.common.changes.push_back(Change::Revoked(revoked));
         }
@@ -397,6 +406,7 @@ impl Consumer {
         let on_its_way = self.beat.as_ref().and_then(|beat| beat.said.as_ref());
         let said = on_its_way.unwrap_or(&self.said);
         match self.has_all_and_no_more() {
+            _ if bug("never_says_what_is_left") => false,
             true => !self.held.keys().eq(said),
             false => self.holds() != *said,
         }
@@ -463,7 +473,8 @@ impl Consumer {
             self.said = said;
         }
         let interval = u64::try_from(response.heartbeat_interval_ms).unwrap_or_default();
-        self.interval = if interval > 0 { Duration::from_millis(interval) } else { INTERVAL };
+        self.interval =
+            if interval > 0 && !bug("heartbeats_at_its_own_pace") { Duration::from_millis(interval) } else { INTERVAL };
         self.next_beat = self.next_beat.map(|_| now + self.interval);
         if let Some(assignment) = response.assignment {
             let all = assignment.topic_partitions.into_iter();
@@ -476,20 +487,22 @@ impl Consumer {
         }
         let unknown = self.target.iter().map(|(id, _)| *id).filter(|id| !self.names.contains_key(id));
         let unknown: BTreeSet<_> = unknown.collect();
-        if !unknown.is_empty() && self.state == State::Stable {
+        if !unknown.is_empty() && self.state == State::Stable && !bug("never_asks_for_names") {
             self.common.outputs.push_back(Output::Resolve(unknown));
         }
     }
 
     fn refused(&mut self, now: Instant, code: ErrorCode, random: u64) {
         // Whatever it was that did not come through, the next one says all.
-        self.is_full = true;
+        self.is_full = !bug("refused_and_says_little");
         let problem = Problem::Refused { api: ApiKey::CONSUMER_GROUP_HEARTBEAT, code };
         match code {
             ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::STALE_MEMBER_EPOCH => self.lose(),
             ErrorCode::UNKNOWN_MEMBER_ID => {
                 self.common.outputs.push_back(Output::NeedMemberId);
-                self.lose();
+                if !bug("unknown_and_owns_on") {
+                    self.lose();
+                }
             }
             // Held by the member that it was before, until that one's session ends; or by another one that lives.
             ErrorCode::UNRELEASED_INSTANCE_ID if self.epoch == 0 => {
@@ -515,7 +528,9 @@ impl Consumer {
         if !lost.is_empty() {
             self.common.changes.push_back(Change::Lost(lost.into_iter().collect()));
         }
-        self.held.clear();
+        if !bug("fenced_and_commits_on") {
+            self.held.clear();
+        }
         self.revoking.clear();
         self.target.clear();
         self.said.clear();
@@ -582,13 +597,14 @@ impl Consumer {
 
     fn lost_coordinator(&mut self, now: Instant, random: u64) {
         self.common.coordinator = Coordinator::Unknown;
-        (self.beat, self.is_full, self.must_beat) = (None, true, true);
+        (self.beat, self.is_full, self.must_beat) = (None, !bug("lost_and_says_little"), true);
         self.common.back_off(now, random);
     }
 
     fn poll_end(&self) -> Option<Instant> {
         // Who closes polls no more.
-        let is_in = matches!(self.state, State::Joining | State::Stable | State::Quitting(_, End::Out));
+        let is_in = !bug("works_for_ever")
+            && matches!(self.state, State::Joining | State::Stable | State::Quitting(_, End::Out));
         self.common.working.filter(|_| is_in).map(|since| since + self.config.max_poll_interval)
     }
 }

@@ -369,6 +369,67 @@ fn a_log_that_was_cut_is_told_with_the_place() {
     }
 }
 
+/// Rule 42: two cuts in a row, and the second one is below what the first one has left. Found by a history of
+/// `simulation::reading`.
+#[test]
+fn what_was_read_below_a_cut_is_held_against_the_next_leader_too() {
+    // Where the caller was: at the place of the first cut, or below it with more in its buffer.
+    for position in [20, 18] {
+        for (answer, expected) in [
+            (Ok((2, 20)), format!("route 0.1 to 1 at {position} in epoch 5")),
+            (Ok((2, 15)), "0.1 was cut at 15".into()),
+        ] {
+            let mut rig = Rig::fetching(Reset::Latest);
+            rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(2, 4), (1, 3)]));
+            rig.outputs();
+            rig.released_after(0, 25, SEEN, Why::Recalled);
+            rig.outputs();
+            rig.epoch_ended(0, Ok((2, 20)));
+            assert_eq!(rig.outputs(), ["0.0 was cut at 20"]);
+            rig.seek(1, Start::At(position));
+            assert_eq!(rig.outputs(), [format!("route 0.1 to 2 at {position} in epoch 4")], "its leader was asked");
+            rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(1, 5), (1, 3)]));
+            rig.outputs();
+            rig.released(1, position, Why::Recalled);
+            assert_eq!(rig.outputs(), ["epochs of [(0, 1, 5, 2)] from 1"]);
+            rig.epoch_ended(1, answer);
+            assert_eq!(rig.outputs(), [expected]);
+        }
+    }
+    // Below the place of the cut the record before may be of an older epoch, and is no other one for that; at it, it is.
+    for (position, expected) in [(18, "route 0.1 to 1 at 18 in epoch 5"), (20, "0.1 was cut at 19")] {
+        let mut rig = Rig::fetching(Reset::Latest);
+        rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(2, 4), (1, 3)]));
+        rig.outputs();
+        rig.released_after(0, 25, SEEN, Why::Recalled);
+        rig.outputs();
+        rig.epoch_ended(0, Ok((2, 20)));
+        rig.seek(1, Start::At(position));
+        rig.outputs();
+        rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(1, 5), (1, 3)]));
+        rig.outputs();
+        rig.released(1, position, Why::Recalled);
+        rig.outputs();
+        rig.epoch_ended(1, Ok((1, 19)));
+        assert_eq!(rig.outputs(), [expected]);
+    }
+}
+
+/// Rule 45: a cut is no beginning either, for which the policy would be.
+#[test]
+fn what_is_deleted_behind_a_cut_is_reported() {
+    let mut rig = Rig::fetching(Reset::Latest);
+    rig.machine.handle_cluster(cluster(ErrorCode::NONE, &[(2, 4), (1, 3)]));
+    rig.outputs();
+    rig.released_after(0, 25, SEEN, Why::Recalled);
+    rig.outputs();
+    rig.epoch_ended(0, Ok((2, 20)));
+    rig.seek(1, Start::At(20));
+    rig.outputs();
+    rig.released(1, 20, Why::OutOfRange);
+    assert_eq!(rig.outputs(), ["ends of [(0, 1, -2)] from 2"]);
+}
+
 /// Rule 44: an explicit offset borrows no epoch, a committed one brings its own.
 #[test]
 fn only_what_was_read_is_validated() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::machine::connection::{CallError, Token};
+use crate::machine::planted::bug;
 use crate::record::{self, SealedBatch};
 use crate::wire::error_code::ErrorCode;
 
@@ -132,10 +133,21 @@ pub enum Attempt {
     Refused {
         code: ErrorCode,
         message: Option<Arc<str>>,
+        /// The answer proves that the batch was not appended.
+        is_absent: bool,
     },
     Failed(CallError),
     /// The answer did not mention the partition (rule 21).
     Unmentioned,
+}
+
+impl Attempt {
+    /// `base_offset`: what the answer says beside the code.
+    pub fn refused(code: ErrorCode, base_offset: i64, message: Option<Arc<str>>) -> Self {
+        let is_absent =
+            code.proves_not_appended(base_offset) || bug("refused_is_absent") && code.proves_not_appended(-1);
+        Self::Refused { code, message, is_absent }
+    }
 }
 
 /// Where the broker put a batch.

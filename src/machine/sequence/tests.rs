@@ -117,7 +117,7 @@ impl Rig {
     }
 
     fn refuse(&mut self, token: Token, code: ErrorCode) -> Settled {
-        self.end(token, Outcome::Ended(Attempt::Refused { code, message: None }))
+        self.end(token, Outcome::Ended(Attempt::refused(code, -1, None)))
     }
 
     fn lose(&mut self, token: Token, sent: bool) -> Settled {
@@ -422,6 +422,20 @@ fn a_recalled_batch_goes_out_at_once_and_its_late_answers_are_ignored() {
     assert_eq!(rig.acknowledge(new, 2), Some((1, Ok(Some(2)))));
 }
 
+/// P5: a leader that went while followers were waited for says NOT_LEADER_OR_FOLLOWER of what it appended, and where.
+#[test]
+fn what_a_deposed_leader_appended_is_not_absent() {
+    for (base_offset, maybe_written) in [(-1, false), (7, true)] {
+        let mut rig = Rig::new();
+        rig.push(1, 2);
+        let (token, _) = rig.send();
+        let attempt = Attempt::refused(ErrorCode::NOT_LEADER_OR_FOLLOWER, base_offset, None);
+        assert_eq!(rig.end(token, Outcome::Ended(attempt)), None);
+        rig.pass(DELIVERY);
+        assert_eq!(rig.settled(), Some((1, Err(maybe_written))), "at {base_offset}");
+    }
+}
+
 /// A recall also ends a back-off: it was for the old leader.
 #[test]
 fn a_recall_ends_the_wait_for_the_old_leader() {
@@ -590,7 +604,7 @@ fn metadata_is_refreshed_when_the_leader_may_be_another() {
         let (token, _) = rig.send();
         rig.queue.handle_outcome(rig.now, token, Outcome::Ended(outcome), MIDDLE)
     };
-    let refused = |code| Attempt::Refused { code, message: None };
+    let refused = |code| Attempt::refused(code, -1, None);
     assert!(attempt(refused(ErrorCode::NOT_LEADER_OR_FOLLOWER)));
     assert!(attempt(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)));
     assert!(attempt(Attempt::Failed(CallError::Lost { cause: Cause::Eof, sent: true })));

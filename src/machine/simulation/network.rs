@@ -31,6 +31,8 @@ const OPEN: &[ErrorCode] = &[
     ErrorCode::UNKNOWN_SERVER_ERROR,
     ErrorCode(999),
 ];
+/// It was appended, and then the partition went elsewhere while its followers were waited for. The answer names the offset.
+const DEPOSED: &[ErrorCode] = &[ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION];
 const LOST_TRACK: &[ErrorCode] =
     &[ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::UNKNOWN_PRODUCER_ID, ErrorCode::INVALID_PRODUCER_EPOCH];
 
@@ -387,7 +389,13 @@ impl World {
         }
         let verdict = self.logs[batch.partition].append(batch.stamp, &batch.records);
         if is_open {
-            return refused(self.random.pick(OPEN));
+            return match verdict {
+                Verdict::Appended(base_offset) | Verdict::Duplicate(base_offset) if self.random.chance(300) => {
+                    let error_code = self.random.pick(DEPOSED);
+                    Some(PartitionProduceResponse { base_offset, ..refused(error_code)? })
+                }
+                _ => refused(self.random.pick(OPEN)),
+            };
         }
         if self.random.chance(faults.unmentioned) {
             return None;
@@ -416,7 +424,9 @@ impl World {
                     let own = answers.iter().find(|answer| answer.index == batch.partition as i32);
                     let is_known = own.is_some_and(|own| {
                         let code = own.error_code;
-                        code.is_ok() || [FOR_NOW, FOR_GOOD, LOST_TRACK].iter().any(|known| known.contains(&code))
+                        let is_settled = [FOR_NOW, FOR_GOOD, LOST_TRACK].iter().any(|known| known.contains(&code));
+                        // None of those comes with an offset.
+                        code.is_ok() || is_settled && own.base_offset < 0
                     });
                     if !is_known {
                         self.ledger.leave_open(&batch.records);
@@ -474,6 +484,15 @@ impl World {
         }
         let error = CallError::NotSentInTime { api: ApiKey::PRODUCE };
         self.with_task(line / LANES, |task, now, random| task.handle_failed(now, token, &error, random));
+    }
+
+    /// The broker ends a connection that has been idle.
+    pub(super) fn cut_idle(&mut self) {
+        let line = self.random.index(self.network.connections.len());
+        let connection = &self.network.connections[line];
+        if connection.is_up && connection.open.is_empty() && !self.is_healed {
+            self.lose(line, &Cause::Eof);
+        }
     }
 
     fn tell_up(&mut self, line: usize, is_up: bool) {

@@ -1,9 +1,9 @@
 //! Runs the histories.
 //!
 //! ```text
-//!   cargo test --lib simulation                                      the seeds from 0 on, as many as a test may take
-//!   MILENA_SEEDS=1000000 cargo test --release --lib simulation       more of them; also from..to
-//!   MILENA_SEED=4711 cargo test --lib simulation                     one, with its plan and summary, or what it needs to fail
+//!   cargo test --lib simulation::tests                               the seeds from 0 on, as many as a test may take
+//!   MILENA_SEEDS=1000000 cargo test --release --lib simulation::tests more of them; also from..to
+//!   MILENA_SEED=4711 cargo test --lib simulation::tests              one, with its plan and summary, or what it needs to fail
 //!   MILENA_BUG=name MILENA_SEEDS=20000                               built with `--cfg milena_bugs`: how soon it is found
 //! ```
 #![expect(clippy::disallowed_methods, reason = "there is no other way to make the first `Instant`")]
@@ -17,17 +17,6 @@ use crate::machine::planted;
 
 /// What fits in about five seconds of an unoptimised build. `.ci/run` runs more of them.
 const SEEDS: Range<u64> = 0..5000;
-
-fn seeds() -> Range<u64> {
-    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text:?} is no seed, and no range of seeds"));
-    if let Ok(seed) = std::env::var("MILENA_SEED") {
-        let seed = number(&seed);
-        println!("{:#?}", Plan::draw(&mut Random(seed)));
-        return seed..seed + 1;
-    }
-    let Ok(text) = std::env::var("MILENA_SEEDS") else { return SEEDS };
-    text.split_once("..").map_or_else(|| 0..number(&text), |(from, to)| number(from)..number(to))
-}
 
 impl Summary {
     fn add(&mut self, other: &Self) {
@@ -44,43 +33,62 @@ impl Summary {
     }
 }
 
-fn ended(history: impl FnOnce() -> Result<Summary, String>) -> Result<Summary, String> {
+fn ended<S>(history: impl FnOnce() -> Result<S, String>) -> Result<S, String> {
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(history));
     ended.unwrap_or_else(|_| Err("a panic, see above".into()))
 }
 
 /// What is wrong with the history of a seed, and the least that it takes.
-fn complaint(start: Instant, seed: u64, problems: &str) -> String {
-    let history = |plan: &Plan| ended(|| run_as(start, seed, plan.clone()));
-    let plan = minimised(Plan::draw(&mut Random(seed)), |plan| history(plan).is_err());
+fn complaint<H: History>(start: Instant, seed: u64, problems: &str) -> String {
+    let history = |plan: &H| ended(|| run_as(start, seed, plan.clone()));
+    let plan = minimised(H::draw(&mut Random(seed)), |plan| history(plan).is_err());
     let least = history(&plan).expect_err("it fails");
     format!(
-        "\n{problems}\n\nThe faults that it needs, and how often they strike: {:?}\n{:?}\nthen it is:\n{least}\n\n\
-         MILENA_SEED={seed} cargo test --lib simulation\n",
-        plan.faults.clone(),
-        Plan { faults: Faults::default(), ..plan }
+        "\n{problems}\n\nThe faults that it needs, and how often they strike, are those of\n{plan:?}\nthen it is:\n{least}\n\n\
+         MILENA_SEED={seed} cargo test --lib {}\n",
+        H::NAME
     )
+}
+
+/// Runs the histories that are asked for, or looks for the bug that is planted; `add` makes a sum of their summaries.
+pub(super) fn run_all<H: History>(default: Range<u64>, mut add: impl FnMut(H::Summary)) -> Option<Range<u64>> {
+    let start = Instant::now();
+    if let Some(seeds) = planted::seeds() {
+        planted::hunt(seeds, |seed| run::<H>(start, seed).map(drop));
+        return None;
+    }
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text:?} is no seed, and no range of seeds"));
+    let asked = std::env::var("MILENA_SEEDS").ok();
+    let asked = asked.as_deref().map(|text| match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => 0..number(text),
+    });
+    let seeds = match std::env::var("MILENA_SEED") {
+        Ok(seed) => {
+            let seed = number(&seed);
+            println!("{:#?}", H::draw(&mut Random(seed)));
+            seed..seed + 1
+        }
+        Err(_) => asked.unwrap_or(default),
+    };
+    for seed in seeds.clone() {
+        let summary = match ended(|| run::<H>(start, seed)) {
+            Ok(summary) => summary,
+            Err(problems) => panic!("{}", complaint::<H>(start, seed, &problems)),
+        };
+        // Nothing but the seed decides.
+        if seed.is_multiple_of(100) || seeds.end - seeds.start == 1 {
+            assert_eq!(run::<H>(start, seed), Ok(summary), "MILENA_SEED={seed} is not replayed identically");
+        }
+        add(summary);
+    }
+    Some(seeds)
 }
 
 #[test]
 fn promises_hold_in_every_history() {
-    let start = Instant::now();
-    if let Some(seeds) = planted::seeds() {
-        return planted::hunt(seeds, |seed| run(start, seed).map(drop));
-    }
-    let seeds = seeds();
     let mut total = Summary::default();
-    for seed in seeds.clone() {
-        let summary = match ended(|| run(start, seed)) {
-            Ok(summary) => summary,
-            Err(problems) => panic!("{}", complaint(start, seed, &problems)),
-        };
-        // Nothing but the seed decides.
-        if seed.is_multiple_of(100) {
-            assert_eq!(run(start, seed), Ok(summary), "MILENA_SEED={seed} is not replayed identically");
-        }
-        total.add(&summary);
-    }
+    let Some(seeds) = run_all::<Plan>(SEEDS, |summary| total.add(&summary)) else { return };
     println!("seeds {seeds:?}: {total:?}");
     if seeds.end - seeds.start >= 100 {
         let Summary { acknowledged, not_written, unknown, slow, cuts, splits, hints, .. } = total;
@@ -93,14 +101,14 @@ fn promises_hold_in_every_history() {
 #[test]
 fn what_a_history_needs_to_fail_is_found() {
     let mut everything = Plan::draw(&mut Random(0));
-    everything.faults.kinds().into_iter().zip(1..).for_each(|((_, rate), n)| *rate = n);
+    everything.rates().into_iter().zip(1..).for_each(|((_, rate), n)| *rate = n);
     let needed = |plan: &Plan| {
         let mut plan = plan.clone();
         let kinds = plan.faults.kinds().into_iter().filter(|(_, rate)| **rate > 0);
         kinds.map(|(name, _)| name).collect::<Vec<_>>()
     };
     let all = needed(&everything);
-    assert_eq!(all.len(), 18);
+    assert_eq!(all.len(), 20);
     // Each alone, two together, and either of two.
     for (at, name) in all.iter().enumerate() {
         let least = minimised(everything.clone(), |plan| needed(plan).contains(name));

@@ -37,6 +37,8 @@ const MOST_EVENTS: u64 = 50_000;
 /// back after 64 quick answers in a row at the latest.
 const AGAIN: Micros = 300 * MS;
 const MOST_AGAIN: usize = 80;
+/// How long after the last stall all counts as healed.
+const AWAKE: Micros = 1000 * MS;
 /// How often the router looks at partitions without a leader.
 const SWEEP: Micros = 100 * MS;
 
@@ -58,10 +60,13 @@ pub(super) enum What {
     InitProducerId,
     Move,
     NewLeader(usize, usize),
+    /// The leader that it had leads it again.
+    Return(usize, usize),
     Stall,
     Expire,
     /// A follower of some partition stops for a while.
     Hold,
+    CutIdle,
     /// A leader's task hears from a broker that it asked for something cheap.
     Probed(usize, LaneId, Token),
     Heal,
@@ -205,6 +210,7 @@ impl World {
             (faults.stalls, || What::Stall),
             (faults.expiries, || What::Expire),
             (faults.holds, || What::Hold),
+            (faults.idle_cuts, || What::CutIdle),
         ] {
             for _ in 0..rate * heals_at.div_ceil(1000 * MS) {
                 let at = self.random.below(heals_at);
@@ -287,7 +293,16 @@ impl World {
                 self.next_id += 1;
             }
             What::Move => self.move_leader(),
-            What::NewLeader(partition, leader) => self.logs[partition].leader = Some(leader),
+            What::NewLeader(partition, leader) => {
+                // Or another one was elected meanwhile.
+                let _ = self.logs[partition].leader.get_or_insert(leader);
+            }
+            What::Return(partition, leader) => {
+                if !self.is_healed {
+                    self.elect(partition, leader);
+                }
+            }
+            What::CutIdle => self.cut_idle(),
             What::Stall => {
                 let stall = self.random.between(MS, 3000 * MS);
                 if !self.is_healed {
@@ -306,6 +321,8 @@ impl World {
                 self.with_task(node, |task, now, _| task.handle_probe(now, lane, token, true));
             }
             What::Heal => self.heal(),
+            // Whoever stood still until just now goes by what was true before: what it hears first may be of another leader.
+            What::Last if self.now < self.stalled_until + AWAKE => self.at(self.stalled_until + AWAKE, What::Last),
             What::Last => {
                 self.is_last = true;
                 // A new epoch, and a leader that was not known, may take longer than a short time-out. And a stall may hold
@@ -532,14 +549,22 @@ impl World {
         }
         let partition = self.random.index(self.plan.partitions);
         let leader = self.random.index(self.plan.nodes);
-        let log = &mut self.logs[partition];
-        log.leader_epoch += 1;
-        log.leader = Some(leader);
+        let former = self.logs[partition].leader;
+        self.elect(partition, leader);
         if self.random.chance(self.plan.faults.leaderless) {
             self.logs[partition].leader = None;
             let gap = self.random.between(MS, 800 * MS);
             self.after(gap, What::NewLeader(partition, leader));
+        } else if let Some(former) = former.filter(|_| self.random.chance(self.plan.faults.returns)) {
+            let soon = self.random.between(MS, 100 * MS);
+            self.after(soon, What::Return(partition, former));
         }
+    }
+
+    fn elect(&mut self, partition: usize, leader: usize) {
+        let log = &mut self.logs[partition];
+        log.leader_epoch += 1;
+        log.leader = Some(leader);
         // The picture may come before any broker has refused anything.
         if self.random.chance(500) {
             self.refresh();
@@ -609,7 +634,13 @@ impl What {
     /// It happens at brokers or between them, whatever the client does.
     fn is_elsewhere(&self) -> bool {
         match self {
-            Self::Move | Self::NewLeader(..) | Self::Stall | Self::Expire | Self::Hold | Self::Heal => true,
+            Self::Move
+            | Self::NewLeader(..)
+            | Self::Return(..)
+            | Self::Stall
+            | Self::Expire
+            | Self::Hold
+            | Self::Heal => true,
             Self::Wire(wire) => wire.is_elsewhere(),
             _ => false,
         }

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use milena::assignor::{Assignor, CooperativeSticky, Range};
 use milena::{
@@ -13,8 +13,7 @@ use milena::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::judge::What;
-use crate::judge::Moment;
+use super::judge::{Moment, What};
 
 /// How members agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +117,7 @@ pub fn heard(line: &str) -> Option<(Moment, What)> {
             let (partition, offset) = rest.split_once(' ')?;
             What::Record { partition: partition.parse().ok()?, offset: offset.parse().ok()? }
         }
+        "waited" => What::Waited(Duration::from_micros(rest.parse().ok()?)),
         "error" => What::Error(rest.into()),
         "left" => What::Left,
         _ => return None,
@@ -177,7 +177,10 @@ async fn take_part(membership: Membership, mut end: tokio::sync::oneshot::Receiv
             _ = terminated.recv() => break,
             _ = &mut end => break,
             _ = commits.tick() => {
-                match consumer.commit().await {
+                let since = Instant::now();
+                let committed = consumer.commit().await;
+                say("waited", &since.elapsed().as_micros().to_string());
+                match committed {
                     Ok(()) => {}
                     // It is another's by now, which the listener says too.
                     Err(error) if error.kind() == ErrorKind::NotOwned => {}

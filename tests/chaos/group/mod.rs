@@ -5,6 +5,7 @@
 //!                          ▲ SIGKILL, SIGSTOP, SIGTERM     ▲ brokers: SIGKILL, restarts
 //! ```
 
+#[path = "../../judge/groups.rs"]
 pub mod judge;
 pub mod judge_tests;
 pub mod member;
@@ -17,11 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use milena::{Client, Record};
+use milena::{Client, NewTopic, OffsetReset, Record, TopicPartition};
 
 use crate::cluster::Cluster;
-use crate::judge::Moment;
-use judge::{Event, History, Verdict, gaps, judge, takeovers};
+use judge::{Arrivals, Event, History, Moment, Verdict, What, gaps, judge, takeovers};
 use member::{Membership, Way, now};
 use team::Team;
 
@@ -30,6 +30,8 @@ pub use team::Program;
 const PARTITIONS: i32 = 12;
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
+/// A JVM that has just started compiles what it runs: for so long before anything is measured.
+const WARM: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -78,12 +80,14 @@ pub struct Plan {
     pub comers: usize,
     /// Each partition gets a record that often.
     pub pace: Duration,
+    /// Where to write down everything that happened.
+    pub history: Option<String>,
 }
 
 impl Plan {
     pub fn new(fault: Fault, way: Way) -> Self {
         let (session, heartbeat, pace) = (6 * SECOND, SECOND, 10 * MS);
-        Self { fault, way, program: Program::Ours, session, heartbeat, comers: 12, pace }
+        Self { fault, way, program: Program::Ours, session, heartbeat, comers: 12, pace, history: None }
     }
 }
 
@@ -95,8 +99,10 @@ struct Times {
     /// The longest ones of partitions that stay, in each window; of those led by a broker that was killed, apart.
     gaps: Vec<Duration>,
     gaps_led_there: Vec<Duration>,
-    /// The same before anything happened, when brokers are not warm yet, and after it: what a busy machine makes of it.
+    /// The same before anything happened, and after it: what a busy machine makes of it.
     in_peace: [Vec<Duration>; 2],
+    /// How long members waited for each commit while something happened.
+    commits: Vec<Duration>,
 }
 
 pub struct Report {
@@ -123,7 +129,9 @@ pub async fn run(cluster: Arc<Cluster>, plan: &Plan) -> Report {
     let client = Client::builder(cluster.bootstrap()).client_id("chaos").connect().await.expect("a cluster");
     let name = format!("{}-{}-{}-{}", plan.program.name(), plan.way.name(), plan.fault.name(), now().as_millis());
     let (topic, group) = (format!("t-{name}"), format!("g-{name}"));
-    cluster.create_topic(&client, &topic, PARTITIONS).await;
+    // So that the log says when a record came, whenever its producer had made it.
+    let new = NewTopic::named(&*topic).partitions(PARTITIONS).config("message.timestamp.type", "LogAppendTime");
+    cluster.create_topic(&client, new).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let is_written = Arc::new(AtomicBool::new(false));
     let writing = tokio::spawn(write(client.clone(), topic.clone(), plan.pace, Arc::clone(&is_written)));
@@ -169,9 +177,39 @@ pub async fn run(cluster: Arc<Cluster>, plan: &Plan) -> Report {
     if plan.program == Program::Ours {
         verdict.problems.append(&mut problems);
     }
-    let times = run.times(&history.events);
+    let arrivals = arrivals(&run.client, &run.topic, &history.ends).await;
+    let times = run.times(&history.events, &arrivals);
     let text = report(plan, &verdict, &times, &history.events, &problems);
+    if let Some(path) = &plan.history {
+        std::fs::write(path, written(&history, &arrivals)).expect("a file for the history");
+    }
     Report { verdict, text }
+}
+
+/// From the logs, of as many records as each has.
+async fn arrivals(client: &Client, topic: &str, ends: &BTreeMap<i32, i64>) -> Arrivals {
+    let mut consumer = client.consumer().auto_offset_reset(OffsetReset::Earliest).build().expect("a consumer");
+    consumer.assign(ends.keys().map(|partition| TopicPartition::new(topic, *partition))).expect("the topic");
+    consumer.stop_at_end().await.expect("ends");
+    let mut arrivals = Arrivals::new();
+    while let Some(batch) = consumer.poll().await.expect("a log that can be read") {
+        for record in batch {
+            let at = Duration::from_millis(u64::try_from(record.timestamp()).expect("a time"));
+            arrivals.insert((record.partition(), record.offset()), at);
+        }
+    }
+    assert_eq!(arrivals.len() as i64, ends.values().sum::<i64>(), "records in the log");
+    arrivals
+}
+
+/// In the order of their moments, a line each.
+fn written(history: &History, arrivals: &Arrivals) -> String {
+    let events = history.events.iter().map(|event| (event.at, format!("{} {:?}", event.member, event.what)));
+    let commits = history.commits.iter().map(|c| (c.at, format!("log committed {} {}", c.partition, c.offset)));
+    let arrivals = arrivals.iter().map(|((partition, offset), at)| (*at, format!("log record {partition} {offset}")));
+    let mut lines: Vec<_> = events.chain(commits).chain(arrivals).collect();
+    lines.sort();
+    lines.into_iter().map(|(at, line)| format!("{} {line}\n", at.as_micros())).collect()
 }
 
 /// A record to each partition at every tick, until it is told to stop. How many each has.
@@ -206,6 +244,9 @@ impl Run {
             self.team.join(if is_static { name } else { "" });
         }
         self.team.settle(60 * SECOND).await?;
+        if let Cluster::Real { .. } = &*self.cluster {
+            tokio::time::sleep(WARM).await;
+        }
         self.peace[0] = peace().await;
         match plan.fault {
             Fault::Churn => {
@@ -277,14 +318,19 @@ impl Run {
         partitions.filter(|partition| partition.leader == Some(broker)).map(|partition| partition.index).collect()
     }
 
-    fn times(&self, events: &[Event]) -> Times {
+    fn times(&self, events: &[Event], arrivals: &Arrivals) -> Times {
         let mut times = Times::default();
         if let Some((victim, at)) = self.victim {
             times.takeovers.extend(takeovers(events, victim, at).into_values());
         }
-        times.in_peace = self.peace.map(|(from, to)| gaps(events, from, to).into_values().collect());
+        times.in_peace = self.peace.map(|(from, to)| gaps(events, arrivals, from, to).into_values().collect());
         for (from, to) in &self.windows {
-            for (partition, gap) in gaps(events, *from, *to) {
+            let within = events.iter().filter(|event| event.at >= *from && event.at < *to);
+            times.commits.extend(within.filter_map(|event| match event.what {
+                What::Waited(took) => Some(took),
+                _ => None,
+            }));
+            for (partition, gap) in gaps(events, arrivals, *from, *to) {
                 match self.led_there.contains(&partition) {
                     true => times.gaps_led_there.push(gap),
                     false => times.gaps.push(gap),
@@ -323,6 +369,9 @@ fn report(plan: &Plan, verdict: &Verdict, times: &Times, events: &[Event], probl
             let worst = gaps.iter().max().copied().unwrap_or_default();
             line(name, format!("mean {mean:.0?}, worst {worst:.0?}, of {}", gaps.len()));
         }
+    }
+    if !times.commits.is_empty() {
+        line("a commit took: median, worst", spread(times.commits.clone()));
     }
     let mut errors: BTreeMap<&str, usize> = BTreeMap::new();
     for event in events {

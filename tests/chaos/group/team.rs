@@ -10,9 +10,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use super::judge::{Event, What};
+use super::judge::{Event, Moment, What};
 use super::member::{Membership, Way, heard, now};
-use crate::judge::Moment;
 
 /// Whose consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,17 +1,22 @@
 //! Followers that lag behind: on a real cluster a process that is stopped, on the mock one that is held back.
 //!
 //! ```text
-//! scripts/kafka run --brokers 3 -- cargo test --test mock_cluster replication_as_on
+//! scripts/kafka run --brokers 3 -- cargo test --test mock_cluster as_on_real_brokers
 //! ```
 
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
-use kafka_protocol::messages::{CreateTopicsRequest, MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::{
+    AlterPartitionReassignmentsRequest, CreateTopicsRequest, ElectLeadersRequest, MetadataRequest, ProduceRequest,
+    ProduceResponse,
+};
 use kafka_protocol::protocol::StrBytes;
 use milena::mock::{KafkaRelease, MockCluster};
 use tokio::time::timeout;
@@ -59,6 +64,52 @@ async fn replication_as_on_real_brokers() {
         let first = real.split(',').next().unwrap();
         assert_eq!(answers, conversation(Side::Real, first, patience).await, "left: mock, right: real");
     }
+}
+
+/// P5: what a leader appended, and was waiting with for a follower when it was deposed, it refuses as one that never had it,
+/// but for the offset.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_as_on_real_brokers() {
+    let real = std::env::var("KAFKA_BOOTSTRAP").ok().filter(|_| std::env::var("KAFKA_BROKERS").is_ok_and(|n| n == "3"));
+    let real = real.filter(|_| !std::env::var("KAFKA_VERSION").is_ok_and(|version| version.starts_with('2')));
+    let mock = MockCluster::builder().brokers(3).release(KafkaRelease::V4_1).start().await;
+    let answers = deposed(Side::Mock(&mock), &mock.bootstrap()[0]).await;
+    // NOT_LEADER_OR_FOLLOWER, the offset all the same, and who leads now.
+    assert_eq!(answers, ["\"deposed\": (6, 1, 3)", "\"never had it\": (6, -1, 3)"]);
+    mock.close().await;
+    if let Some(real) = real {
+        assert_eq!(answers, deposed(Side::Real, real.split(',').next().unwrap()).await, "left: mock, right: real");
+    }
+}
+
+async fn deposed(side: Side<'_>, address: &str) -> Vec<String> {
+    let (newest, lines) = Default::default();
+    let mut interview = Interview { peer: dial(address).await, address: address.to_owned(), newest, lines };
+    interview.api_versions().await;
+    interview.lines.clear();
+    interview.assigned("deposed", [1, 2, 3], "1").await;
+    interview.write("deposed", "a", -1, 5_000).await;
+    interview.lines.clear();
+    match side {
+        Side::Mock(mock) => mock.hold_follower("deposed", 0, 2),
+        Side::Real => side.signal("STOP"),
+    }
+    let mut waiting = dial(address).await;
+    let asked = |value| produce_request("deposed", 0, Batch::of(&[value])).with_timeout_ms(60_000);
+    waiting.send(11, &asked("b")).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    match side {
+        Side::Mock(mock) => mock.move_leader("deposed", 0, 3),
+        Side::Real => interview.prefer("deposed", [3, 1, 2]).await,
+    }
+    let answer = timeout(Duration::from_secs(30), waiting.receive::<ProduceRequest>(11)).await.unwrap();
+    interview.refused("deposed", &answer);
+    let answer = waiting.ask(11, &asked("c")).await;
+    interview.refused("never had it", &answer);
+    if let Side::Real = side {
+        side.signal("CONT");
+    }
+    interview.lines
 }
 
 async fn conversation(side: Side<'_>, address: &str, patience: i32) -> Vec<String> {
@@ -115,10 +166,14 @@ async fn conversation(side: Side<'_>, address: &str, patience: i32) -> Vec<Strin
 impl Interview {
     /// Makes a topic on brokers 1 and 2, and waits for its leader.
     async fn replicated(&mut self, topic: &str, min_insync: &str) {
+        self.assigned(topic, [1, 2], min_insync).await;
+    }
+
+    async fn assigned<const N: usize>(&mut self, topic: &str, replicas: [i32; N], min_insync: &str) {
         let name = StrBytes::from_static_str("min.insync.replicas");
         let config = CreatableTopicConfig::default().with_name(name);
         let config = config.with_value(Some(StrBytes::from(min_insync.to_owned())));
-        let assigned = CreatableReplicaAssignment::default().with_broker_ids(vec![1.into(), 2.into()]);
+        let assigned = CreatableReplicaAssignment::default().with_broker_ids(replicas.map(Into::into).into());
         let created = CreatableTopic::default()
             .with_name(topic_name(topic))
             .with_num_partitions(-1)
@@ -137,7 +192,34 @@ impl Interview {
             }
         }
         self.until_led(topic).await;
-        self.in_sync(topic, 2).await;
+        self.in_sync(topic, N).await;
+    }
+
+    /// The first of these replicas becomes the leader. The controller may have to be elected before.
+    async fn prefer(&mut self, topic: &str, replicas: [i32; 3]) {
+        let partition = ReassignablePartition::default()
+            .with_replicas(Some(replicas.map(Into::into).into()))
+            .with_partition_index(0);
+        let moved = ReassignableTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
+        let reassign = AlterPartitionReassignmentsRequest::default().with_topics(vec![moved]).with_timeout_ms(10_000);
+        let named = TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(vec![0]);
+        let elect = ElectLeadersRequest::default().with_topic_partitions(Some(vec![named])).with_timeout_ms(10_000);
+        for _ in 0..100 {
+            self.peer.ask(0, &reassign).await;
+            let elected = self.peer.ask(2, &elect).await;
+            let results = elected.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
+            // ELECTION_NOT_NEEDED: it has been done.
+            if elected.error_code == 0 && results.clone().all(|result| [0, 84].contains(&result.error_code)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no other leader");
+    }
+
+    fn refused(&mut self, what: &str, answer: &ProduceResponse) {
+        let said = &answer.responses[0].partition_responses[0];
+        self.say(what, (said.error_code, said.base_offset, said.current_leader.leader_id.0));
     }
 
     async fn write(&mut self, topic: &str, value: &str, acks: i16, timeout_ms: i32) {

@@ -89,6 +89,30 @@ fn what_was_asked_before_a_seek_is_dropped_and_nobody_elses() {
     assert_eq!(rig.events(), ["0: 700..702"]);
 }
 
+/// What is answered is of a partition that another member has by now, or that was sought: its neighbours go on at once, for
+/// no broker has answered too early. The next answer that helps nobody is one.
+#[test]
+fn what_left_delays_no_neighbour() {
+    let recall = |rig: &mut Rig| rig.machine.recall(0, 0);
+    let seek = |rig: &mut Rig| {
+        rig.machine.add(route(0, 1, 700));
+        rig.ask(LaneKind::Immediate, &[0]);
+    };
+    for leave in [recall as fn(&mut Rig), seek] {
+        let mut rig = Rig::new(2);
+        let old = rig.ask(LaneKind::Waiting, &[0, 1]);
+        leave(&mut rig);
+        rig.events();
+        rig.wait(ms(1));
+        rig.answer(&old, [data(0, batch(0, 5)), empty(1)]);
+        assert!(rig.events().is_empty());
+        let plan = rig.ask(LaneKind::Waiting, &[1]);
+        rig.wait(ms(1));
+        rig.answer(&plan, [empty(1)]);
+        rig.silent();
+    }
+}
+
 #[test]
 fn what_left_and_came_back_is_not_given_what_was_asked_before() {
     let mut rig = Rig::new(1);

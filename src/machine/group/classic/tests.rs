@@ -756,3 +756,65 @@ fn what_is_malformed_is_survived() {
     rig.answer("join", Answer::Join(response));
     rig.expect(&[&format!("failed {:?}", Problem::UnknownProtocol("nobody's".into()))]);
 }
+
+/// A rebalance that is under way when it closes goes on until what it has is committed: once the join is answered, the
+/// coordinator takes no commit under the generation before.
+#[test]
+fn who_closes_in_a_rebalance_commits_under_the_next_generation() {
+    let mut rig = Rig::following(cooperative(), "t-0 t-1");
+    let before = rig.machine.identity();
+    rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    rig.expect(&["join 'm1' gen 1: t owns 't-0 t-1'"]);
+    rig.machine.close(true);
+    rig.expect(&["revoked: t-0 t-1"]);
+    assert_eq!(rig.machine.standing(), Standing::Member(before.clone()));
+    rig.machine.handle_refused_commit(rig.now, &before, ErrorCode::ILLEGAL_GENERATION, MIDDLE);
+    assert_eq!(rig.machine.committable().len(), 2);
+    rig.join(2, "m1", "m1", &[("m1", "t")]);
+    rig.expect(&[r#"describe {"t"}"#]);
+    assert_eq!(rig.machine.standing(), Standing::Between);
+    rig.machine.handle_topics(&of("t", 3));
+    rig.expect(&[r#"sync m1 gen 2: ["m1: t-0 t-1 t-2"]"#]);
+    // It takes nothing new.
+    rig.sync("t-0 t-1 t-2");
+    rig.expect(&[]);
+    assert_eq!(rig.machine.standing(), Standing::Member(Identity { generation: 2, ..before.clone() }));
+    assert_eq!(rig.machine.committable().into_iter().collect::<Vec<_>>(), partitions("t-0 t-1"));
+    rig.machine.handle_refused_commit(rig.now, &before, ErrorCode::ILLEGAL_GENERATION, MIDDLE);
+    assert_eq!(rig.machine.committable().len(), 2);
+    rig.machine.acknowledge();
+    rig.expect(&["leave m1"]);
+    rig.answer("leave", Answer::Leave(LeaveGroupResponse::default()));
+    rig.expect(&["closed"]);
+}
+
+/// The commit may be through before: then the join is not waited for, nor is it sent again.
+#[test]
+fn who_closes_in_a_rebalance_waits_for_nothing_but_its_commit() {
+    let mut rig = Rig::following(cooperative(), "t-0");
+    rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    rig.outputs();
+    rig.machine.close(true);
+    rig.expect(&["revoked: t-0"]);
+    rig.machine.acknowledge();
+    rig.expect(&["leave m1"]);
+    rig.join(2, "m1", "m0", &[]);
+    rig.expect(&[]);
+    rig.answer("leave", Answer::Leave(LeaveGroupResponse::default()));
+    rig.expect(&["closed"]);
+    for answer in [Answer::Lost, Answer::Join(JoinGroupResponse { error_code: E(27), ..Default::default() })] {
+        let mut rig = Rig::following(cooperative(), "t-0");
+        rig.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+        rig.outputs();
+        rig.machine.close(true);
+        rig.answer("join", answer);
+        rig.expect(&["revoked: t-0"]);
+        rig.pass(1_000);
+        let outputs = rig.outputs();
+        assert!(!outputs.iter().any(|output| output.starts_with("join")), "{outputs:?}");
+        assert_eq!(rig.machine.committable().len(), 1);
+        rig.coordinator();
+        rig.machine.acknowledge();
+        assert_eq!(rig.outputs().last().map(String::as_str), Some("leave m1"));
+    }
+}

@@ -266,3 +266,47 @@ fn fenced_is_final_and_so_is_what_has_no_membership() {
     rig.answer(&[(9, ErrorCode::UNKNOWN_MEMBER_ID)]);
     assert_eq!(rig.outcomes(), [(2, vec![(9, Why::Refused(ErrorCode::UNKNOWN_MEMBER_ID))])]);
 }
+
+/// Rule 13: a topic that was just made may be unknown for a moment; one that was deleted holds nothing up for longer.
+#[test]
+fn a_topic_that_is_gone_holds_nothing_up() {
+    let mut rig = Rig::new();
+    rig.commit(1, &[(0, 10), (1, 20)]);
+    rig.commit(2, &[(1, 21)]);
+    let mut sent = 0;
+    while rig.ledger.holds(&[partition(0)]) {
+        assert!(rig.sent().is_some_and(|(_, offsets)| offsets.contains(&(0, 10))));
+        sent += 1;
+        rig.answer(&[(0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), (1, ErrorCode::NONE)]);
+        rig.pass(800);
+    }
+    assert_eq!(sent, 5);
+    let failed = Failed { partition: partition(0), why: Why::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) };
+    assert_eq!(rig.ledger.poll_outcome(), Some(Outcome { id: 1, failed: vec![failed] }));
+    assert_eq!(rig.sent(), Some((1, vec![(1, 21)])));
+}
+
+/// Whoever closes waits no more, and hears of each that was not committed.
+#[test]
+fn what_is_abandoned_is_told() {
+    let mut rig = Rig::new();
+    rig.commit(1, &[(0, 10)]);
+    rig.commit(2, &[(0, 11), (1, 20)]);
+    assert!(rig.sent().is_some());
+    rig.ledger.abandon();
+    assert!(rig.ledger.is_idle());
+    let late = |index, was_sent| Failed {
+        partition: partition(index),
+        why: Why::TimedOut { was_sent, last: ErrorCode::NONE },
+    };
+    assert_eq!(rig.ledger.poll_outcome(), Some(Outcome { id: 1, failed: vec![late(0, true)] }));
+    assert_eq!(rig.ledger.poll_outcome(), Some(Outcome { id: 2, failed: vec![late(0, false), late(1, false)] }));
+    assert_eq!(rig.ledger.poll_outcome(), None);
+    // A caller whose time was up is told once.
+    rig.commit(3, &[(0, 12)]);
+    assert!(rig.sent().is_some());
+    rig.pass(5_000);
+    assert!(rig.ledger.poll_outcome().is_some());
+    rig.ledger.abandon();
+    assert_eq!(rig.ledger.poll_outcome(), None);
+}

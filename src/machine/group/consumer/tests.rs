@@ -256,6 +256,20 @@ fn after_an_error_everything_is_said() {
     rig.expect(&["m1 epoch 3"]);
 }
 
+/// An answer that came later than the next heartbeat was due, and with a back-off. (Seed 52 of the simulation.)
+#[test]
+fn an_overdue_heartbeat_wakes_nobody_during_the_back_off() {
+    let mut rig = Rig::joined(None);
+    rig.pass(3_000);
+    rig.expect(&["m1 epoch 3"]);
+    rig.pass(3_500);
+    rig.refuse(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    rig.expect(&[]);
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + ms(100)));
+    rig.pass(100);
+    rig.expect(&["m1 epoch 3 full names [t] holds [t:0,1]"]);
+}
+
 #[test]
 fn subscriptions_change_at_once() {
     let mut rig = Rig::joined(None);

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::judge::{Moment, tell};
+/// Since whatever the history counts from.
+pub type Moment = Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
@@ -18,11 +19,14 @@ pub enum What {
         partition: i32,
         offset: i64,
     },
+    /// A commit was waited for so long.
+    Waited(Duration),
     /// An error that is no answer to being stopped or killed.
     Error(String),
     Left,
     /// Done to it, and said by who did it.
     Killed,
+    /// Or the group has given it up, and it has not heard of that.
     Stopped,
     Resumed,
 }
@@ -86,16 +90,27 @@ impl Verdict {
 
     fn count(&mut self, counter: impl Fn(&mut Self) -> &mut usize, problem: String) {
         *counter(self) += 1;
-        tell(&mut self.problems, problem);
+        self.tell(problem);
+    }
+
+    /// The first ones.
+    fn tell(&mut self, problem: String) {
+        if self.problems.len() < MOST_WORDS {
+            self.problems.push(problem);
+        }
     }
 }
+
+const MOST_WORDS: usize = 20;
 
 /// What a member has by its own account.
 #[derive(Default)]
 struct Own {
     partitions: BTreeSet<i32>,
-    /// What it had when it was stopped, and has not given up by itself: others may have it by now.
+    /// What it had when it was stopped, or has taken since then, and has not given up by itself: others may have it by now.
     asleep: BTreeSet<i32>,
+    /// Stopped, and not resumed.
+    is_away: bool,
     /// Where each of its partitions goes on.
     next: BTreeMap<i32, i64>,
 }
@@ -108,17 +123,19 @@ pub fn judge(history: &History) -> Verdict {
     for Event { at, member, what } in &history.events {
         match what {
             What::Assigned(added) => {
+                let is_away = members.get(member).is_some_and(|own| own.is_away);
                 for partition in added {
                     let owner = members.iter().find(|(_, own)| own.partitions.contains(partition)).map(|(id, _)| *id);
-                    if let Some(owner) = owner {
+                    if let Some(owner) = owner.filter(|_| !is_away) {
                         let problem =
                             format!("two owners: {partition} is given to {member}, and still {owner}'s, {at:?}");
                         verdict.count(|v| &mut v.two_owners, problem);
                     }
                     let own = members.entry(*member).or_default();
-                    own.partitions.insert(*partition);
                     own.asleep.remove(partition);
                     own.next.remove(partition);
+                    let takes = if is_away { &mut own.asleep } else { &mut own.partitions };
+                    takes.insert(*partition);
                 }
             }
             What::Revoked(gone) | What::Lost(gone) => {
@@ -130,8 +147,10 @@ pub fn judge(history: &History) -> Verdict {
             What::Stopped => {
                 let own = members.entry(*member).or_default();
                 own.asleep.append(&mut own.partitions);
+                own.is_away = true;
             }
-            What::Resumed => {}
+            What::Resumed => members.entry(*member).or_default().is_away = false,
+            What::Waited(_) => {}
             What::Error(_) => verdict.errors += 1,
             What::Record { partition, offset } => {
                 verdict.records += 1;
@@ -141,7 +160,7 @@ pub fn judge(history: &History) -> Verdict {
                 if is_again {
                     verdict.again += 1;
                     if history.is_clean {
-                        tell(&mut verdict.problems, format!("dealt with twice: {about}"));
+                        verdict.tell(format!("dealt with twice: {about}"));
                     }
                 }
                 if !history.tells_ownership {
@@ -210,35 +229,50 @@ pub fn takeovers(events: &[Event], member: usize, at: Moment) -> BTreeMap<i32, O
     taken
 }
 
-/// Between two records of a partition, the longest time within this window; of those partitions alone that one member
-/// had from the last record before it to the first one behind it. By partition.
-pub fn gaps(events: &[Event], from: Moment, to: Moment) -> BTreeMap<i32, Duration> {
-    // When the last record was, whose, and the longest gap; `None`: it has moved.
-    let mut kept: BTreeMap<i32, Option<(Moment, usize, Duration)>> = BTreeMap::new();
+/// By partition and offset: since when a record is in the log.
+pub type Arrivals = BTreeMap<(i32, i64), Moment>;
+
+/// The longest time within this window in which a partition's next record was in the log and was not dealt with; of those
+/// partitions alone that one member had from the last record before it to the first one behind it. By partition.
+pub fn gaps(events: &[Event], arrivals: &Arrivals, from: Moment, to: Moment) -> BTreeMap<i32, Duration> {
+    let mut kept: BTreeMap<i32, Option<Kept>> = BTreeMap::new();
     let mut is_over: BTreeSet<i32> = BTreeSet::new();
+    let waited = |partition, kept: Kept, until: Moment| {
+        let Some(arrived) = arrivals.get(&(partition, kept.next)) else { return Duration::ZERO };
+        until.min(to).saturating_sub(kept.since.max(*arrived).max(from))
+    };
     for event in events {
-        let What::Record { partition, .. } = event.what else { continue };
+        let What::Record { partition, offset } = event.what else { continue };
         if is_over.contains(&partition) {
             continue;
         }
+        let this = Kept { owner: event.member, since: event.at, next: offset + 1, longest: Duration::ZERO };
         if event.at < from {
-            kept.insert(partition, Some((event.at, event.member, Duration::ZERO)));
+            kept.insert(partition, Some(this));
         } else if let Some(entry) = kept.get_mut(&partition) {
             *entry = entry
-                .filter(|(_, owner, _)| *owner == event.member)
-                .map(|(before, owner, longest)| (event.at, owner, longest.max(event.at.min(to) - before.max(from))));
+                .filter(|before| before.owner == event.member)
+                .map(|before| Kept { longest: before.longest.max(waited(partition, before, event.at)), ..this });
         }
         if event.at >= to {
             is_over.insert(partition);
         }
     }
-    let to_the_end = |partition, before: Moment| match is_over.contains(partition) {
-        true => Duration::ZERO,
-        false => to.saturating_sub(before.max(from)),
-    };
     let told = kept.iter().filter_map(|(partition, kept)| {
-        let (before, _, longest) = (*kept)?;
-        Some((*partition, longest.max(to_the_end(partition, before))))
+        let kept = (*kept)?;
+        let to_the_end = if is_over.contains(partition) { Duration::ZERO } else { waited(*partition, kept, to) };
+        Some((*partition, kept.longest.max(to_the_end)))
     });
     told.collect()
+}
+
+/// A partition that has not moved: what it came to.
+#[derive(Clone, Copy)]
+struct Kept {
+    owner: usize,
+    /// When its last record was dealt with,
+    since: Moment,
+    /// and which is next.
+    next: i64,
+    longest: Duration,
 }
