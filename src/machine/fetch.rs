@@ -207,7 +207,9 @@ impl Fetch {
         // What nobody needs who asks for the usual.
         let least = self.depth.least();
         let asking = self.partitions.values().filter(|partition| partition.fresh && !partition.in_flight).count();
-        let mut deep = credit.free().saturating_sub(least.saturating_mul(asking));
+        // A request has a quarter of the budget at most: two are on their way, and of two more something is not read yet,
+        // which keeps the whole answer that it came in.
+        let mut deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(credit.total() / 4);
         for (&id, partition) in &mut self.partitions {
             let is_out =
                 partition.in_flight || partition.route.is_paused || partition.not_before.is_some_and(|at| now < at);

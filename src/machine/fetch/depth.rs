@@ -9,7 +9,7 @@
 //! is lost. Where they do not, nothing comes for a while although there is more: then each asks for so much more as would
 //! have filled the gap. That is bandwidth times delay, without knowing either.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::output::LaneKind;
 
@@ -26,6 +26,9 @@ pub(super) struct Depth {
 
 /// A gap counts from this part of the time on.
 const PART: u32 = 8;
+/// And from here on: a broker next door has gaps between its answers too, and larger pieces would only leave the
+/// processor's caches.
+const FAR: Duration = Duration::from_millis(1);
 
 impl Depth {
     pub(super) fn new(least: usize, most: usize) -> Self {
@@ -55,7 +58,7 @@ impl Depth {
         }
         let gap = begun.saturating_duration_since(landed.map_or(sent, |landed| landed.max(sent)));
         let bytes = now.saturating_duration_since(begun);
-        let is_short = gap > (gap + bytes) / PART;
+        let is_short = gap >= FAR && gap > (gap + bytes) / PART;
         // Once may be a busy broker, or a connection that had to be made.
         if std::mem::replace(&mut self.was_short[lane as usize], is_short) && is_short {
             let (gap, bytes) = (gap.as_micros(), bytes.as_micros().max(1));
