@@ -61,7 +61,7 @@ pub struct ConsumerBuilder {
     min_bytes: usize,
     max_wait: Duration,
     max_bytes: usize,
-    partition_max_bytes: usize,
+    partition_max_bytes: Option<usize>,
     buffer: usize,
     check_crcs: bool,
     max_decompressed: usize,
@@ -93,7 +93,7 @@ impl ConsumerBuilder {
             min_bytes: 1,
             max_wait: Duration::from_millis(500),
             max_bytes: 50 << 20,
-            partition_max_bytes: 1 << 20,
+            partition_max_bytes: None,
             buffer: 64 << 20,
             check_crcs: true,
             max_decompressed: Limits::default().max_output,
@@ -281,10 +281,11 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How many bytes of one partition one answer may hold; a single larger batch comes all the same. Default 1 MiB.
-    /// (Java: `max.partition.fetch.bytes`.)
+    /// How many bytes of one partition one answer may hold; a single larger batch comes all the same. Default 1 MiB, and
+    /// up to 8 MiB while the caller has read all that came, there is more, and nothing is on its way for part of the time
+    /// because the broker is far away. What is set here is never exceeded. (Java: `max.partition.fetch.bytes`.)
     pub fn max_partition_fetch_bytes(mut self, bytes: usize) -> Self {
-        self.partition_max_bytes = bytes;
+        self.partition_max_bytes = Some(bytes);
         self
     }
 
@@ -339,12 +340,13 @@ impl ConsumerBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting.
     pub fn build(self) -> Result<Consumer, Error> {
         let core = self.core;
+        let partition_max_bytes = self.partition_max_bytes.unwrap_or(PARTITION_BYTES);
         if self.group.as_ref().is_some_and(|group| group.is_empty()) {
             return Err(Error::config("group is empty: leave it out to consume without one"));
         }
         for (setting, bytes) in [
             ("fetch_max_bytes", self.max_bytes),
-            ("max_partition_fetch_bytes", self.partition_max_bytes),
+            ("max_partition_fetch_bytes", partition_max_bytes),
             ("fetch_buffer", self.buffer),
             ("max_decompressed_batch", self.max_decompressed),
         ] {
@@ -355,7 +357,7 @@ impl ConsumerBuilder {
         for (setting, bytes) in [
             ("fetch_min_bytes", self.min_bytes),
             ("fetch_max_bytes", self.max_bytes),
-            ("max_partition_fetch_bytes", self.partition_max_bytes),
+            ("max_partition_fetch_bytes", partition_max_bytes),
         ] {
             if i32::try_from(bytes).is_err() {
                 return Err(Error::config(format!("{setting} is {bytes}: it must be below 2 GiB")));
@@ -443,7 +445,9 @@ impl ConsumerBuilder {
             max_wait: self.max_wait,
             min_bytes: i32::try_from(self.min_bytes).unwrap_or(i32::MAX),
             max_bytes: self.max_bytes,
-            partition_max_bytes: self.partition_max_bytes,
+            partition_max_bytes,
+            // What was set is a promise.
+            partition_most_bytes: self.partition_max_bytes.unwrap_or(PARTITION_BYTES_FAR),
             check_crcs: self.check_crcs,
             read_committed: self.isolation == IsolationLevel::ReadCommitted,
             rack: self.rack,
@@ -466,7 +470,7 @@ impl ConsumerBuilder {
         let read_committed = fetch.read_committed;
         let limits = Limits { max_output: self.max_decompressed, ..Limits::default() };
         let unpacker = Arc::new(Unpacker::new(core.network.runtime.clone(), limits, self.buffer / AHEAD));
-        let credit = Credit::new(self.buffer, self.partition_max_bytes);
+        let credit = Credit::new(self.buffer, partition_max_bytes);
         let watch = Watch::new(&core.network.client_id, self.interceptors);
         let shared = Arc::new(Shared::new(credit, Arc::clone(&unpacker), Arc::clone(&watch)));
         let group = self.group.map(|id| Arc::new(Group::new(id, member)));
@@ -485,6 +489,9 @@ impl ConsumerBuilder {
 
 /// The part of the buffer that is for what was decompressed ahead of the caller, as soon as anything is compressed.
 const AHEAD: usize = 4;
+/// How much of one partition is asked for at once; and at most, by a caller who waits for a broker far away.
+const PARTITION_BYTES: usize = 1 << 20;
+const PARTITION_BYTES_FAR: usize = 8 << 20;
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Brokers learn of a new topic one by one: so long it may be unknown before that is an error.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(5);

@@ -203,7 +203,8 @@ impl Task {
         if response.error_code.is_ok() {
             self.failing = None;
         }
-        self.machine.handle_answer(now, token, response, self.core.network.runtime.random());
+        let begun = self.lane(lane).begun().unwrap_or(now);
+        self.machine.handle_answer(now, begun, token, response, self.core.network.runtime.random());
     }
 
     fn handle_failed(&mut self, token: Token, error: CallError) {

@@ -45,8 +45,7 @@ impl Credit {
     /// consumed. Next to buffered data only the whole of it is worth a fetch.
     pub fn offer(&self, id: PartitionId, wanted: usize) -> Option<usize> {
         let used = *self.used.get(&id)?;
-        let pool = self.total.saturating_sub(self.share.saturating_mul(self.used.len()));
-        let free = pool.saturating_sub(self.aside).saturating_sub(self.pool_used);
+        let free = self.free();
         // What it may hold of the pool in the end. Alone, it leaves nothing for others.
         let held = used.saturating_sub(self.share);
         let limit = if self.used.len() == 1 { held + free } else { held.max((held + free) / 2) };
@@ -55,6 +54,12 @@ impl Credit {
             0 => Some(wanted.min(room.max(1))),
             _ => (room >= wanted).then_some(wanted),
         }
+    }
+
+    /// What is left of the pool.
+    pub fn free(&self) -> usize {
+        let pool = self.total.saturating_sub(self.share.saturating_mul(self.used.len()));
+        pool.saturating_sub(self.aside).saturating_sub(self.pool_used)
     }
 
     /// What one partition uses.

@@ -10,6 +10,9 @@
 //! lane is back and takes it in. The immediate lane never waits at the broker: so no fetch that waits for idle partitions
 //! delays anybody.
 //!
+//! Partitions whose logs go on behind what came are shared between the lanes: while one half is dealt with, the other is
+//! on its way, and the connection to a broker far away is never empty. How much is asked for of each: [`depth`].
+//!
 //! Each lane has a session at the broker ([`fetch_session`](super::fetch_session)): a request names only what changed, and
 //! a partition that an answer does not mention has nothing new.
 //!
@@ -35,9 +38,11 @@ use crate::wire::leader::fetch::{
 use crate::wire::leader::produce::NodeEndpoint;
 use crate::wire::message::Uuid;
 
+use depth::Depth;
 pub use output::{Config, Event, Fetched, LaneKind, Marks, Plan, Route, Seen, Why};
 use partition::{Partition, end_of};
 
+mod depth;
 mod output;
 mod partition;
 
@@ -57,8 +62,19 @@ struct Flight {
     max_wait: Duration,
     /// Ascending by id.
     asked: Vec<Asked>,
+    /// How many of them have data for certain.
+    behind: usize,
+    /// One of them was asked for at the present depth.
+    is_deep: bool,
     /// A partition of it has left since, or was sought: what the broker answers so early may be of that one alone.
     is_dated: bool,
+}
+
+impl Flight {
+    /// Its partitions have data, or it does not wait for any.
+    fn is_soon(&self) -> bool {
+        self.behind > 0 || self.max_wait <= PROBE
+    }
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +99,7 @@ pub struct Fetch {
     next_stamp: u64,
     served: u64,
     starved: bool,
+    depth: Depth,
     /// Of the leader as a whole: it does not answer, or answers what helps nobody.
     backoff: Backoff,
     not_before: Option<Instant>,
@@ -102,6 +119,7 @@ impl Fetch {
         Self {
             // An answer too early is followed by a pause even when retry_backoff is zero.
             backoff: Backoff::new(config.retry_backoff.max(Duration::from_millis(1)), config.retry_backoff_max),
+            depth: Depth::new(config.partition_max_bytes, config.partition_most_bytes),
             config,
             partitions: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -138,6 +156,8 @@ impl Fetch {
             stamp,
             in_flight: false,
             fresh: true,
+            is_behind: false,
+            fetched: 0,
             left_out: false,
             probe_at: None,
             not_before: None,
@@ -184,6 +204,12 @@ impl Fetch {
             _ => return None,
         };
         let mut chosen = Vec::new();
+        // What nobody needs who asks for the usual.
+        let least = self.depth.least();
+        let asking = self.partitions.values().filter(|partition| partition.fresh && !partition.in_flight).count();
+        // A request has a quarter of the budget at most: two are on their way, and of two more something is not read yet,
+        // which keeps the whole answer that it came in.
+        let mut deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(credit.total() / 4);
         for (&id, partition) in &mut self.partitions {
             let is_out =
                 partition.in_flight || partition.route.is_paused || partition.not_before.is_some_and(|at| now < at);
@@ -191,13 +217,25 @@ impl Fetch {
             if is_out || (lane == LaneKind::Immediate && is_early && !partition.fresh) {
                 continue;
             }
-            let mut wanted = partition.wants(self.config.partition_max_bytes);
-            if !partition.fresh {
-                // Always the same, so that a session need not hear of it again.
-                wanted = wanted.min(credit.share());
-            }
-            match credit.offer(id, wanted) {
-                Some(bytes) => chosen.push((partition.served, id, bytes)),
+            // Nothing was left of it when its last fetch came: whoever reads it waits.
+            let is_dry = partition.is_behind && credit.used_by(id) <= partition.fetched;
+            let mut limit = if is_dry { self.depth.ask().min(least.saturating_add(deep)) } else { least };
+            let offer = loop {
+                let mut wanted = partition.wants(limit);
+                if !partition.fresh {
+                    // Always the same, so that a session need not hear of it again.
+                    wanted = wanted.min(credit.share());
+                }
+                match credit.offer(id, wanted) {
+                    None if limit > least => limit = (limit / 2).max(least),
+                    offer => break offer,
+                }
+            };
+            match offer {
+                Some(bytes) => {
+                    deep = deep.saturating_sub(bytes.saturating_sub(least));
+                    chosen.push((partition.served, id, bytes));
+                }
                 None => {
                     self.starved = true;
                     partition.fresh = true;
@@ -209,7 +247,26 @@ impl Fetch {
         }
         // A broker fills the answer in the order of the request.
         chosen.sort_unstable();
+        self.share(lane, &mut chosen);
         Some(self.plan(now, lane, &chosen, credit))
+    }
+
+    /// Leaves to the other lane as many of those that have data as make it even, unless that one may wait at the broker.
+    /// Whoever is left over has waited longest when a lane is free, and comes first.
+    fn share(&self, lane: LaneKind, chosen: &mut Vec<(u64, PartitionId, usize)>) {
+        let other = match &self.flights[1 - lane as usize] {
+            Some(other) if !other.is_soon() => return,
+            other => other.as_ref().map_or(0, |other| other.behind),
+        };
+        let is_behind = |id: &PartitionId| self.partitions.get(id).is_some_and(|partition| partition.is_behind);
+        let behind = chosen.iter().filter(|(_, id, _)| is_behind(id)).count();
+        let even = if bug("the_last_one_is_left_over") { (behind + other) / 2 } else { (behind + other).div_ceil(2) };
+        let mut left = even.min(behind);
+        chosen.retain(|(_, id, _)| {
+            let stays = !is_behind(id) || left > 0;
+            left -= usize::from(stays && is_behind(id));
+            stays
+        });
     }
 
     /// When a request that is under way was sent.
@@ -222,7 +279,8 @@ impl Fetch {
         self.starved
     }
 
-    pub fn handle_answer(&mut self, now: Instant, token: Token, response: FetchResponse, random: u64) {
+    /// `begun` is when its first byte came.
+    pub fn handle_answer(&mut self, now: Instant, begun: Instant, token: Token, response: FetchResponse, random: u64) {
         let Some((lane, mut flight)) = self.land(token) else { return };
         if !response.error_code.is_ok() {
             let may_help = self.sessions[lane as usize].handle_error(now, response.error_code);
@@ -242,6 +300,7 @@ impl Fetch {
         }
         let is_incremental = self.sessions[lane as usize].handle_answer(now, response.session_id);
         let mut is_useful = false;
+        let mut is_behind = false;
         for topic in &response.responses {
             let name = if topic.topic_id.is_zero() { Some(&topic.topic) } else { self.names.get(&topic.topic_id) };
             let Some(name) = name.cloned() else { continue };
@@ -259,6 +318,7 @@ impl Fetch {
                     self.events.push_back(Event::Hint(hint));
                 }
                 let (fetched, why) = self.handle_partition(now, id, stamp, data, random);
+                is_behind |= fetched.is_some() && self.partitions.get(&id).is_some_and(|p| p.is_behind);
                 is_useful |= fetched.is_some() || matches!(why, Some(Why::Preferred(_)));
                 self.events.push_back(Event::Answered { id, generation, reserved, received, fetched, marks });
                 if let Some(why) = why {
@@ -266,6 +326,7 @@ impl Fetch {
                 }
             }
         }
+        self.depth.handle_answer(now, lane, (flight.sent, begun), is_behind && flight.is_deep);
         // A broker that answers too early and with nothing is asked no faster than a failing one.
         let is_patient = flight.is_dated || (flight.max_wait.is_zero() && lane == LaneKind::Immediate);
         if is_useful {
@@ -310,6 +371,7 @@ impl Fetch {
         }
         self.sessions = Default::default();
         self.not_before = None;
+        self.depth.reset();
     }
 
     /// What the broker still remembers for this client, which is going away.
@@ -369,11 +431,15 @@ impl Fetch {
         let mut wanted = Vec::with_capacity(chosen.len());
         let mut asked = Vec::with_capacity(chosen.len());
         let (mut total, mut is_pinned, mut max_version) = (0usize, false, FETCH_LAST);
+        let (mut behind, mut is_deep) = (0, false);
         for &(_, id, bytes) in chosen {
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             let route = &partition.route;
             partition.in_flight = true;
             credit.take(id, bytes);
+            behind += usize::from(partition.is_behind);
+            // Rounded down to whole batches.
+            is_deep |= partition.is_behind && bytes > self.depth.ask() / 2;
             total = total.saturating_add(bytes);
             is_pinned |= partition.route.leader_until.is_some_and(|until| now < until);
             if route.topic_id.is_zero() {
@@ -405,12 +471,17 @@ impl Fetch {
             });
         }
         let max_wait = match lane {
+            // Half of what the other one has is for this one: it is there soon, and then so is this.
+            LaneKind::Waiting if behind == 0 && self.flights[1].as_ref().is_some_and(|other| other.behind > 1) => {
+                self.config.max_wait.min(PROBE)
+            }
             LaneKind::Waiting => self.config.max_wait,
             LaneKind::Immediate => Duration::ZERO,
         };
         let token = self.next_token;
         self.next_token += 1;
-        self.flights[lane as usize] = Some(Flight { token, sent: now, max_wait, asked, is_dated: false });
+        self.flights[lane as usize] =
+            Some(Flight { token, sent: now, max_wait, asked, behind, is_deep, is_dated: false });
         let request = FetchRequest {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.config.min_bytes,

@@ -38,6 +38,8 @@ pub struct Driver {
     inbox: BytesMut,
     /// The size of the frame at the front of the inbox, once its prefix was accepted.
     frame_size: Option<usize>,
+    /// When that was.
+    begun: Option<Instant>,
     outbox: VecDeque<Bytes>,
     network: Arc<Network>,
     /// What the login waits for.
@@ -60,6 +62,7 @@ impl Driver {
             work: None,
             inbox: BytesMut::new(),
             frame_size: None,
+            begun: None,
             outbox: VecDeque::new(),
             runtime: runtime.clone(),
             timer: Timer::new(runtime),
@@ -72,6 +75,11 @@ impl Driver {
 
     pub fn mute(&mut self, until: Instant) {
         self.machine.mute(until);
+    }
+
+    /// When the first bytes of the last frame came.
+    pub fn begun(&self) -> Option<Instant> {
+        self.begun
     }
 
     /// The next event; [`Event::Dead`] is the last.
@@ -178,6 +186,7 @@ impl Driver {
                 None => {
                     let Some(prefix) = self.inbox.first_chunk::<4>() else { return };
                     let Some(size) = self.machine.handle_size(*prefix) else { return };
+                    self.begun = Some(now);
                     *self.frame_size.insert(size)
                 }
             };

@@ -122,6 +122,14 @@ impl Lane {
         }
     }
 
+    /// When the first byte of the last answer came.
+    pub fn begun(&self) -> Option<Instant> {
+        match &self.state {
+            State::Up(driver) => driver.begun(),
+            _ => None,
+        }
+    }
+
     /// Sends nothing more on the present connection until then (KIP-219).
     pub fn mute(&mut self, until: Instant) {
         if let State::Up(driver) = &mut self.state {

@@ -21,6 +21,8 @@ pub struct Config {
     pub max_bytes: usize,
     /// Of one partition in one answer.
     pub partition_max_bytes: usize,
+    /// The same for one whose caller waits because the broker is far away.
+    pub partition_most_bytes: usize,
     pub check_crcs: bool,
     /// Only what was committed, and what was never part of a transaction.
     pub read_committed: bool,

@@ -22,6 +22,10 @@ pub(super) struct Partition {
     pub(super) in_flight: bool,
     /// There may be data: not known to be at the end of the log.
     pub(super) fresh: bool,
+    /// The log goes on behind what came: there is data for certain.
+    pub(super) is_behind: bool,
+    /// What the last answer brought for the caller, in bytes.
+    pub(super) fetched: usize,
     /// The last answer brought nothing although the log goes on: the broker had no room for its first batch. Once is
     /// normal, and the partition comes first next time; twice in a row is as good as an end.
     pub(super) left_out: bool,
@@ -49,6 +53,7 @@ impl Partition {
     pub(super) fn at_end(&mut self, now: Instant) {
         self.probe_at = Some(now + PROBE);
         self.fresh = false;
+        self.is_behind = false;
         self.left_out = false;
         self.backoff.reset();
     }
@@ -94,6 +99,8 @@ impl Partition {
             (self.largest, self.seen) = (largest, seen);
         }
         self.fresh = true;
+        self.is_behind = next > from && end > next;
+        self.fetched = fetched.bytes;
         if next > from {
             self.served = served;
             self.needs = 0;

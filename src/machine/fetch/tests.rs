@@ -8,6 +8,7 @@ use crate::wire::leader::fetch::FetchableTopicResponse;
 use crate::wire::message::Records;
 
 mod answers;
+mod distance;
 mod histories;
 mod lanes;
 mod records;
@@ -56,6 +57,7 @@ impl Rig {
             min_bytes: 1,
             max_bytes: 50 << 20,
             partition_max_bytes: per_fetch,
+            partition_most_bytes: 8 * per_fetch,
             check_crcs: true,
             read_committed: false,
             rack: "".into(),
@@ -92,7 +94,7 @@ impl Rig {
     }
 
     fn answer_as(&mut self, plan: &Plan, response: FetchResponse) {
-        self.machine.handle_answer(self.now, plan.token, response, MIDDLE);
+        self.machine.handle_answer(self.now, self.now, plan.token, response, MIDDLE);
     }
 
     /// What happened: fetched data by partition as (from, first base offset, next offset), everything else in words.

@@ -1,5 +1,6 @@
 //! Its consumer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Args, Clock, Idle, Stamps, payloads};
@@ -50,10 +51,13 @@ pub async fn consume(client: &Client, args: &Args) {
 
 /// From the call that enqueues a record until the consumer has handed it out.
 pub async fn end_to_end(client: &Client, args: &Args) {
-    let stamps = Stamps::new(args);
+    let stamps = Arc::new(Stamps::new(args));
     let payloads = payloads(args.size);
-    let consuming = async {
-        let mut consumer = consumer(client, args, OffsetReset::Latest);
+    let mut consumer = consumer(client, args, OffsetReset::Latest);
+    let (of_consumer, seen) = (args.clone(), Arc::clone(&stamps));
+    // A task of its own, as rskafka's: what `block_on` runs is woken on a thread that does nothing else, record by record.
+    let consuming = tokio::spawn(async move {
+        let (args, stamps) = (&of_consumer, &seen);
         let mut us = Vec::new();
         while (us.len() as u64) < args.records {
             if args.one_by_one {
@@ -68,7 +72,7 @@ pub async fn end_to_end(client: &Client, args: &Args) {
             }
         }
         us
-    };
+    });
     let producing = async {
         let producer = producer(client, args);
         let topic = producer.topic(args.topic.as_str());
@@ -87,7 +91,7 @@ pub async fn end_to_end(client: &Client, args: &Args) {
         clock
     };
     let (us, clock) = tokio::join!(consuming, producing);
-    clock.report_latency("milena", args, us);
+    clock.report_latency("milena", args, us.unwrap());
 }
 
 /// A consumer of partitions where nothing comes.

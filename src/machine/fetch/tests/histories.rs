@@ -163,7 +163,9 @@ fn history(seed: u64) {
                                 let mut records = set(&[(base, 10), (base + 10, 10)]);
                                 let cut = random(5) as usize;
                                 records.truncate(records.len() - cut * 30);
-                                data(asked.partition, records)
+                                // Every other time the log goes on, for all that is known.
+                                let high_watermark = if random(2) == 0 { i64::MAX } else { 0 };
+                                PartitionData { high_watermark, ..data(asked.partition, records) }
                             }
                         });
                     }

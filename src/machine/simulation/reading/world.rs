@@ -147,6 +147,7 @@ impl World {
                 min_bytes: 1,
                 max_bytes: 50 << 20,
                 partition_max_bytes: plan.per_fetch,
+                partition_most_bytes: plan.per_fetch * 8,
                 check_crcs: true,
                 read_committed: plan.is_committed,
                 rack: "r".into(),
@@ -343,7 +344,7 @@ impl World {
                 if self.tasks[node].sent(token).is_some() {
                     let muted = self.now + u64::from(response.throttle_time_ms.cast_unsigned()) * MS;
                     self.muted_until[node] = self.muted_until[node].map(|until| until.max(muted));
-                    self.tasks[node].handle_answer(now, token, response, random);
+                    self.tasks[node].handle_answer(now, now, token, response, random);
                 }
             }
             What::Fail { node, token } => self.tasks[node].handle_failed(now, token, random),

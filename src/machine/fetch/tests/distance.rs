@@ -1,0 +1,245 @@
+//! Brokers far away: what is under way on both lanes, and how much of it.
+
+use super::*;
+
+/// A batch, and the log goes on behind it.
+fn more(partition: i32, base: i64) -> PartitionData {
+    PartitionData { high_watermark: 1_000_000, ..data(partition, batch(base, 5)) }
+}
+
+/// Asked for by id, whatever the order.
+fn asked(rig: &mut Rig, lane: LaneKind) -> (Plan, Vec<i32>) {
+    let plan = rig.plan().expect("nothing is asked");
+    assert_eq!(plan.lane, lane);
+    let mut named = named(&plan);
+    named.sort_unstable();
+    (plan, named)
+}
+
+/// The next request on each lane, as the partitions that it names.
+fn both(rig: &mut Rig) -> [(Plan, Vec<i32>); 2] {
+    let both = [LaneKind::Waiting, LaneKind::Immediate].map(|lane| asked(rig, lane));
+    rig.silent();
+    both
+}
+
+fn bring(rig: &mut Rig, (plan, partitions): &(Plan, Vec<i32>)) {
+    let offsets = |at: i32| rig.machine.partitions[&(at as PartitionId)].route.offset;
+    let answers: Vec<_> = partitions.iter().map(|&at| more(at, offsets(at))).collect();
+    rig.answer(plan, answers);
+    assert_eq!(rig.events().len(), partitions.len());
+}
+
+#[test]
+fn half_of_those_that_have_data_is_on_its_way_while_the_other_is_dealt_with() {
+    let mut rig = Rig::new(6);
+    let all = asked(&mut rig, LaneKind::Waiting);
+    assert_eq!(all.1, [0, 1, 2, 3, 4, 5]);
+    bring(&mut rig, &all);
+    let [mut waiting, mut immediate] = both(&mut rig);
+    assert_eq!((&waiting.1[..], &immediate.1[..]), (&[0, 1, 2][..], &[3, 4, 5][..]));
+    // Each goes on by itself, and neither has to hear of the other's.
+    for _ in 0..3 {
+        bring(&mut rig, &waiting);
+        waiting = asked(&mut rig, LaneKind::Waiting);
+        assert_eq!(waiting.1, [0, 1, 2]);
+        bring(&mut rig, &immediate);
+        immediate = asked(&mut rig, LaneKind::Immediate);
+        assert_eq!(immediate.1, [3, 4, 5]);
+    }
+    assert_eq!((waiting.0.max_wait, immediate.0.max_wait), (MAX_WAIT, Duration::ZERO));
+}
+
+#[test]
+fn what_began_unevenly_is_even_after_one_answer_each() {
+    let mut rig = Rig::new(1);
+    rig.credit.assign(0..6);
+    let first = asked(&mut rig, LaneKind::Waiting);
+    rig.machine.add(route(1, 0, 0));
+    let second = asked(&mut rig, LaneKind::Immediate);
+    (2..6).for_each(|id| rig.machine.add(route(id, 0, 0)));
+    bring(&mut rig, &first);
+    let five = asked(&mut rig, LaneKind::Waiting);
+    assert_eq!(five.1, [0, 2, 3, 4, 5], "of those that are new nobody knows what they have");
+    bring(&mut rig, &five);
+    // The other one was asked for before it was known to have more.
+    let [first, second] = [asked(&mut rig, LaneKind::Waiting), second];
+    assert_eq!(first.1, [0, 2, 3]);
+    bring(&mut rig, &second);
+    let second = asked(&mut rig, LaneKind::Immediate);
+    assert_eq!(second.1, [1, 4, 5]);
+    rig.silent();
+}
+
+#[test]
+fn a_lane_that_may_wait_at_the_broker_gets_nothing_to_leave_behind() {
+    let mut rig = Rig::new(5);
+    let all = asked(&mut rig, LaneKind::Waiting);
+    rig.wait(MAX_WAIT);
+    rig.answer(&all.0, (0..5).map(empty));
+    // It waits for all of them. Four are sought, and have data.
+    let idle = asked(&mut rig, LaneKind::Waiting);
+    (1..5).for_each(|id| rig.machine.add(route(id, 1, 0)));
+    let mut immediate = asked(&mut rig, LaneKind::Immediate);
+    for _ in 0..3 {
+        assert_eq!(immediate.1, [1, 2, 3, 4]);
+        bring(&mut rig, &immediate);
+        immediate = asked(&mut rig, LaneKind::Immediate);
+    }
+    // When it is back it looks for the idle one only briefly, because half of the others is for it.
+    rig.wait(MAX_WAIT);
+    rig.answer(&idle.0, [empty(0)]);
+    let idle = asked(&mut rig, LaneKind::Waiting);
+    assert_eq!((&idle.1[..], idle.0.max_wait), (&[0][..], PROBE));
+    bring(&mut rig, &immediate);
+    let immediate = asked(&mut rig, LaneKind::Immediate);
+    assert_eq!(immediate.1, [1, 2]);
+    rig.silent();
+    rig.wait(PROBE);
+    rig.answer(&idle.0, [empty(0)]);
+    let waiting = asked(&mut rig, LaneKind::Waiting);
+    assert_eq!((&waiting.1[..], waiting.0.max_wait), (&[0, 3, 4][..], MAX_WAIT));
+    // One that comes now is nobody's to leave.
+    rig.machine.add(route(2, 2, 700));
+    bring(&mut rig, &waiting);
+    assert_eq!(asked(&mut rig, LaneKind::Waiting).1, [0, 2, 3, 4]);
+    rig.silent();
+    drop(immediate);
+}
+
+/// Who leaves some over takes them first the next time, if the other lane does not come back.
+#[test]
+fn nobody_starves_while_the_other_lane_hangs() {
+    let mut rig = Rig::new(6);
+    let all = asked(&mut rig, LaneKind::Waiting);
+    bring(&mut rig, &all);
+    let [hanging, mut immediate] = both(&mut rig);
+    // Those of the lane that hangs are sought: they are free, and it still counts.
+    for at in &hanging.1 {
+        rig.machine.add(route(*at as PartitionId, 1, 0));
+    }
+    let mut served = BTreeMap::new();
+    for _ in 0..12 {
+        bring(&mut rig, &immediate);
+        immediate.1.iter().for_each(|at| *served.entry(*at).or_insert(0) += 1);
+        immediate = asked(&mut rig, LaneKind::Immediate);
+    }
+    assert!(served.len() == 6 && served.values().all(|count| *count >= 6), "{served:?}");
+}
+
+/// What a caller gets within four seconds who reads at once, or not at all, through a line of 40 MB a second.
+struct Line {
+    round_trip: Duration,
+    partitions: u64,
+    buffer: usize,
+    /// How much of what is buffered is read whenever something comes.
+    reads: usize,
+    most: usize,
+}
+
+const RATE: u64 = 40_000_000;
+const BASE: usize = 100 << 10;
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { round_trip: ms(0), partitions: 6, buffer: 64 * BASE, reads: usize::MAX, most: 8 * BASE }
+    }
+}
+
+impl Line {
+    /// Bytes, and the most that was asked for of one partition, and of all.
+    fn run(&self) -> (usize, usize, usize) {
+        let mut rig = Rig::with_buffer(self.partitions, self.buffer, BASE);
+        rig.machine.depth = Depth::new(BASE, self.most);
+        rig.machine.config.check_crcs = false;
+        let begun = rig.now;
+        let block = {
+            let mut writer = BatchWriter::new(16 << 10);
+            writer.append(0, None, Some(&[0; 10 << 10]), NO_HEADERS).unwrap();
+            writer.finish().stamp(Identity::NONE).to_vec()
+        };
+        let (mut flights, mut buffered): (Vec<(Instant, Instant, Plan)>, VecDeque<(u64, usize)>) = Default::default();
+        let (mut free, mut bytes, mut most, mut used) = (rig.now, 0, 0, 0);
+        let mut limits = BTreeMap::new();
+        loop {
+            while let Some(plan) = rig.plan() {
+                let mut size = 0;
+                for asked in plan.request.topics.iter().flat_map(|topic| &topic.partitions) {
+                    limits.insert((plan.token, asked.partition), asked.partition_max_bytes as usize / block.len());
+                    size += asked.partition_max_bytes as u64 / block.len() as u64 * block.len() as u64;
+                    most = most.max(asked.partition_max_bytes as usize);
+                }
+                // The broker is as fast as it can be, and the line belongs to one answer after the other.
+                let first = free.max(rig.now + self.round_trip / 2);
+                free = first + Duration::from_nanos(size * 1_000_000_000 / RATE);
+                flights.push((free + self.round_trip / 2, first + self.round_trip / 2, plan));
+            }
+            used = used.max(rig.credit.used());
+            flights.sort_by_key(|(landed, ..)| std::cmp::Reverse(*landed));
+            let Some((landed, first, plan)) = flights.pop().filter(|(landed, ..)| *landed < begun + ms(4_000)) else {
+                return (bytes, most, used);
+            };
+            rig.wait(landed.saturating_duration_since(rig.now));
+            let answers = plan.request.topics.iter().flat_map(|topic| &topic.partitions).map(|asked| {
+                let mut records = Vec::new();
+                for n in 0..limits[&(plan.token, asked.partition)] as i64 {
+                    records.extend((asked.fetch_offset + n).to_be_bytes());
+                    records.extend(&block[8..]);
+                }
+                PartitionData { high_watermark: i64::MAX, ..data(asked.partition, records) }
+            });
+            let response = response(answers.collect::<Vec<_>>());
+            rig.machine.handle_answer(rig.now, first, plan.token, response, MIDDLE);
+            while let Some(event) = rig.machine.poll_event() {
+                let Event::Answered { id, reserved, fetched: Some(fetched), .. } = event else { continue };
+                rig.credit.give_back(id, reserved);
+                rig.credit.take(id, fetched.bytes);
+                bytes += fetched.bytes;
+                buffered.push_back((id, fetched.bytes));
+            }
+            let mut left = self.reads;
+            while let Some((id, size)) = buffered.front().copied().filter(|_| left > 0) {
+                left = left.saturating_sub(size);
+                buffered.pop_front();
+                rig.credit.give_back(id, size);
+            }
+        }
+    }
+}
+
+#[test]
+fn throughput_does_not_depend_on_the_distance_while_the_budget_is_large_enough() {
+    let (near, most, _) = Line::default().run();
+    assert!(near > 159_000_000 && most == BASE, "{near} bytes, and nothing is to be gained by asking for more: {most}");
+    for round_trip in [5, 20, 50] {
+        let (far, most, used) = Line { round_trip: ms(round_trip), ..Default::default() }.run();
+        assert!(far >= near * 9 / 10, "{round_trip} ms: {far} of {near}");
+        assert!((round_trip > 5) == (most > BASE) && used <= 64 * BASE, "{round_trip} ms: {most}, {used}");
+    }
+}
+
+#[test]
+fn no_more_is_asked_for_than_what_was_set_or_than_the_budget_has() {
+    let far = || Line { round_trip: ms(20), ..Default::default() };
+    let (bytes, most, _) = Line { most: BASE, ..far() }.run();
+    assert_eq!(most, BASE);
+    assert!(bytes < 120_000_000, "what it costs: {bytes}");
+    let (bytes, _, used) = Line { buffer: 8 * BASE, ..far() }.run();
+    assert!(used <= 8 * BASE && bytes > 60_000_000, "{used}, {bytes}");
+    // Each of many would find enough of it.
+    let (_, most, used) = Line { partitions: 40, round_trip: ms(200), ..far() }.run();
+    assert!(most > BASE && used <= 64 * BASE, "{most}, {used}");
+    // Who reads less than what comes is not waiting for the broker.
+    let (_, most, used) = Line { reads: BASE / 2, ..far() }.run();
+    assert!(most == BASE && used <= 64 * BASE && used > 50 * BASE, "{most}, {used}");
+}
+
+/// One partition is in one fetch at a time, whatever the distance: the most that it may ask for has to do.
+#[test]
+fn a_single_partition_comes_in_larger_pieces_over_a_long_way() {
+    let line = |most| Line { round_trip: ms(20), partitions: 1, most, ..Default::default() }.run();
+    let ((shallow, ..), (deep, most, _)) = (line(BASE), line(8 * BASE));
+    // In whole batches.
+    assert!(most > 7 * BASE && most <= 8 * BASE, "{most}");
+    assert!(deep > 4 * shallow, "{deep}, and {shallow} without");
+}
