@@ -158,7 +158,8 @@ impl Line {
             writer.append(0, None, Some(&[0; 10 << 10]), NO_HEADERS).unwrap();
             writer.finish().stamp(Identity::NONE).to_vec()
         };
-        let (mut flights, mut buffered): (Vec<(Instant, Instant, Plan)>, VecDeque<(u64, usize)>) = Default::default();
+        let mut flights: Vec<(Instant, Instant, Plan)> = Vec::new();
+        let mut buffered: VecDeque<(u64, usize)> = VecDeque::new();
         let (mut free, mut bytes, mut most, mut used) = (rig.now, 0, 0, 0);
         let mut limits = BTreeMap::new();
         loop {
