@@ -11,7 +11,7 @@
 //! delays anybody.
 //!
 //! Partitions whose logs go on behind what came are shared between the lanes: while one half is dealt with, the other is
-//! on its way, and the connection to a broker far away is never empty. How much is asked for of each: [`depth`].
+//! on its way, and the connection to a broker far away is never empty. How much is asked for of each: `depth.rs`.
 //!
 //! Each lane has a session at the broker ([`fetch_session`](super::fetch_session)): a request names only what changed, and
 //! a partition that an answer does not mention has nothing new.
