@@ -629,6 +629,24 @@ async fn a_close_says_what_it_did_not_commit() {
     }
 }
 
+/// Nor does it wait for a membership that has ended otherwise meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_close_outlasts_its_membership_by_its_commit_alone() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    fill(&cluster, 10).await;
+    let mut consumer = member(&client(&cluster).await).heartbeat_interval(SECOND).build().unwrap();
+    for _ in 0..10 {
+        next(&mut consumer).await;
+    }
+    cluster.inject(When::api(Api::OffsetCommit), Fault::delay_answer(5 * SECOND));
+    let refusal = cluster.inject(When::api(Api::Heartbeat), Fault::error(30));
+    let start = tokio::time::Instant::now();
+    consumer.close().await.unwrap();
+    assert!(start.elapsed() < 6 * SECOND, "{:?}", start.elapsed());
+    assert_eq!((cluster.committed("g", "t", 0), refusal.struck()), (Some(10), 1));
+}
+
 /// No answer to a heartbeat for longer than a session lasts: what it has is lost before others get it, and it comes back.
 #[tokio::test(start_paused = true)]
 async fn a_member_that_hears_nothing_gives_up_before_others_take_over() {

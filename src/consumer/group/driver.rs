@@ -513,15 +513,15 @@ impl Driver {
                 }
                 self.report(problem);
             }
-            Output::Failed(problem) if self.may_fall_back && is_too_new(&problem) => {
-                self.join_by(GroupProtocol::Classic);
-                self.tell_subscription(now);
-            }
             Output::Failed(problem) if self.closing.is_some() => {
                 self.report(problem);
                 if let Some(member) = &mut self.member {
                     member.close(false);
                 }
+            }
+            Output::Failed(problem) if self.may_fall_back && is_too_new(&problem) => {
+                self.join_by(GroupProtocol::Classic);
+                self.tell_subscription(now);
             }
             Output::Failed(problem) => {
                 let is_fenced = matches!(&problem, Problem::Refused { code: ErrorCode::FENCED_INSTANCE_ID, .. });
