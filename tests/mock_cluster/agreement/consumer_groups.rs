@@ -664,6 +664,7 @@ impl Interview {
     async fn changing_topics(&mut self) {
         let mut m = Member { topics: vec!["grows", "comes"], ..Member::of("topics-848", "m") };
         self.create("grows", 1, &[]).await;
+        sleep(HEARS).await;
         let names = self.names().await;
         let joins = m.joins();
         self.beat("joins", &mut m, &joins, &names).await;
