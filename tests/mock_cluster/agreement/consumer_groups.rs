@@ -729,6 +729,7 @@ impl Interview {
     /// Expressions are matched again after ten seconds, in which others fall silent for too long.
     async fn expressions_and_sessions(&mut self) {
         self.create("rx-one", 2, &[]).await;
+        sleep(HEARS).await;
         let names = self.names().await;
         let mut silent = Member::of("silent-848", "m");
         let joins = silent.joins();
