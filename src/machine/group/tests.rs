@@ -1,6 +1,6 @@
 //! Many members and a small coordinator, in virtual time, with faults drawn from a seed: answers and requests that are
-//! lost, coordinators that move, members that stop for longer than their session or do not poll, members that come and
-//! go, subscriptions that change and topics that grow.
+//! lost, coordinators that move, members that stop for longer than their session, with or without their connections, or do
+//! not poll, members that come and go, subscriptions that change and topics that grow.
 //!
 //! After every step: what a listener hears does not overlap. After the last fault every partition that is subscribed to has an
 //! owner, and members that come and go deal with nothing twice. Then the judge of runs on real clusters looks at it all: no partition had two owners, nothing was dealt with by
@@ -59,6 +59,8 @@ struct Member {
     listening: Option<Instant>,
     /// Stopped until then: nothing of it runs.
     paused: Option<Instant>,
+    /// Its connections do not outlast that: what it is answered meanwhile is lost.
+    is_cut_off: bool,
     /// The user works until then, and does not poll.
     working: Option<Instant>,
     topics: BTreeSet<Arc<str>>,
@@ -70,6 +72,15 @@ struct Member {
     commits: u64,
     /// What it may commit, as of which ownership.
     seen: Option<(u64, BTreeSet<TopicPartition>)>,
+}
+
+impl Member {
+    /// As a driver does it whenever something has happened: before anything else does.
+    fn settle(&mut self) {
+        self.ledger.set_standing(self.machine.standing());
+        let (ownership, committable) = (self.machine.ownership(), self.machine.committable());
+        settle_ownership(&mut self.ledger, &mut self.seen, ownership, committable);
+    }
 }
 
 /// What arrives somewhere, at some time.
@@ -190,6 +201,7 @@ impl World {
             returning: None,
             listening: None,
             paused: None,
+            is_cut_off: false,
             working: None,
             topics,
             closing: false,
@@ -282,8 +294,9 @@ impl World {
             }
             1 | 2 => {
                 let until = self.now + ms([500, 4_000, 9_000, 30_000][self.rng.usize(..4)]);
+                let is_cut_off = self.rng.bool();
                 if let Some(member) = self.any_member() {
-                    member.paused = Some(until);
+                    (member.paused, member.is_cut_off) = (Some(until), is_cut_off);
                 }
             }
             3 if self.members.len() < 7 => self.join(),
@@ -383,18 +396,23 @@ impl World {
         }
     }
 
-    /// Its time is up before anything else of it happens.
+    /// Its time is up, and it knows what it has then, before anything else of it happens.
     fn awake(&mut self, id: usize) -> Option<&mut Member> {
         let now = self.now;
         let member = self.members.get_mut(&id).filter(|member| member.paused.is_none_or(|until| until <= now))?;
         member.paused = None;
         member.machine.handle_timeout(now);
+        member.settle();
         Some(member)
     }
 
     fn later(&mut self, id: usize, message: Message) {
-        if let Some(until) = self.members.get(&id).and_then(|member| member.paused) {
-            self.mail.post(until, message);
+        let Some(Member { paused: Some(until), is_cut_off, .. }) = self.members.get(&id) else { return };
+        // Its own clocks run on.
+        let is_timer = matches!(message, Message::Answered(_, _, Answer::Lost) | Message::Committed(_, _, Err(())));
+        let is_answer = matches!(message, Message::Answered(..) | Message::Committed(..)) && !is_timer;
+        if !(is_answer && *is_cut_off) {
+            self.mail.post(*until, message);
         }
     }
 
@@ -405,6 +423,8 @@ impl World {
         // Some users commit what they have dealt with first last.
         let behind = [0, 0, 0, 2][self.rng.usize(..4)];
         let listens = ms(self.rng.u64(..300));
+        // Short, and what a call may take by default: longer than a session.
+        let patience = ms([10_000, 60_000][self.rng.usize(..2)]);
         let random = self.rng.u64(..);
         let Some(member) = self.awake(id) else { return };
         if member.working.is_some_and(|until| until <= now) {
@@ -431,9 +451,7 @@ impl World {
             }
             outputs.push(output);
         }
-        member.ledger.set_standing(member.machine.standing());
-        let (ownership, committable) = (member.machine.ownership(), member.machine.committable());
-        settle_ownership(&mut member.ledger, &mut member.seen, ownership, committable);
+        member.settle();
         let mut dealt_with = Vec::new();
         if work {
             let began = &member.began;
@@ -444,7 +462,7 @@ impl World {
             let note = |partition: &TopicPartition, offset| dealt_with.push((partition.clone(), offset));
             let entries = work_on(&mut member.positions, member.machine.owned(), note, committable);
             if commits {
-                let deadline = now + ms(10_000);
+                let deadline = now + patience;
                 member.ledger.commit(Commit { id: member.commits, entries, may_go_back: false, deadline });
             }
         }

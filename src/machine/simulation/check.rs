@@ -95,6 +95,7 @@ pub(super) struct Ledger {
     is_closed: bool,
     /// Nothing is refused for good, and no leader loses track of a producer: a batch is tried until its deadline.
     is_patient: bool,
+    delivery_timeout: Micros,
     pub(super) pending: usize,
     pub(super) problems: Vec<String>,
     pub(super) summary: Summary,
@@ -115,6 +116,7 @@ impl Ledger {
             first_epoch: plan.first_epoch,
             is_closed: false,
             is_patient: plan.is_idempotent && !is_refused,
+            delivery_timeout: plan.delivery_timeout,
             pending: 0,
             problems: Vec::new(),
             summary: Summary::default(),
@@ -136,7 +138,15 @@ impl Ledger {
     }
 
     /// P11, rules 1, 2, 3, 6 and 11: a batch goes on the wire.
-    pub(super) fn send(&mut self, via: (usize, Token), partition: usize, stamp: Stamp, records: &[u32], bytes: Bytes) {
+    pub(super) fn send(
+        &mut self,
+        now: Micros,
+        via: (usize, Token),
+        partition: usize,
+        stamp: Stamp,
+        records: &[u32],
+        bytes: Bytes,
+    ) {
         let Stamp { id, epoch, sequence } = stamp;
         self.summary.mix(u64::from(sequence.cast_unsigned()) << 20 ^ u64::from(records[0]));
         self.claim(!self.is_closed, || "P11: sent after close".into());
@@ -155,6 +165,10 @@ impl Ledger {
             self.claim(!is_over, || format!("P4: record {record} sent again after {outcome:?}"));
             self.records[*record as usize].attempts += 1;
         }
+        // Whoever waits for it is told at its deadline; from then on it is sent for those behind it, or not at all.
+        let deadline = self.records[records[0] as usize].since + self.delivery_timeout;
+        let is_late = deadline <= now && self.is_unended(records);
+        self.claim(!is_late, || format!("P4: its time was up at {deadline} us, and it is sent at {now}: {what}"));
         // One that ended as unknown is left behind in flight: whatever comes of it, the next epoch does not mind.
         let mut wire = wire;
         let is_told = |first: &u32| self.records[*first as usize].outcome().is_some();

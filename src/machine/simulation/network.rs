@@ -207,7 +207,7 @@ impl World {
             if batches.iter().any(|other: &Batch| other.partition == partition) {
                 self.ledger.problems.push(format!("P11: partition {partition} twice in a request: {records:?}"));
             }
-            self.ledger.send((line, token), partition, stamp, &records, bytes);
+            self.ledger.send(self.now, (line, token), partition, stamp, &records, bytes);
             batches.push(Batch { partition, stamp, records });
         }
         let is_settled = |batch: &Batch| self.network.settled_in.contains(&(node, batch.partition));

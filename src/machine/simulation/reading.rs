@@ -7,8 +7,9 @@
 //!      └──────────────────────── Fetch, one per broker ◀── cuts, hangs, throttles ──▶ brokers: logs, epochs, sessions
 //! ```
 //! Each seed first draws which faults it has and how often, then places them; everything heals in the end, and then every
-//! partition is read to its end (P13). Whatever a caller reads must follow, in some version of the log, what it read
-//! before, but for what was reported, and what is reported lost is (P6); of aborted transactions nothing is seen (P8); all credit comes back (P12).
+//! partition is read to its end (P13). Whoever begins somewhere, or seeks, lands where the log says; whatever a caller reads
+//! must follow, in some version of the log, what it read before, but for what was reported, and what is reported lost is
+//! (P6); of aborted transactions nothing is seen (P8); all credit comes back (P12).
 //! A history without reports, seeks and transactions goes before the judge of every other history, too: `tests/judge`.
 //! `world` is a driver as `consumer/` has one, and the network; `broker` keeps the logs, `answers` says what brokers make of
 //! requests, `caller` reads and checks. Replay one history with `MILENA_SEED=k`, run more with `MILENA_SEEDS=n`: see `tests`.
@@ -81,6 +82,8 @@ faults! {
     relocations,
     seeks,
     pauses,
+    /// A leader says where an epoch ended, and before that is heard of, another one has cut its log.
+    overtaken,
 }
 
 impl History for Plan {
@@ -139,6 +142,7 @@ impl History for Plan {
             relocations: rate(1, 4),
             seeks: rate(1, 8),
             pauses: rate(1, 8),
+            overtaken: rate(100, 500),
         };
         Self {
             partitions: random.between(1, 3) as usize,

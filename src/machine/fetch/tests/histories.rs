@@ -47,8 +47,8 @@ fn a_stalled_caller_is_fetched_for_up_to_the_budget_and_no_further() {
     assert!(rig.credit.used() >= used + TOTAL);
 }
 
-/// A leader with endless logs, a caller who takes, seeks and stalls, partitions that leave and come back, and answers
-/// that are lost: whatever happens, each partition's data continues exactly where it ended.
+/// A leader with endless logs, a caller who takes, seeks and stalls, partitions that leave and come back, a topic that is
+/// created anew, and answers that are lost: whatever happens, each partition's data continues exactly where it ended.
 #[test]
 fn random_histories_lose_and_double_nothing() {
     if let Some(seeds) = planted::seeds() {
@@ -71,6 +71,9 @@ struct Caller {
     expected: [(i64, u64); PARTITIONS as usize],
     at_home: BTreeMap<PartitionId, i64>,
     buffered: Vec<(PartitionId, usize)>,
+    /// The topic was created so often, and each partition is asked for in that one.
+    incarnation: u8,
+    incarnations: [u8; PARTITIONS as usize],
     /// Those of which data came.
     fed: BTreeSet<PartitionId>,
 }
@@ -108,9 +111,41 @@ impl Caller {
 
     fn send_out(&mut self, rig: &mut Rig) {
         for (id, next) in std::mem::take(&mut self.at_home) {
-            rig.machine.add(route(id, self.expected[id as usize].1, next));
+            self.add(rig, id, next);
         }
     }
+
+    fn add(&mut self, rig: &mut Rig, id: PartitionId, next: i64) {
+        self.incarnations[id as usize] = self.incarnation;
+        let topic_id = topic_id(self.incarnation);
+        rig.machine.add(Route { topic_id, ..route(id, self.expected[id as usize].1, next) });
+    }
+
+    /// The next request, which asks for each partition in its own topic.
+    fn plan(&self, rig: &mut Rig) -> Option<Plan> {
+        let plan = rig.plan()?;
+        for topic in &plan.request.topics {
+            for asked in &topic.partitions {
+                let id = topic_id(self.incarnations[asked.partition as usize]);
+                assert_eq!(topic.topic_id, id, "partition {} is asked for in another topic", asked.partition);
+            }
+        }
+        Some(plan)
+    }
+
+    /// Each partition in its own topic.
+    fn response(&self, session_id: i32, answers: impl IntoIterator<Item = PartitionData>) -> FetchResponse {
+        let topics = answers.into_iter().map(|data| FetchableTopicResponse {
+            topic_id: topic_id(self.incarnations[data.partition_index as usize]),
+            partitions: vec![data].into(),
+            ..Default::default()
+        });
+        FetchResponse { session_id, responses: topics.collect::<Vec<_>>().into(), ..Default::default() }
+    }
+}
+
+fn topic_id(incarnation: u8) -> Uuid {
+    Uuid([7 + incarnation; 16])
 }
 
 fn history(seed: u64) {
@@ -129,7 +164,7 @@ fn history(seed: u64) {
     for _ in 0..100 {
         match random(9) {
             0..=2 => {
-                while let Some(plan) = rig.plan() {
+                while let Some(plan) = caller.plan(&mut rig) {
                     flights.push(plan);
                 }
                 assert!(flights.len() <= 2);
@@ -169,7 +204,7 @@ fn history(seed: u64) {
                             }
                         });
                     }
-                    rig.answer_as(&plan, FetchResponse { session_id, ..response(answers) });
+                    rig.answer_as(&plan, caller.response(session_id, answers));
                 }
             }
             5 => {
@@ -178,7 +213,8 @@ fn history(seed: u64) {
                 let to = random(1000) as i64;
                 caller.expected[id as usize] = (to, generation + 1);
                 caller.at_home.remove(&id);
-                rig.machine.add(route(id, generation + 1, to));
+                caller.incarnation += u8::from(random(8) == 0);
+                caller.add(&mut rig, id, to);
             }
             6 => {
                 let id = random(PARTITIONS);
@@ -196,13 +232,18 @@ fn history(seed: u64) {
     // Nothing goes wrong any more: every partition is fetched.
     flights.drain(..).for_each(|plan| rig.machine.handle_failed(rig.now, plan.token, MIDDLE));
     caller.listen(seed, &mut rig);
+    // Who fetches from a topic that is no more is told so.
+    for id in (0..PARTITIONS).filter(|id| caller.incarnations[*id as usize] < caller.incarnation) {
+        rig.machine.recall(id, caller.expected[id as usize].1);
+    }
+    caller.listen(seed, &mut rig);
     caller.fed.clear();
     let mut rounds = 0..100;
     while caller.fed.len() < PARTITIONS as usize && rounds.next().is_some() {
         caller.read(&mut rig);
         caller.send_out(&mut rig);
         rig.wait(ms(100));
-        flights.extend(rig.plan());
+        flights.extend(caller.plan(&mut rig));
         for mut plan in flights.drain(..) {
             if seed.is_multiple_of(2) {
                 (plan.request.session_id, plan.request.session_epoch) = (0, -1);
@@ -214,7 +255,7 @@ fn history(seed: u64) {
                         let base = asked.fetch_offset / 10 * 10;
                         data(asked.partition, set(&[(base, 10), (base + 10, 10)]))
                     });
-                    rig.answer_as(&plan, FetchResponse { session_id, ..response(answers) });
+                    rig.answer_as(&plan, caller.response(session_id, answers));
                 }
             }
         }

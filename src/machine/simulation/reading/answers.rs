@@ -144,6 +144,9 @@ impl World {
         let end = log.readable(node, self.plan.is_committed, &mut self.random);
         let is_behind = is_leader && self.random.chance(faults.behind);
         if asked.fetch_offset < log.start || asked.fetch_offset > end || is_behind {
+            if let Some(landing) = &mut self.callers[index as usize].landing {
+                landing.is_out = true;
+            }
             return refused(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
         let most = (asked.partition_max_bytes as usize).min(left);
@@ -196,7 +199,12 @@ impl World {
                 Some(code) => Err(code),
                 None => Ok(log.end_of_epoch(asked.epoch)),
             };
-            let delay = self.wait_for(is_lost);
+            let mut delay = self.wait_for(is_lost);
+            if answer.is_ok() && self.random.chance(self.plan.faults.overtaken) {
+                // The next leader may be heard of before the answer of this one.
+                self.overtake(asked.id as usize);
+                delay += self.random.below(self.plan.request_timeout);
+            }
             self.after(delay, What::Ended { asked, answer });
         }
     }

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 
 use super::Plan;
+use super::broker::Log;
 use super::judge::{Logs, Seen, Verdict, judge_reader};
 use super::world::World;
 use crate::machine::credit::PartitionId;
 use crate::machine::fetch::Fetched;
 use crate::machine::offsets::{Problem, Reset, Start};
+use crate::wire::leader::list_offsets::{EARLIEST, LATEST};
 
 /// What the caller knows of one partition.
 #[derive(Default)]
@@ -27,11 +29,72 @@ pub(super) struct Caller {
     is_halted: bool,
     /// It was told that records are missing, and that it goes on there.
     excused: Option<i64>,
+    /// Until it has landed where it began or sought.
+    pub(super) landing: Option<Landing>,
     /// What a group would have of it: an offset and the epoch of the record before that.
     pub(super) committed: Option<(i64, i32)>,
 }
 
+impl Caller {
+    /// The last record that was fetched is in the log.
+    pub(super) fn has_what_is_in(&self, log: &Log) -> bool {
+        self.newest.is_none_or(|(offset, number)| log.number_at(offset) == Some(number))
+    }
+}
+
+/// Where a caller that began or sought may find itself.
+pub(super) struct Landing {
+    start: Start,
+    /// The lowest and the highest that its log has said since.
+    range: Option<(i64, i64)>,
+    /// Nothing was as young, for a while: then it is the end, by a question of its own.
+    is_beyond: bool,
+    /// It was told that its offset is not in the log.
+    pub(super) is_out: bool,
+}
+
+impl Landing {
+    pub(super) fn new(start: Start) -> Self {
+        Self { start, range: None, is_beyond: false, is_out: false }
+    }
+
+    fn include(&mut self, offset: i64) {
+        let (low, high) = self.range.unwrap_or((offset, offset));
+        self.range = Some((low.min(offset), high.max(offset)));
+    }
+
+    fn may_be(&self, offset: i64) -> bool {
+        let may_differ = self.is_out || !matches!(self.start, Start::At(_));
+        may_differ && self.range.is_some_and(|(low, high)| (low..=high).contains(&offset))
+    }
+}
+
 impl World {
+    /// Where somebody who has not landed yet would do so now.
+    pub(super) fn watch(&mut self, index: usize) {
+        let caller = &mut self.callers[index];
+        let Some(landing) = &mut caller.landing else { return };
+        let (log, is_committed) = (&self.logs[index], self.plan.is_committed);
+        let time = match (landing.start, caller.committed, self.plan.reset) {
+            (Start::Committed, Some((offset, _)), _) => return landing.include(offset),
+            (Start::Time(time), ..) => time,
+            (Start::Earliest, ..) => EARLIEST,
+            (Start::Latest, ..) => LATEST,
+            // By policy.
+            (_, _, Reset::Earliest) => EARLIEST,
+            (_, _, Reset::Latest) => LATEST,
+            (_, _, Reset::Ago(_) | Reset::None) => return,
+        };
+        let offset = log.offset_of(time, is_committed);
+        if offset >= 0 {
+            landing.include(offset);
+        }
+        landing.is_beyond |= offset < 0;
+        if landing.is_beyond {
+            landing.include(log.offset_of(LATEST, is_committed));
+        }
+    }
+
     pub(super) fn diverged(&mut self, index: usize, generation: u64, end: i64) {
         let caller = &self.callers[index];
         if caller.generation != generation {
@@ -59,7 +122,10 @@ impl World {
         let position = if let Start::At(offset) = start { Some(offset) } else { None };
         let (generation, is_paused) = (caller.generation + 1, caller.is_paused);
         let committed = caller.committed;
-        *caller = Caller { generation, is_paused, position, expected: position, committed, ..Caller::default() };
+        let landing = Some(Landing::new(start));
+        *caller =
+            Caller { generation, is_paused, position, expected: position, landing, committed, ..Caller::default() };
+        self.watch(index);
         self.offsets.seek(index as PartitionId, generation, start);
     }
 
@@ -69,8 +135,15 @@ impl World {
         if caller.generation != generation {
             return;
         }
-        // Where it begins, the policy may say. Later on, nothing moves without a word.
+        // Where it begins, the log says; or the policy, if it is not to be had. Later on, nothing moves without a word.
         let is_told = caller.excused.take() == Some(offset);
+        let landing =
+            caller.landing.take().filter(|landing| !caller.has_fetched && !is_told && !landing.may_be(offset));
+        if let Some(Landing { start, range, .. }) = landing {
+            return self.problem(format!(
+                "P6: partition {index} begins at {start:?}, and lands at {offset}; the log has said {range:?} since"
+            ));
+        }
         if caller.has_fetched && caller.expected != Some(offset) && !is_told {
             let expected = caller.expected;
             self.problem(format!("P6: partition {index} goes on at {offset} without a word, not at {expected:?}"));
@@ -130,7 +203,7 @@ impl World {
             return self.problem(format!("P6: partition {id} goes on at {from}, and {expected:?} was next"));
         }
         caller.expected = Some(fetched.next);
-        caller.has_fetched = true;
+        (caller.has_fetched, caller.landing) = (true, None);
         let newest = fetched.batches.iter().rev().find(|batch| !batch.header().is_control());
         if let Some(records) = newest.and_then(|batch| batch.clone().into_records().ok()) {
             caller.newest = records.flatten().last().map(|record| (record.offset(), number_of(record.value())));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::broker::{Log, NODES, Sessions, Truth};
-use super::caller::Caller;
+use super::caller::{Caller, Landing};
 use super::judge::Seen as SeenByCaller;
 use super::{MS, Micros, Plan, Random, Summary};
 use crate::machine::credit::{Credit, PartitionId};
@@ -219,6 +219,8 @@ impl World {
                 _ => Start::Reset,
             };
             self.offsets.assign(index as PartitionId, "t".into(), index as i32, 0, start);
+            self.callers[index].landing = Some(Landing::new(start));
+            self.watch(index);
         }
         let faults = self.plan.faults.clone();
         for (rate, what) in [
@@ -249,6 +251,7 @@ impl World {
                 return Err("P14: a busy loop".into());
             }
             self.step(what);
+            (0..self.plan.partitions).for_each(|index| self.watch(index));
             self.pump();
             if !self.problems.is_empty() {
                 self.problems.push("what was said before:".into());
@@ -262,10 +265,13 @@ impl World {
                 self.moved = (self.summary.read, self.now);
             }
             if self.now > self.moved.1 + LIVELY {
-                let left = self.logs.iter().zip(&self.callers).map(|(log, caller)| (caller.position, log.end()));
+                let left = self.logs.iter().zip(&self.callers);
+                let left = left.map(|(log, caller)| (caller.position, log.end(), caller.has_what_is_in(log)));
                 let left = left.collect::<Vec<_>>();
                 let told = self.told.join("\n");
-                return Err(format!("P13: all has healed, and where callers are, and logs end: {left:?}\n{told}"));
+                return Err(format!(
+                    "P13: all has healed, and where callers are, logs end, and whether those have what was read: {left:?}\n{told}"
+                ));
             }
         }
         self.judged()?;
@@ -281,8 +287,11 @@ impl World {
         }
     }
 
+    /// Who has read what is no more, and stands by chance where the log ends that took its place, is still to be told.
     fn is_read(&self) -> bool {
-        self.logs.iter().zip(&self.callers).all(|(log, caller)| caller.position == Some(log.end()))
+        let has_read =
+            |(log, caller): (&Log, &Caller)| caller.position == Some(log.end()) && caller.has_what_is_in(log);
+        self.logs.iter().zip(&self.callers).all(has_read)
     }
 
     pub(super) fn at(&mut self, at: Micros, what: What) {
@@ -436,9 +445,21 @@ impl World {
         }
         self.pictures.push(self.picture());
         if self.random.chance(300) {
-            let now = self.instant();
-            self.metadata.refresh(now);
+            self.refresh();
         }
+    }
+
+    /// Another leader, who has less, and whom the client will soon hear of.
+    pub(super) fn overtake(&mut self, index: usize) {
+        let leader = self.random.index(NODES);
+        self.logs[index].elect_uncleanly(leader, &mut self.random);
+        self.pictures.push(self.picture());
+        self.refresh();
+    }
+
+    fn refresh(&mut self) {
+        let now = self.instant();
+        self.metadata.refresh(now);
     }
 
     fn heal(&mut self) {
@@ -553,10 +574,7 @@ impl World {
             }
             Output::Position { id, generation, offset } => self.place(id as usize, generation, offset),
             Output::Report { id, generation, problem } => self.report(id as usize, generation, &problem),
-            Output::Stale => {
-                let now = self.instant();
-                self.metadata.refresh(now);
-            }
+            Output::Stale => self.refresh(),
         }
     }
 
