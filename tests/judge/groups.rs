@@ -127,6 +127,7 @@ pub fn judge(history: &History) -> Verdict {
                 for partition in added {
                     let owner = members.iter().find(|(_, own)| own.partitions.contains(partition)).map(|(id, _)| *id);
                     if let Some(owner) = owner.filter(|_| !is_away) {
+                        // P10.
                         let problem =
                             format!("two owners: {partition} is given to {member}, and still {owner}'s, {at:?}");
                         verdict.count(|v| &mut v.two_owners, problem);
