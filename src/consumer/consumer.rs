@@ -282,7 +282,8 @@ impl Consumer {
     /// What was to be committed and was not, of these partitions, and why each: [`Error::not_committed`]. The consumer is
     /// closed all the same, and whoever has the partitions next goes on from the commit before. [`ErrorKind::Timeout`] if it
     /// took longer than `request_timeout`: it may still be committed. [`ErrorKind::NotOwned`] if the membership was lost
-    /// meanwhile. Nothing is committed, and this does not fail for it, without a group or without auto-commit.
+    /// meanwhile. The same for what [`commit_async`](super::ConsumerHandle::commit_async) began and was not done by then.
+    /// Without a group or without auto-commit nothing else is committed, and this does not fail for it.
     /// [`ErrorKind::Closed`] for a group's consumer when the client's runtime is gone.
     ///
     /// # Cancel safety

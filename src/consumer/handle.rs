@@ -461,6 +461,7 @@ impl ConsumerHandle {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) without a group or for a negative offset;
     /// [`Timeout`](crate::ErrorKind::Timeout) after `default_api_timeout`;
+    /// [`UnknownTopic`](crate::ErrorKind::UnknownTopic) when the coordinator has said five times that there is none;
     /// [`Broker`](crate::ErrorKind::Broker) with the code and the partition, if a broker refuses. The other partitions
     /// of the call may have been committed then.
     ///

@@ -688,7 +688,7 @@ impl Offsets {
         if matches!(topic.error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
             return Some((Problem::Topic(topic.error), Duration::ZERO));
         }
-        let is_unknown = matches!(topic.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID);
+        let is_unknown = topic.error.is_unknown_topic();
         match topic.partition(partition.index) {
             _ if is_unknown => Some((Problem::UnknownTopic(topic.error), brief)),
             None if topic.partitions.is_empty() => Some((Problem::UnknownTopic(topic.error), patient)),

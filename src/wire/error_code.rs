@@ -244,6 +244,11 @@ impl ErrorCode {
         )
     }
 
+    /// Whether there is no such topic or partition, for all that the broker knows.
+    pub const fn is_unknown_topic(self) -> bool {
+        matches!(self, Self::UNKNOWN_TOPIC_OR_PARTITION | Self::UNKNOWN_TOPIC_ID)
+    }
+
     /// Whether a broker that answered a produce request with this code and this offset certainly did not append the batch.
     ///
     /// A positive list: everything else, unknown codes included, leaves the outcome open (P5). So does an offset beside the

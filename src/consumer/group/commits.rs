@@ -12,9 +12,7 @@ use crate::consumer::shared::Shared;
 use crate::consumer::watch::Watch;
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::connection::Call;
-use crate::machine::group::{
-    Commit, CommitRequest, Entry, Failed, Ledger, Outcome, Standing, Verdict, Why, is_unknown,
-};
+use crate::machine::group::{Commit, CommitRequest, Entry, Failed, Ledger, Outcome, Standing, Verdict, Why};
 use crate::net::{Class, Core};
 use crate::wire::coordinator::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
@@ -59,7 +57,8 @@ pub struct Commits {
     last: Option<Error>,
     /// While the consumer closes: what was not committed that nobody else is told of.
     missed: Option<Vec<Failed>>,
-    is_over: bool,
+    /// What a commit has to be done within.
+    limit: &'static str,
     answers: mpsc::UnboundedSender<Answered>,
 }
 
@@ -85,7 +84,7 @@ impl Commits {
             auto: BTreeMap::new(),
             last: None,
             missed: None,
-            is_over: false,
+            limit: "default_api_timeout",
             answers,
         }
     }
@@ -97,7 +96,7 @@ impl Commits {
 
     /// Nothing is waited for any more. What was not committed since [`begin_closing`](Self::begin_closing).
     pub fn end(&mut self) -> Option<Error> {
-        self.is_over = true;
+        self.limit = "request_timeout, in which a consumer closes";
         self.ledger.abandon();
         self.tell();
         let missed = self.missed.take().unwrap_or_default();
@@ -210,7 +209,7 @@ impl Commits {
                 // To be committed again as soon as there is another chance.
                 self.auto.retain(|tp, _| failed.iter().all(|failed| failed.partition != *tp));
                 // Of a topic that was deleted, which is told elsewhere, nothing is left to go on from.
-                failed.retain(|failed| !matches!(failed.why, Why::Refused(code) if is_unknown(code)));
+                failed.retain(|failed| !matches!(failed.why, Why::Refused(code) if code.is_unknown_topic()));
                 is_told = failed.iter().all(|failed| matches!(failed.why, Why::NotOwned(_)));
             }
             if let (Some(missed), Reply::Auto | Reply::Reader) = (&mut self.missed, &reply) {
@@ -253,11 +252,7 @@ impl Commits {
                         None if was_sent => last.to_string(),
                         None => "this consumer is not a member of its group for now".to_owned(),
                     };
-                    let within = match self.is_over {
-                        true => "request_timeout, in which a consumer closes",
-                        false => "default_api_timeout",
-                    };
-                    Error::new(ErrorKind::Timeout, format!("{what}: not done within {within}: {why}"))
+                    Error::new(ErrorKind::Timeout, format!("{what}: not done within {}: {why}", self.limit))
                 }
             };
             (partition, error)

@@ -259,7 +259,7 @@ impl Ledger {
             self.verdict(Verdict::FindCoordinator);
             BTreeMap::new()
         });
-        open.unknown += u32::from(answer.values().any(|code| is_unknown(*code)));
+        open.unknown += u32::from(answer.values().any(|code| code.is_unknown_topic()));
         let mut waits = false;
         for (partition, entry) in &request.entries {
             let code = answer.get(partition).copied();
@@ -271,7 +271,7 @@ impl Ledger {
                     open.commit.entries.remove(partition);
                     continue;
                 }
-                Some(code) if is_unknown(code) && open.unknown >= MOST_UNKNOWN => {
+                Some(code) if code.is_unknown_topic() && open.unknown >= MOST_UNKNOWN => {
                     open.fail(partition, Why::Refused(code));
                 }
                 Some(code) if self.is_final(&request.identity, code) => {
@@ -387,10 +387,6 @@ impl Ledger {
             self.verdicts.push_back(verdict);
         }
     }
-}
-
-pub fn is_unknown(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID)
 }
 
 impl Open {

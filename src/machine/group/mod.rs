@@ -44,6 +44,6 @@ mod tests;
 mod types;
 
 pub use classic::Classic;
-pub use commit::{Commit, Entry, Failed, Ledger, Outcome, Request as CommitRequest, Verdict, Why, is_unknown};
+pub use commit::{Commit, Entry, Failed, Ledger, Outcome, Request as CommitRequest, Verdict, Why};
 pub use consumer::{Consumer, ConsumerConfig};
 pub use types::{Answer, Call, Change, Config, Identity, Output, Problem, Send, Standing};

@@ -27,7 +27,6 @@ use crate::machine::assignor::{self, Assignor, CooperativeSticky, Sticky, Topics
 use crate::machine::planted;
 use crate::wire::error_code::ErrorCode;
 use coordinator::{Coordinator, Reply};
-use judge::Event;
 use notes::Notes;
 
 mod consumers;
@@ -229,6 +228,10 @@ impl World {
         }
     }
 
+    fn run_for(&mut self, millis: u64) {
+        self.run((self.now - self.start).as_millis() as u64 + millis);
+    }
+
     fn check_all_are_owned(&self) {
         assert!(self.members.values().all(|member| !member.closing), "a member that was closed is still there");
         for (topic, partitions) in &self.topics {
@@ -255,15 +258,12 @@ impl World {
                 member.closing = true;
                 member.machine.close(true);
             }
-            let pause = [0, 300, 3_000][self.rng.usize(..3)];
-            let until = (self.now - self.start).as_millis() as u64 + self.rng.u64(..=pause);
-            self.run(until);
+            let pause = a_while(&mut self.rng);
+            self.run_for(pause);
         }
-        self.run((self.now - self.start).as_millis() as u64 + 10_000);
+        self.run_for(10_000);
         self.check_all_are_owned();
-        if let Some(Event { at, member, what }) = self.notes.twice_since(begin) {
-            panic!("dealt with twice after all faults: {what:?} by {member}, {at:?}");
-        }
+        self.notes.assert_once_since(begin);
     }
 
     fn step(&mut self) {
@@ -561,6 +561,12 @@ fn settle_ownership(
             *seen = Some((ownership, committable));
         }
     }
+}
+
+/// Between two who come or go: nothing, less than a rebalance takes, or more.
+fn a_while(rng: &mut Rng) -> u64 {
+    let most = [0, 300, 3_000][rng.usize(..3)];
+    rng.u64(..=most)
 }
 
 /// Of what is given back: all that was dealt with.

@@ -165,6 +165,10 @@ impl Line {
         loop {
             while let Some(plan) = rig.plan() {
                 let mut size = 0;
+                let all = plan.request.topics.iter().flat_map(|topic| &topic.partitions);
+                let all: usize = all.map(|asked| asked.partition_max_bytes as usize).sum();
+                // Two are on their way, and two more may be half read.
+                assert!(all <= self.buffer / 4 + self.partitions as usize * BASE, "{all} bytes in a request");
                 for asked in plan.request.topics.iter().flat_map(|topic| &topic.partitions) {
                     limits.insert((plan.token, asked.partition), asked.partition_max_bytes as usize / block.len());
                     size += asked.partition_max_bytes as u64 / block.len() as u64 * block.len() as u64;
@@ -233,6 +237,24 @@ fn no_more_is_asked_for_than_what_was_set_or_than_the_budget_has() {
     // Who reads less than what comes is not waiting for the broker.
     let (_, most, used) = Line { reads: BASE / 2, ..far() }.run();
     assert!(most == BASE && used <= 64 * BASE && used > 50 * BASE, "{most}, {used}");
+}
+
+/// A gap counts from a millisecond on, and from the second one in a row.
+#[test]
+fn a_broker_next_door_is_asked_for_the_usual() {
+    let start = Rig::new(1).now;
+    let ask = |gap: u64, count: u32| {
+        let mut depth = Depth::new(BASE, 8 * BASE);
+        let (mut landed, micros) = (start, Duration::from_micros);
+        for _ in 0..=count {
+            let begun = landed + micros(gap);
+            let now = begun + micros(100);
+            depth.handle_answer(now, LaneKind::Waiting, (landed, begun), landed > start);
+            landed = now;
+        }
+        depth.ask()
+    };
+    assert_eq!([ask(999, 9), ask(1_000, 1), ask(1_000, 2)], [BASE, BASE, 4 * BASE]);
 }
 
 /// One partition is in one fetch at a time, whatever the distance: the most that it may ask for has to do.

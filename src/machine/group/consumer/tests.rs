@@ -430,4 +430,13 @@ fn a_refused_commit_asks_for_a_heartbeat() {
     rig.expect(&[]);
     rig.machine.handle_refused_commit(&identity, ErrorCode::STALE_MEMBER_EPOCH);
     rig.expect(&["m1 epoch 3"]);
+    // Who closes commits under the epoch that it hears of, and does not wait for the next interval.
+    rig.answer(3, None);
+    rig.machine.close(true);
+    rig.expect(&["revoked: t-0 t-1"]);
+    rig.machine.handle_refused_commit(&identity, ErrorCode::STALE_MEMBER_EPOCH);
+    rig.expect(&["m1 epoch 3"]);
+    rig.answer(4, None);
+    assert_eq!(rig.machine.standing(), Standing::Member(Identity { generation: 4, ..identity }));
+    assert_eq!(rig.machine.committable().len(), 2);
 }

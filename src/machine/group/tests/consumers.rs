@@ -189,6 +189,10 @@ impl World848 {
         }
     }
 
+    fn run_for(&mut self, millis: u64) {
+        self.run((self.now - self.start).as_millis() as u64 + millis);
+    }
+
     /// As for the classic protocol. A static member is back soon.
     fn come_and_go(&mut self) {
         let begin = self.notes.len();
@@ -204,15 +208,12 @@ impl World848 {
                 member.leaves_for_good = leaves;
                 member.machine.close(leaves);
             }
-            let pause = [0, 300, 3_000][self.rng.usize(..3)];
-            let until = (self.now - self.start).as_millis() as u64 + self.rng.u64(..=pause);
-            self.run(until);
+            let pause = a_while(&mut self.rng);
+            self.run_for(pause);
         }
-        self.run((self.now - self.start).as_millis() as u64 + 30_000);
+        self.run_for(30_000);
         self.check_all_are_owned();
-        if let Some(Event { at, member, what }) = self.notes.twice_since(begin) {
-            panic!("dealt with twice after all faults: {what:?} by {member}, {at:?}");
-        }
+        self.notes.assert_once_since(begin);
     }
 
     fn step(&mut self) {

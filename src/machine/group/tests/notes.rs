@@ -81,14 +81,15 @@ impl Notes {
         self.history.events.len()
     }
 
-    /// The first record that was dealt with twice, from this event on.
-    pub fn twice_since(&self, event: usize) -> Option<&Event> {
+    /// No record was dealt with twice, from this event on.
+    pub fn assert_once_since(&self, event: usize) {
         let mut dealt_with = BTreeSet::new();
         let is_again = |event: &&Event| match event.what {
             What::Record { partition, offset } => !dealt_with.insert((partition, offset)),
             _ => false,
         };
-        self.history.events.get(event..).into_iter().flatten().find(is_again)
+        let again = self.history.events.get(event..).into_iter().flatten().find(is_again);
+        assert_eq!(again, None, "dealt with twice after all faults");
     }
 
     /// Every promise was kept.
