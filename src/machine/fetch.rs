@@ -209,7 +209,10 @@ impl Fetch {
         let asking = self.partitions.values().filter(|partition| partition.fresh && !partition.in_flight).count();
         // A request has a quarter of the budget at most: two are on their way, and of two more something is not read yet,
         // which keeps the whole answer that it came in.
-        let mut deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(credit.total() / 4);
+        let deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(credit.total() / 4);
+        // As much for each, or the first would get ahead of the others.
+        let dry = self.partitions.iter().filter(|(id, partition)| partition.is_dry(credit.used_by(**id))).count();
+        let deep = deep / dry.max(1);
         for (&id, partition) in &mut self.partitions {
             let is_out =
                 partition.in_flight || partition.route.is_paused || partition.not_before.is_some_and(|at| now < at);
@@ -217,8 +220,7 @@ impl Fetch {
             if is_out || (lane == LaneKind::Immediate && is_early && !partition.fresh) {
                 continue;
             }
-            // Nothing was left of it when its last fetch came: whoever reads it waits.
-            let is_dry = partition.is_behind && credit.used_by(id) <= partition.fetched;
+            let is_dry = partition.is_dry(credit.used_by(id));
             let mut limit = if is_dry { self.depth.ask().min(least.saturating_add(deep)) } else { least };
             let offer = loop {
                 let mut wanted = partition.wants(limit);
@@ -232,10 +234,7 @@ impl Fetch {
                 }
             };
             match offer {
-                Some(bytes) => {
-                    deep = deep.saturating_sub(bytes.saturating_sub(least));
-                    chosen.push((partition.served, id, bytes));
-                }
+                Some(bytes) => chosen.push((partition.served, id, bytes)),
                 None => {
                     self.starved = true;
                     partition.fresh = true;

@@ -58,6 +58,12 @@ impl Partition {
         self.backoff.reset();
     }
 
+    /// It may be asked for, there is more of it, and of what is `used` nothing was left when its last fetch came: whoever
+    /// reads it waits.
+    pub(super) fn is_dry(&self, used: usize) -> bool {
+        !self.in_flight && !self.route.is_paused && self.is_behind && used <= self.fetched
+    }
+
     /// How much to ask for: as many batches as go into the limit, by the size of the last ones. The broker cuts where the
     /// limit is, and a batch that it cuts comes twice.
     pub(super) fn wants(&self, limit: usize) -> usize {

@@ -137,6 +137,15 @@ struct Line {
     most: usize,
 }
 
+struct Outcome {
+    bytes: usize,
+    /// The most that was asked for of one partition, and that was used by all.
+    most: usize,
+    used: usize,
+    /// Bytes of each.
+    read: BTreeMap<PartitionId, usize>,
+}
+
 const RATE: u64 = 40_000_000;
 const BASE: usize = 100 << 10;
 
@@ -147,8 +156,7 @@ impl Default for Line {
 }
 
 impl Line {
-    /// Bytes, and the most that was asked for of one partition, and of all.
-    fn run(&self) -> (usize, usize, usize) {
+    fn run(&self) -> Outcome {
         let mut rig = Rig::with_buffer(self.partitions, self.buffer, BASE);
         rig.machine.depth = Depth::new(BASE, self.most);
         rig.machine.config.check_crcs = false;
@@ -161,7 +169,7 @@ impl Line {
         let mut flights: Vec<(Instant, Instant, Plan)> = Vec::new();
         let mut buffered: VecDeque<(u64, usize)> = VecDeque::new();
         let (mut free, mut bytes, mut most, mut used) = (rig.now, 0, 0, 0);
-        let mut limits = BTreeMap::new();
+        let (mut limits, mut read) = (BTreeMap::new(), BTreeMap::new());
         loop {
             while let Some(plan) = rig.plan() {
                 let mut size = 0;
@@ -182,7 +190,7 @@ impl Line {
             used = used.max(rig.credit.used());
             flights.sort_by_key(|(landed, ..)| std::cmp::Reverse(*landed));
             let Some((landed, first, plan)) = flights.pop().filter(|(landed, ..)| *landed < begun + ms(4_000)) else {
-                return (bytes, most, used);
+                return Outcome { bytes, most, used, read };
             };
             rig.wait(landed.saturating_duration_since(rig.now));
             let answers = plan.request.topics.iter().flat_map(|topic| &topic.partitions).map(|asked| {
@@ -200,6 +208,7 @@ impl Line {
                 rig.credit.give_back(id, reserved);
                 rig.credit.take(id, fetched.bytes);
                 bytes += fetched.bytes;
+                *read.entry(id).or_insert(0) += fetched.bytes;
                 buffered.push_back((id, fetched.bytes));
             }
             let mut left = self.reads;
@@ -214,11 +223,14 @@ impl Line {
 
 #[test]
 fn throughput_does_not_depend_on_the_distance_while_the_budget_is_large_enough() {
-    let (near, most, _) = Line::default().run();
+    let Outcome { bytes: near, most, .. } = Line::default().run();
     assert!(near > 159_000_000 && most == BASE, "{near} bytes, and nothing is to be gained by asking for more: {most}");
     for round_trip in [5, 20, 50] {
-        let (far, most, used) = Line { round_trip: ms(round_trip), ..Default::default() }.run();
+        let Outcome { bytes: far, most, used, read } = Line { round_trip: ms(round_trip), ..Default::default() }.run();
         assert!(far >= near * 9 / 10, "{round_trip} ms: {far} of {near}");
+        // Whoever is asked for more at once gets no more of the line.
+        let (least, largest) = (read.values().min().unwrap(), read.values().max().unwrap());
+        assert!(*least > largest * 9 / 10 && read.len() == 6, "{round_trip} ms: {read:?}");
         assert!((round_trip > 5) == (most > BASE) && used <= 64 * BASE, "{round_trip} ms: {most}, {used}");
     }
 }
@@ -226,16 +238,16 @@ fn throughput_does_not_depend_on_the_distance_while_the_budget_is_large_enough()
 #[test]
 fn no_more_is_asked_for_than_what_was_set_or_than_the_budget_has() {
     let far = || Line { round_trip: ms(20), ..Default::default() };
-    let (bytes, most, _) = Line { most: BASE, ..far() }.run();
+    let Outcome { bytes, most, .. } = Line { most: BASE, ..far() }.run();
     assert_eq!(most, BASE);
     assert!(bytes < 120_000_000, "what it costs: {bytes}");
-    let (bytes, _, used) = Line { buffer: 8 * BASE, ..far() }.run();
+    let Outcome { bytes, used, .. } = Line { buffer: 8 * BASE, ..far() }.run();
     assert!(used <= 8 * BASE && bytes > 60_000_000, "{used}, {bytes}");
     // Each of many would find enough of it.
-    let (_, most, used) = Line { partitions: 40, round_trip: ms(200), ..far() }.run();
+    let Outcome { most, used, .. } = Line { partitions: 40, round_trip: ms(200), ..far() }.run();
     assert!(most > BASE && used <= 64 * BASE, "{most}, {used}");
     // Who reads less than what comes is not waiting for the broker.
-    let (_, most, used) = Line { reads: BASE / 2, ..far() }.run();
+    let Outcome { most, used, .. } = Line { reads: BASE / 2, ..far() }.run();
     assert!(most == BASE && used <= 64 * BASE && used > 50 * BASE, "{most}, {used}");
 }
 
@@ -261,8 +273,8 @@ fn a_broker_next_door_is_asked_for_the_usual() {
 #[test]
 fn a_single_partition_comes_in_larger_pieces_over_a_long_way() {
     let line = |most| Line { round_trip: ms(20), partitions: 1, most, ..Default::default() }.run();
-    let ((shallow, ..), (deep, most, _)) = (line(BASE), line(8 * BASE));
+    let (shallow, deep) = (line(BASE), line(8 * BASE));
     // In whole batches.
-    assert!(most > 7 * BASE && most <= 8 * BASE, "{most}");
-    assert!(deep > 4 * shallow, "{deep}, and {shallow} without");
+    assert!(deep.most > 7 * BASE && deep.most <= 8 * BASE, "{}", deep.most);
+    assert!(deep.bytes > 4 * shallow.bytes, "{}, and {} without", deep.bytes, shallow.bytes);
 }
