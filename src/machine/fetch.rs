@@ -210,18 +210,21 @@ impl Fetch {
         // A request has a quarter of the budget at most: two are on their way, and of two more something is not read yet,
         // which keeps the whole answer that it came in.
         let deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(credit.total() / 4);
-        // As much for each, or the first would get ahead of the others.
-        let dry = self.partitions.iter().filter(|(id, partition)| partition.is_dry(credit.used_by(**id))).count();
-        let deep = deep / dry.max(1);
+        // As much of it for each, or the first would get ahead of the others.
+        let is_dry = |(id, partition): &(&PartitionId, &Partition)| {
+            !partition.is_out(now) && partition.is_dry(credit.used_by(**id))
+        };
+        let deep = deep / self.partitions.iter().filter(is_dry).count().max(1);
         for (&id, partition) in &mut self.partitions {
-            let is_out =
-                partition.in_flight || partition.route.is_paused || partition.not_before.is_some_and(|at| now < at);
             let is_early = is_late || partition.probe_at.is_some_and(|at| now < at);
-            if is_out || (lane == LaneKind::Immediate && is_early && !partition.fresh) {
+            if partition.is_out(now) || (lane == LaneKind::Immediate && is_early && !partition.fresh) {
                 continue;
             }
-            let is_dry = partition.is_dry(credit.used_by(id));
-            let mut limit = if is_dry { self.depth.ask().min(least.saturating_add(deep)) } else { least };
+            let mut limit = if partition.is_dry(credit.used_by(id)) {
+                self.depth.ask().min(least.saturating_add(deep))
+            } else {
+                least
+            };
             let offer = loop {
                 let mut wanted = partition.wants(limit);
                 if !partition.fresh {

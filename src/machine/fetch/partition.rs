@@ -58,10 +58,14 @@ impl Partition {
         self.backoff.reset();
     }
 
-    /// It may be asked for, there is more of it, and of what is `used` nothing was left when its last fetch came: whoever
-    /// reads it waits.
+    /// It is not to be asked for now.
+    pub(super) fn is_out(&self, now: Instant) -> bool {
+        self.in_flight || self.route.is_paused || self.not_before.is_some_and(|at| now < at)
+    }
+
+    /// There is more of it, and of what is `used` nothing was left when its last fetch came: whoever reads it waits.
     pub(super) fn is_dry(&self, used: usize) -> bool {
-        !self.in_flight && !self.route.is_paused && self.is_behind && used <= self.fetched
+        self.is_behind && used <= self.fetched
     }
 
     /// How much to ask for: as many batches as go into the limit, by the size of the last ones. The broker cuts where the
