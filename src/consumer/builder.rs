@@ -291,11 +291,16 @@ impl ConsumerBuilder {
 
     /// How many bytes may be fetched ahead of the caller, over all partitions: in flight, buffered, and what large
     /// compressed batches became that were decompressed before they are asked for.
-    /// Default 64 MiB. Every partition always has room for one fetch, if a small one, however full the others are, and one
-    /// that is not read holds no more than half of what would be free without it; a single batch that is larger than that
-    /// comes all the same. Throughput does not depend on the distance to the
-    /// brokers while this exceeds bandwidth times round trip. (Java has no such setting; librdkafka:
-    /// `queued.max.messages.kbytes`.)
+    /// Default 64 MiB. All requests together ask for no more than what is free of it.
+    ///
+    /// Half of it is shared evenly, so that every partition always has room for one fetch, if a small one, however full the
+    /// others are; of the other half, one that is not read holds no more than it leaves free. A single batch that is
+    /// larger than its partition's share comes all the same: so what is beyond the budget is at most one batch of each
+    /// partition, and nothing where batches are smaller than `fetch_buffer` / 2 / partitions and than
+    /// [`max_partition_fetch_bytes`](Self::max_partition_fetch_bytes).
+    ///
+    /// Throughput does not depend on the distance to the brokers while this exceeds bandwidth times round trip. (Java has
+    /// no such setting; librdkafka: `queued.max.messages.kbytes`.)
     pub fn fetch_buffer(mut self, bytes: usize) -> Self {
         self.buffer = bytes;
         self

@@ -215,47 +215,46 @@ impl Fetch {
             !partition.is_out(now) && partition.is_dry(credit.used_by(**id))
         };
         let deep = deep / self.partitions.iter().filter(is_dry).count().max(1);
-        for (&id, partition) in &mut self.partitions {
+        for (&id, partition) in &self.partitions {
             let is_early = is_late || partition.probe_at.is_some_and(|at| now < at);
-            if partition.is_out(now) || (lane == LaneKind::Immediate && is_early && !partition.fresh) {
-                continue;
+            if !partition.is_out(now) && (lane == LaneKind::Waiting || !is_early || partition.fresh) {
+                chosen.push((partition.served, id, 0));
             }
-            let mut limit = if partition.is_dry(credit.used_by(id)) {
-                self.depth.ask().min(least.saturating_add(deep))
-            } else {
-                least
-            };
+        }
+        // A broker fills the answer in the order of the request.
+        chosen.sort_unstable();
+        chosen.retain_mut(|(_, id, bytes)| {
+            let Some(partition) = self.partitions.get_mut(id) else { return false };
+            let used = credit.used_by(*id);
+            let mut limit =
+                if partition.is_dry(used) { self.depth.ask().min(least.saturating_add(deep)) } else { least };
             let offer = loop {
                 let mut wanted = partition.wants(limit);
-                if !partition.fresh {
+                if !partition.fresh && !partition.left_out {
                     // Always the same, so that a session need not hear of it again.
                     wanted = wanted.min(credit.share());
                 }
-                match credit.offer(id, wanted) {
+                match credit.offer(*id, wanted) {
+                    // It was sent a part of its first batch, and another part would lead nowhere.
+                    Some(bytes) if bytes < partition.needs => break Some(partition.needs),
                     None if limit > least => limit = (limit / 2).max(least),
                     offer => break offer,
                 }
             };
-            match offer {
-                Some(bytes) => chosen.push((partition.served, id, bytes)),
-                None => {
-                    self.starved = true;
-                    partition.fresh = true;
-                }
-            }
-        }
-        if chosen.is_empty() {
-            return None;
-        }
-        // A broker fills the answer in the order of the request.
-        chosen.sort_unstable();
-        self.share(lane, &mut chosen);
-        Some(self.plan(now, lane, &chosen, credit))
+            *bytes = offer.unwrap_or(0);
+            // Before the next one is offered anything: all of them together have to stay within the budget.
+            credit.take(*id, *bytes);
+            self.starved |= offer.is_none();
+            partition.fresh |= offer.is_none();
+            offer.is_some()
+        });
+        self.share(lane, &mut chosen, credit);
+        (!chosen.is_empty()).then(|| self.plan(now, lane, &chosen))
     }
 
     /// Leaves to the other lane as many of those that have data as make it even, unless that one may wait at the broker.
     /// Whoever is left over has waited longest when a lane is free, and comes first.
-    fn share(&self, lane: LaneKind, chosen: &mut Vec<(u64, PartitionId, usize)>) {
+    fn share(&self, lane: LaneKind, chosen: &mut Vec<(u64, PartitionId, usize)>, credit: &mut Credit) {
         let other = match &self.flights[1 - lane as usize] {
             Some(other) if !other.is_soon() => return,
             other => other.as_ref().map_or(0, |other| other.behind),
@@ -264,9 +263,12 @@ impl Fetch {
         let behind = chosen.iter().filter(|(_, id, _)| is_behind(id)).count();
         let even = if bug("the_last_one_is_left_over") { (behind + other) / 2 } else { (behind + other).div_ceil(2) };
         let mut left = even.min(behind);
-        chosen.retain(|(_, id, _)| {
+        chosen.retain(|(_, id, bytes)| {
             let stays = !is_behind(id) || left > 0;
             left -= usize::from(stays && is_behind(id));
+            if !stays {
+                credit.give_back(*id, *bytes);
+            }
             stays
         });
     }
@@ -423,13 +425,8 @@ impl Fetch {
         }
     }
 
-    fn plan(
-        &mut self,
-        now: Instant,
-        lane: LaneKind,
-        chosen: &[(u64, PartitionId, usize)],
-        credit: &mut Credit,
-    ) -> Plan {
+    /// The request for these, whose credit is taken.
+    fn plan(&mut self, now: Instant, lane: LaneKind, chosen: &[(u64, PartitionId, usize)]) -> Plan {
         let mut wanted = Vec::with_capacity(chosen.len());
         let mut asked = Vec::with_capacity(chosen.len());
         let (mut total, mut is_pinned, mut max_version) = (0usize, false, FETCH_LAST);
@@ -438,7 +435,6 @@ impl Fetch {
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             let route = &partition.route;
             partition.in_flight = true;
-            credit.take(id, bytes);
             behind += usize::from(partition.is_behind);
             // Rounded down to whole batches.
             is_deep |= partition.is_behind && bytes > self.depth.ask() / 2;

@@ -48,6 +48,31 @@ async fn a_caller_who_does_not_read_is_fetched_for_up_to_the_budget() {
     assert!(read < whole * 21 / 20, "{read} bytes read for {whole} of batches");
 }
 
+/// Each of them alone could be given all that is free, before anything has come.
+#[tokio::test(start_paused = true)]
+async fn many_partitions_do_not_multiply_the_budget() {
+    const PARTITIONS: i32 = 400;
+    let cluster = cluster(2).await;
+    cluster.create_topic("t", PARTITIONS as usize);
+    let producer = client(&cluster).await.producer().batch_size(4 << 10).build().unwrap();
+    for n in 0..64 * PARTITIONS {
+        let record = Record::to("t").partition(n % PARTITIONS).value(vec![n as u8; 1000]);
+        producer.enqueue(record).await.unwrap();
+    }
+    producer.close(60 * SECOND).await.unwrap();
+    let wire = Wire::new(&cluster, 0);
+    let client = Client::builder(cluster.bootstrap()).connector(wire.clone()).connect().await.unwrap();
+    let builder = client.consumer().auto_offset_reset(OffsetReset::Earliest).fetch_buffer(4 << 20);
+    let mut consumer = builder.build().unwrap();
+    consumer.assign(all(PARTITIONS)).unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    let ahead = wire.read.load(Ordering::SeqCst);
+    assert!((2 << 20..(4 << 20) + (256 << 10)).contains(&ahead), "{ahead}");
+    for _ in 0..64 * PARTITIONS {
+        within(SECOND, consumer.recv()).await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_partition_leaves_room_for_the_others() {
     let cluster = cluster(1).await;

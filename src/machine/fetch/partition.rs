@@ -27,7 +27,8 @@ pub(super) struct Partition {
     /// What the last answer brought for the caller, in bytes.
     pub(super) fetched: usize,
     /// The last answer brought nothing although the log goes on: the broker had no room for its first batch. Once is
-    /// normal, and the partition comes first next time; twice in a row is as good as an end.
+    /// normal, and the partition comes first next time; twice in a row is as good as an end, but that it is asked for as
+    /// much as if it had data: its share alone may be smaller than the batch.
     pub(super) left_out: bool,
     /// It was at its end: when the immediate lane looks again.
     pub(super) probe_at: Option<Instant>,

@@ -8,6 +8,7 @@ use crate::wire::leader::fetch::FetchableTopicResponse;
 use crate::wire::message::Records;
 
 mod answers;
+mod budget;
 mod distance;
 mod histories;
 mod lanes;

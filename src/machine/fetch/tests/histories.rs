@@ -1,51 +1,9 @@
-//! The budget, and histories at random.
+//! Histories at random.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::machine::planted;
-
-#[test]
-fn a_stalled_caller_is_fetched_for_up_to_the_budget_and_no_further() {
-    const TOTAL: usize = 100_000;
-    let mut rig = Rig::with_buffer(4, TOTAL, 10_000);
-    // Partition 3 is idle, the others have no end.
-    let mut next = [0i64; 4];
-    for _ in 0..100 {
-        let Some(plan) = rig.plan() else { break };
-        let mut answers = Vec::new();
-        for asked in &plan.request.topics[0].partitions {
-            let (at, limit) = (asked.partition as usize, asked.partition_max_bytes as usize);
-            let mut records = Vec::new();
-            while at != 3 && records.len() + 305 < limit {
-                records.extend(batch(next[at], 14));
-                next[at] += 14;
-            }
-            answers.push(data(asked.partition, records));
-        }
-        rig.wait(MAX_WAIT);
-        rig.answer(&plan, answers);
-        assert!(rig.credit.used() <= TOTAL, "{}", rig.credit.used());
-        rig.events();
-    }
-    assert!(rig.credit.used() > TOTAL * 7 / 10, "{}", rig.credit.used());
-    // The full ones wait for their caller, the idle one for data.
-    let waiting = rig.ask(LaneKind::Waiting, &[3]);
-    assert!(rig.machine.is_starved());
-    rig.silent();
-    rig.credit.give_back(1, 20_000);
-    let plan = rig.plan().unwrap();
-    assert!(plan.lane == LaneKind::Immediate && named(&plan).contains(&1), "{plan:?}");
-    rig.wait(MAX_WAIT);
-    rig.answer(&waiting, [empty(3)]);
-    rig.events();
-    // Whoever has nothing buffered always has credit for a fetch.
-    let used = rig.credit.used();
-    rig.credit.take(0, TOTAL);
-    let plan = rig.ask(LaneKind::Waiting, &[3]);
-    assert!(plan.request.topics[0].partitions[0].partition_max_bytes >= 1_000);
-    assert!(rig.credit.used() >= used + TOTAL);
-}
 
 /// A leader with endless logs, a caller who takes, seeks and stalls, partitions that leave and come back, a topic that is
 /// created anew, and answers that are lost: whatever happens, each partition's data continues exactly where it ended.
