@@ -58,6 +58,9 @@ pub struct Task {
     failing: Option<Failing>,
 }
 
+/// Commands taken at once.
+const COMMANDS: usize = 1024;
+
 /// Since the last answer.
 struct Failing {
     since: Instant,
@@ -99,6 +102,7 @@ impl Task {
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut timer = Timer::new(&self.core.network.runtime);
         let credit = Arc::clone(&self.credit);
+        let mut told = Vec::new();
         loop {
             // Here as well as in the select: a flood of events must not hold back deadlines.
             self.machine.handle_timeout(self.core.now());
@@ -107,9 +111,10 @@ impl Task {
             let deadline = self.machine.poll_timeout();
             tokio::select! {
                 biased;
-                command = commands.recv() => match command {
-                    Some(command) => self.handle_command(command),
-                    None => break,
+                // All of an assignment before the first request goes out: the others would be a round trip late.
+                received = commands.recv_many(&mut told, COMMANDS) => match received {
+                    0 => break,
+                    _ => told.drain(..).for_each(|command| self.handle_command(command)),
                 },
                 event = self.waiting.next() => self.handle_event(event, LaneKind::Waiting),
                 event = self.immediate.next() => self.handle_event(event, LaneKind::Immediate),

@@ -46,6 +46,18 @@ fn fetches(cluster: &MockCluster) -> Vec<SeenRequest> {
     cluster.requests().into_iter().filter(|request| request.api == Api::Fetch).collect()
 }
 
+/// Whoever is not in the first request waits a round trip longer for its first record.
+#[tokio::test(start_paused = true)]
+async fn the_first_request_names_all_that_was_assigned() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 20);
+    let mut consumer = client(&cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+    consumer.assign(all(20)).unwrap();
+    silent(SECOND, &mut consumer).await;
+    let sizes: Vec<_> = fetches(&cluster).iter().map(|request| request.size).collect();
+    assert!(sizes[0] > 20 * 20 && sizes[1..].iter().all(|size| *size < 100), "{sizes:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_thousand_idle_partitions_cost_two_wake_ups_a_second() {
     let cluster = cluster(1).await;
