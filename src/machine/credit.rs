@@ -56,6 +56,13 @@ impl Credit {
         }
     }
 
+    /// What this one and its likes, so many of them, may each ask for, so that the last of them is offered it too. They had
+    /// `free` before the first.
+    pub fn even(&self, id: PartitionId, free: usize, count: usize) -> usize {
+        let held = self.used_by(id).saturating_sub(self.share);
+        if self.used.len() == 1 { free } else { free.saturating_sub(held) / count.saturating_add(1) }
+    }
+
     /// What is left of the pool.
     pub fn free(&self) -> usize {
         let pool = self.total.saturating_sub(self.share.saturating_mul(self.used.len()));
@@ -131,6 +138,24 @@ mod tests {
         // Whoever has least of it comes first when some of it is free again.
         credit.give_back(1, 2_000);
         assert_eq!((1..4).map(|id| credit.offer(id, 1_000)).collect::<Vec<_>>(), [Some(1_000), None, Some(1_000)]);
+    }
+
+    #[test]
+    fn what_is_even_for_all_is_offered_to_the_last() {
+        for (held, count) in [(0, 3), (100_000, 3), (100_000, 5)] {
+            let mut credit = Credit::new(1_000_000, 10_000);
+            credit.assign(0..6);
+            (0..count).for_each(|id| credit.take(id, 10_000 + held));
+            let free = credit.free();
+            let even = credit.even(0, free, count as usize);
+            for id in 0..count {
+                assert_eq!(credit.even(id, free, count as usize), even);
+                assert_eq!(credit.offer(id, even), Some(even), "{held}, {count}: {id}");
+                let most = credit.offer(id, even + 10);
+                assert_eq!(most.is_none(), id == count - 1, "{held}, {count}: {id} could be offered more");
+                credit.take(id, even);
+            }
+        }
     }
 
     #[test]

@@ -214,7 +214,8 @@ impl Fetch {
         let is_dry = |(id, partition): &(&PartitionId, &Partition)| {
             !partition.is_out(now) && partition.is_dry(credit.used_by(**id))
         };
-        let deep = deep / self.partitions.iter().filter(is_dry).count().max(1);
+        let dry = self.partitions.iter().filter(is_dry).count().max(1);
+        let (deep, free) = (deep / dry, credit.free());
         for (&id, partition) in &self.partitions {
             let is_early = is_late || partition.probe_at.is_some_and(|at| now < at);
             if !partition.is_out(now) && (lane == LaneKind::Waiting || !is_early || partition.fresh) {
@@ -226,8 +227,10 @@ impl Fetch {
         chosen.retain_mut(|(_, id, bytes)| {
             let Some(partition) = self.partitions.get_mut(id) else { return false };
             let used = credit.used_by(*id);
-            let mut limit =
-                if partition.is_dry(used) { self.depth.ask().min(least.saturating_add(deep)) } else { least };
+            let mut limit = match partition.is_dry(used) {
+                true => self.depth.ask().min(least.saturating_add(deep)).min(credit.even(*id, free, dry)).max(least),
+                false => least,
+            };
             let offer = loop {
                 let mut wanted = partition.wants(limit);
                 if !partition.fresh && !partition.left_out {
