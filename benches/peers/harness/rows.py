@@ -207,6 +207,11 @@ ROWS = {
         500_000, "--size 1024 --defaults true --stall-secs 5", figures=["peak_mb"],
         bars=[Bar("peak_mb", 64 + 32)],
     ),
+    "consume-memory-1k": Row(
+        "consume", "the same with 1,000 partitions, in batches of 16 KiB", 500_000,
+        "--size 1024 --defaults true --stall-secs 5", partitions=1000, fill="--linger-ms 1000 --batch 16384",
+        figures=["peak_mb"], lacks={"rskafka": "has no consumer of several partitions"}, bars=[Bar("peak_mb", 64 + 32)],
+    ),
     "idle-consume": Row(
         "idle-consume", "a consumer of 1,000 partitions where nothing comes", partitions=1000, via="RTT0",
         figures=[*IDLE, "sent_kb"], lacks={"rskafka": "has no consumer of several partitions"},
