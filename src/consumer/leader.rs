@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
 use super::metrics::Frame;
-use super::shared::Shared;
+use super::shared::{Inbox, Shared};
 use super::watch::Watch;
 use crate::error::Error;
 use crate::machine::connection::{Call, CallError, Cause, Token};
@@ -61,6 +62,11 @@ pub struct Task {
 /// Commands taken at once.
 const COMMANDS: usize = 1024;
 
+/// An answer of so many bytes of records is all that there was: its reader comes before the next fetch, which takes about
+/// as long to plan and to write as the reader needs. Behind a larger one there may be more, and its connection is not to
+/// be idle.
+const SMALL: usize = 16 * 1024;
+
 /// Since the last answer.
 struct Failing {
     since: Instant,
@@ -106,7 +112,9 @@ impl Task {
         loop {
             // Here as well as in the select: a flood of events must not hold back deadlines.
             self.machine.handle_timeout(self.core.now());
-            self.drain();
+            if self.drain() {
+                step_back().await;
+            }
             self.fetch();
             let deadline = self.machine.poll_timeout();
             tokio::select! {
@@ -230,15 +238,18 @@ impl Task {
         }
     }
 
-    /// Hands on what the machine has to say: fetched data to the caller, partitions to the manager.
-    fn drain(&mut self) {
+    /// Hands on what the machine has to say: fetched data to the caller, partitions to the manager. Whether somebody waited
+    /// for it who is not to wait for the next fetch as well.
+    fn drain(&mut self) -> bool {
         let mut answered = Vec::new();
         let mut released = Vec::new();
         let mut is_stale = false;
+        let (mut bytes, mut is_awaited) = (0, false);
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::Answered { id, generation, reserved, received, fetched, marks } => {
                     self.watch.counts.received(received);
+                    bytes += received;
                     answered.push((id, generation, reserved, fetched, marks));
                 }
                 Event::Released { id, generation, next, seen, why } => {
@@ -263,11 +274,12 @@ impl Task {
             }
         }
         if !answered.is_empty() {
-            self.shared.deliver(|inbox| {
+            let deliver = |inbox: &mut Inbox| {
                 for (id, generation, reserved, fetched, marks) in answered {
                     inbox.answer(id, generation, reserved, fetched, marks);
                 }
-            });
+            };
+            ((), is_awaited) = self.shared.deliver_and_wake(deliver);
         }
         // After their data: an error must stand behind it.
         for partition in released {
@@ -277,7 +289,22 @@ impl Task {
         if is_stale {
             self.core.metadata.refresh();
         }
+        is_awaited && bytes <= SMALL
     }
+}
+
+/// Behind whoever was woken: the runtime runs them next on this thread, and this task there after them, or on another
+/// that has nothing to do.
+async fn step_back() {
+    let mut is_behind = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_behind, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Tells the broker that a fetch session is over, so that its place is free for others. On the connection that is for

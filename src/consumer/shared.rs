@@ -178,13 +178,17 @@ impl Shared {
 
     /// Changes the inbox, and wakes the caller and streams, outside of the lock, if there is something for them.
     pub fn deliver<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> T {
+        self.deliver_and_wake(change).0
+    }
+
+    /// The same; and whether anybody was woken.
+    pub fn deliver_and_wake<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> (T, bool) {
         let mut inbox = self.lock();
         let outcome = change(&mut inbox);
         let waker = if inbox.is_silent() { None } else { inbox.waker.take() };
         let woken = inbox.woken();
         drop(inbox);
-        waker.into_iter().chain(woken).for_each(Waker::wake);
-        outcome
+        (outcome, waker.into_iter().chain(woken).map(Waker::wake).count() > 0)
     }
 
     /// The caller asks for more, and a rebalance waits for that.

@@ -97,3 +97,28 @@ async fn a_drained_partition_gets_data_within_two_round_trips() {
     assert!(longest > TRIP / 2, "it never ran dry, so nothing was measured: {longest:?}");
     assert!(longest <= LIMIT, "{longest:?}");
 }
+
+/// Who comes first when an answer is all that there was: its reader, if it is a task; behind a large answer, the next fetch.
+#[tokio::test(start_paused = true)]
+async fn a_small_answer_is_handed_out_before_the_next_fetch_is_planned() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    let producer = client(&cluster).await.producer().build().unwrap();
+    let mut consumer = client(&cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+    consumer.assign([tp(0)]).unwrap();
+    silent(SECOND / 4, &mut consumer).await;
+    for (offset, (size, planned)) in (0..).zip([(100, 0), (8_000, 0), (20_000, 1), (100, 0)]) {
+        let before = consumer.metrics().fetches;
+        let reader = tokio::spawn(async move {
+            assert_eq!(consumer.recv().await.unwrap().offset(), offset);
+            (consumer.metrics().fetches - before, consumer)
+        });
+        producer.send(Record::to("t").value(vec![7; size])).await.unwrap();
+        let fetches;
+        (fetches, consumer) = within(SECOND, reader).await.unwrap();
+        assert_eq!(fetches, planned, "{size} bytes");
+        // Nor is it forgotten: a fetch waits at the broker again.
+        silent(SECOND / 4, &mut consumer).await;
+        assert_eq!(consumer.metrics().fetches - before, 1, "{size} bytes");
+    }
+}
