@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
@@ -14,7 +13,7 @@ use crate::error::Error;
 use crate::machine::connection::{Call, CallError, Cause, Token};
 use crate::machine::credit::PartitionId;
 use crate::machine::fetch::{self, Event, Fetch, LaneKind, Plan, Route, Seen, Why};
-use crate::net::{self, Address, Class, Core, Lane, LaneEvent, Timer};
+use crate::net::{self, Address, Class, Core, Lane, LaneEvent, Timer, Yield};
 use crate::wire::api::ApiKey;
 use crate::wire::frame;
 use crate::wire::leader::fetch::{FetchRequest, FetchResponse};
@@ -113,7 +112,8 @@ impl Task {
             // Here as well as in the select: a flood of events must not hold back deadlines.
             self.machine.handle_timeout(self.core.now());
             if self.drain() {
-                step_back().await;
+                // The runtime runs whom a task wakes next on the same thread, and not before that task is pending.
+                Yield::default().await;
             }
             self.fetch();
             let deadline = self.machine.poll_timeout();
@@ -291,20 +291,6 @@ impl Task {
         }
         is_awaited && bytes <= SMALL
     }
-}
-
-/// Behind whoever was woken: the runtime runs them next on this thread, and this task there after them, or on another
-/// that has nothing to do.
-async fn step_back() {
-    let mut is_behind = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut is_behind, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Tells the broker that a fetch session is over, so that its place is free for others. On the connection that is for

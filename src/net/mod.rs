@@ -27,7 +27,7 @@ pub use oidc::Oidc;
 pub use outage::Outages;
 #[cfg(test)]
 pub use runtime::TestRuntime;
-pub use runtime::{Runtime, Timer, wall_clock_ms};
+pub use runtime::{Runtime, Timer, Yield, wall_clock_ms};
 pub use sasl::{CredentialProvider, Credentials, ProviderError, Providing, Sasl, Token, TokenProvider};
 pub use security::Security;
 #[cfg(feature = "tls")]

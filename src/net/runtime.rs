@@ -106,6 +106,23 @@ pub fn wall_clock_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Pending once: the task goes behind those that are ready on its thread, unless another thread has nothing to do. Tokio's own
+/// `yield_now` would keep it on this one until nobody is ready there, however long the others compute.
+#[derive(Default)]
+pub struct Yield(bool);
+
+impl Future for Yield {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
 /// A timer that is re-armed often and rings seldom: moving it later costs nothing until it rings.
 pub struct Timer {
     runtime: Runtime,

@@ -16,7 +16,7 @@ use super::router::{Request, Table};
 use super::topic::{Choice, ProducerTopic, Topic};
 use crate::error::{Error, ErrorKind, TopicPartition};
 use crate::machine::metadata;
-use crate::net::{Core, wall_clock_ms};
+use crate::net::{Core, Yield, wall_clock_ms};
 
 /// What all clones of a producer share.
 pub(super) struct Inner {
@@ -170,7 +170,7 @@ impl Inner {
             let chosen = match missing {
                 Missing::Refused(error) => return Err(error),
                 Missing::Turn(partition) => {
-                    super::handle::Yield::default().await;
+                    Yield::default().await;
                     Some(partition)
                 }
                 Missing::Topic => {

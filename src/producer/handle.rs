@@ -2,10 +2,8 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -19,6 +17,7 @@ use super::topic::ProducerTopic;
 use crate::PartitionDescription;
 use crate::error::{Error, ErrorKind};
 use crate::machine::metadata;
+use crate::net::Yield;
 
 /// Sends records. Idempotent by default: what it acknowledges is in the log once, in the order of enqueueing.
 ///
@@ -278,20 +277,4 @@ pub(super) fn is_time_to_yield() -> bool {
     let calls = CALLS.get().wrapping_add(1);
     CALLS.set(calls);
     calls.is_multiple_of(YIELD_EVERY)
-}
-
-/// Pending once.
-#[derive(Default)]
-pub(super) struct Yield(bool);
-
-impl Future for Yield {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if std::mem::replace(&mut self.0, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
 }

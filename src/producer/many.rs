@@ -5,10 +5,10 @@ use std::fmt;
 
 use super::append::Run;
 use super::delivery::{Delivery, DeliveryError, RecordMetadata};
-use super::handle::{Producer, YIELD_EVERY, Yield};
+use super::handle::{Producer, YIELD_EVERY};
 use super::record::Record;
 use crate::error::Error;
-use crate::net::wall_clock_ms;
+use crate::net::{Yield, wall_clock_ms};
 
 /// Why [`Producer::enqueue_all`] ended early, and what it had enqueued by then.
 #[derive(Debug)]
