@@ -8,11 +8,13 @@
 //! ```
 //! Partitions that can do something are in lists; nothing here walks over all of them, except when the identity changes.
 //!
-//! **Two connections.** A request that waits for a slow follower holds its connection, and whatever is behind it. A
+//! **Fast and slow.** A request that waits for a slow follower holds its connection, and whatever is behind it. A
 //! partition whose head stays unanswered well beyond the leader's usual time, or is refused for now, goes on over the
 //! slow one, alone in its requests, which say that they want to be answered soon; it comes back after a success. The
 //! others are freed by cutting the fast connection: the same bytes under the same sequences go out again. So this is for
 //! idempotent producers with acks=all alone: without the one nothing may be sent twice, without the other nothing waits.
+//!
+//! While the leader is late with everything, small requests go over [spare connections](spare) besides.
 //!
 //! A partition that comes from another leader begins on the slow connection, if there is one, together with those that came
 //! with it: its followers have to find the new leader first, and what is acknowledged has to wait for them.
@@ -37,11 +39,13 @@ use crate::wire::message::{Records, Uuid};
 mod answers;
 mod doubt;
 mod line;
+mod spare;
 
 use answers::{Answers, hint_of, reason_of};
 use doubt::Doubt;
 pub use line::LaneId;
 use line::{GRACE, Line, Step};
+use spare::Pace;
 
 /// A partition within one producer: an index into its table.
 pub type PartitionId = u32;
@@ -88,6 +92,8 @@ pub enum Event<R> {
     },
     /// Nothing on this connection will be waited for: it is to be cut before anything is sent.
     Cut(LaneId),
+    /// There is use for a connection on this lane: [`Accumulator::handle_up`].
+    Open(LaneId),
     /// The broker says who leads the partition now (KIP-951).
     Hint(Hint),
     /// A partition cannot go on under this epoch.
@@ -147,9 +153,10 @@ pub struct Accumulator<R> {
     identity: Option<Identity>,
     is_idempotent: bool,
     slots: BTreeMap<PartitionId, Slot<R>>,
-    /// Fast and slow.
-    lines: [Line; 2],
-    /// How long the leader takes to answer on the fast lane.
+    /// By [`LaneId`].
+    lines: [Line; LaneId::COUNT],
+    pace: Pace,
+    /// How long the leader takes to answer what is not slow.
     usual: Option<Duration>,
     /// When it last did.
     last_fast: Option<Instant>,
@@ -183,7 +190,8 @@ impl<R: Receipts> Accumulator<R> {
             identity: None,
             is_idempotent,
             slots: BTreeMap::new(),
-            lines: [Line::new(), Line::new()],
+            lines: LaneId::ALL.map(|_| Line::new()),
+            pace: Pace::default(),
             usual: None,
             last_fast: None,
             doubt: Doubt::default(),
@@ -322,9 +330,13 @@ impl<R: Receipts> Accumulator<R> {
     fn poll_lane(&mut self, now: Instant, lane: LaneId) -> Option<Send> {
         let most = if lane == LaneId::Fast { self.config.max_in_flight } else { 1 };
         let line = &self.lines[lane as usize];
-        if line.len() >= line.most(now, most) {
+        let now_most = line.most(now, most);
+        // Not past what the broker asked for: silence.
+        let spare = if lane == LaneId::Fast && now_most == most { self.spare(now) } else { None };
+        if spare.is_none() && self.lines[lane as usize].len() >= now_most {
             return None;
         }
+        let way = spare.unwrap_or(lane);
         let token = self.next_token;
         let mut size = 0;
         let mut ids = Vec::new();
@@ -353,7 +365,7 @@ impl<R: Receipts> Accumulator<R> {
                 Some((false, deadline)) => oldest = Some(oldest.map_or(deadline, |oldest| oldest.min(deadline))),
                 _ => retries += 1,
             }
-            slot.flies = lane;
+            slot.flies = way;
             size += next;
             ids.push(id);
             has_ids &= !slot.name.topic_id.is_zero();
@@ -372,18 +384,23 @@ impl<R: Receipts> Accumulator<R> {
             self.update(now, *id);
         }
         self.next_token += 1;
-        self.requests.insert(token, Request { lane, ids });
-        self.lines[lane as usize].push(now, token);
+        self.requests.insert(token, Request { lane: way, ids });
+        self.lines[way as usize].push(now, token);
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let request = ProduceRequest { acks: self.config.acks, timeout_ms, topic_data: topics, ..Default::default() };
-        Some(Send { lane, token, request, has_ids, retries, oldest })
+        Some(Send { lane: way, token, request, has_ids, retries, oldest })
     }
 
     /// A request is over: its partitions, and how long the broker had it if all before it were answered.
     fn take_request(&mut self, now: Instant, token: Token) -> Option<(Request, Option<Duration>)> {
         let request = self.requests.remove(&token)?;
         let took = self.lines[request.lane as usize].remove(now, token);
-        Some((request, took))
+        if let Some((took, true)) = took
+            && request.lane != LaneId::Slow
+        {
+            self.pace.learn(took);
+        }
+        Some((request, took.map(|(took, _)| took)))
     }
 
     /// The connection of a lane can be written to, or is gone. Until it can, its requests are not the broker's to answer.
@@ -487,7 +504,6 @@ impl<R: Receipts> Accumulator<R> {
                     continue;
                 }
                 match lane {
-                    LaneId::Fast => self.slow_down(id),
                     LaneId::Slow => {
                         slot.wait_longer();
                         slot.allowance =
@@ -495,6 +511,7 @@ impl<R: Receipts> Accumulator<R> {
                         // Whatever spreads it: partitions that were cut together come back one after the other.
                         slot.queue.back_off(now, token.wrapping_mul(0x9E37_79B9_7F4A_7C15));
                     }
+                    _ => self.slow_down(id),
                 }
             }
         }
@@ -507,7 +524,7 @@ impl<R: Receipts> Accumulator<R> {
     /// and second mentions, are ignored (rule 21).
     pub fn handle_response(&mut self, now: Instant, token: Token, response: &ProduceResponse, random: u64) {
         let Some((Request { lane, ids }, took)) = self.take_request(now, token) else { return };
-        if let Some(took) = took.filter(|_| lane == LaneId::Fast) {
+        if let Some(took) = took.filter(|_| lane != LaneId::Slow) {
             self.learn(now, took);
         }
         let has_lanes = self.has_lanes();

@@ -275,6 +275,7 @@ struct Summary {
     requests: u64,
     /// On the slow lane.
     slow: u64,
+    spare: u64,
     cuts: u64,
     splits: u64,
     hints: u64,

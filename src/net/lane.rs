@@ -89,6 +89,8 @@ pub struct Lane {
     state: State,
     queue: VecDeque<Queued>,
     events: VecDeque<LaneEvent>,
+    /// A connection is to be made though nothing waits for it.
+    is_wanted: bool,
     /// Its attempt is the one that everybody waits for.
     is_scout: bool,
     /// The next attempt's limit; grows with failures (KIP-601).
@@ -99,6 +101,7 @@ pub struct Lane {
 impl Lane {
     pub fn new(network: Arc<Network>, address: Address) -> Self {
         Self {
+            is_wanted: false,
             is_scout: false,
             setup: Backoff::new(network.setup_timeout, network.setup_timeout_max),
             timer: Timer::new(&network.runtime),
@@ -122,6 +125,11 @@ impl Lane {
         }
     }
 
+    /// Makes the connection if there is none, for what will be sent; [`LaneEvent::Down`] tells of a failure.
+    pub fn open(&mut self) {
+        self.is_wanted = true;
+    }
+
     /// When the first byte of the last answer came.
     pub fn begun(&self) -> Option<Instant> {
         match &self.state {
@@ -143,6 +151,7 @@ impl Lane {
         if matches!(self.state, State::Up(_)) {
             self.state = State::Idle;
         }
+        self.is_wanted = false;
         self.queue.clear();
         self.events.clear();
     }
@@ -160,7 +169,7 @@ impl Lane {
                 return Poll::Ready(event);
             }
             match &mut self.state {
-                State::Idle if self.queue.is_empty() => return Poll::Pending,
+                State::Idle if self.queue.is_empty() && !self.is_wanted => return Poll::Pending,
                 State::Idle => {
                     let network = &self.network;
                     self.state = match network.outages.try_connect(&self.address, network.runtime.now()) {
@@ -256,11 +265,13 @@ impl Lane {
         for Queued { token, request, deadline } in self.queue.drain(..) {
             driver.send(token, request, deadline);
         }
+        self.is_wanted = false;
         self.state = State::Up(driver);
     }
 
     fn down(&mut self, cause: Cause) {
         let is_idle = matches!(cause, Cause::Idle);
+        self.is_wanted = false;
         for Queued { token, .. } in self.queue.drain(..) {
             let error = CallError::Lost { cause: cause.clone(), sent: false };
             self.events.push_back(LaneEvent::Failed { token, error });

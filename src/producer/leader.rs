@@ -1,4 +1,4 @@
-//! The task of one leader: takes batches, sends them over its own two connections, settles them.
+//! The task of one leader: takes batches, sends them over its own connections, settles them.
 //!
 //! All that decides is in [`Accumulator`] and [`Lane`]; this loop only carries between them.
 
@@ -78,7 +78,7 @@ pub(super) struct Leader {
     /// Where a leader that seems to hang is asked whether it does.
     pub(super) brokers: Arc<Brokers>,
     /// By [`LaneId`].
-    pub(super) lanes: [Lane; 2],
+    pub(super) lanes: [Lane; LaneId::COUNT],
     pub(super) limits: Arc<Limits>,
     pub(super) table: Arc<Table>,
     pub(super) accumulator: Accumulator<Settle>,
@@ -185,6 +185,7 @@ impl Leader {
                 Event::Overdue => drop(self.router.send(Request::Overdue(self.node))),
                 Event::Probe { lane, token } => self.probe(now, lane, token),
                 Event::Cut(lane) => self.cut(lane),
+                Event::Open(lane) => self.lanes[lane as usize].open(),
                 Event::NeedsNewerThan(identity) => drop(self.router.send(Request::NewEpoch(identity))),
                 Event::Left { id, partition } => self.leave(id, partition),
             }
@@ -383,6 +384,7 @@ impl Leader {
                 | Event::Overdue
                 | Event::Probe { .. }
                 | Event::Cut(_)
+                | Event::Open(_)
                 | Event::Hint(_)
                 | Event::NeedsNewerThan(_) => {}
             }
@@ -390,12 +392,12 @@ impl Leader {
     }
 }
 
-/// Two connections to one leader.
-pub(super) fn lanes(network: &Arc<Network>, address: &Address) -> [Lane; 2] {
+/// The connections to one leader.
+pub(super) fn lanes(network: &Arc<Network>, address: &Address) -> [Lane; LaneId::COUNT] {
     LaneId::ALL.map(|_| Lane::new(Arc::clone(network), address.clone()))
 }
 
-fn poll_lanes(lanes: &mut [Lane; 2], cx: &mut Context<'_>) -> Poll<(LaneId, LaneEvent)> {
+fn poll_lanes(lanes: &mut [Lane], cx: &mut Context<'_>) -> Poll<(LaneId, LaneEvent)> {
     for lane in LaneId::ALL {
         if let Poll::Ready(event) = lanes[lane as usize].poll_next(cx) {
             return Poll::Ready((lane, event));

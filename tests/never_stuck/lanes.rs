@@ -1,4 +1,4 @@
-//! Two connections to a leader: a partition that keeps others waiting goes on alone, and a broker that hangs is not taken
+//! The connections to a leader: a partition that keeps others waiting goes on alone, and a broker that hangs is not taken
 //! for one.
 
 use milena::mock::{Api, Fault, When};
@@ -32,6 +32,30 @@ async fn a_stalled_partition_costs_its_neighbours_one_switch() {
     let normal_again = latency(&producer, 0).await;
     assert!(normal_again <= normal + MS, "{normal_again:?}");
     assert_eq!(cluster.log("t", 0).len(), 7);
+}
+
+/// Whoever waited behind the first has had a connection made: what gets stuck from then on costs nobody even the switch.
+#[tokio::test(start_paused = true)]
+async fn the_second_partition_that_stalls_delays_nobody() {
+    let (cluster, producer) = start(1, 4).await;
+    let normal = worst_of(20, &producer, 1).await;
+    for (partition, is_first) in [(0, true), (2, false), (3, false)] {
+        let stalled = cluster.inject(When::api(Api::Produce).partition("t", partition), Fault::stall());
+        let stuck = producer.enqueue(Record::to("t").partition(partition).value("stuck")).await.unwrap();
+        stalled.wait_struck(1).await;
+        tokio::time::sleep(MS).await;
+        let neighbour = latency(&producer, 1).await;
+        println!("behind partition {partition}: {neighbour:?}, and {normal:?} before");
+        assert!(is_first || neighbour <= normal + MS, "{neighbour:?}");
+        stalled.remove();
+        stuck.await.unwrap();
+        // Back to where the others are.
+        for _ in 0..4 {
+            producer.send(Record::to("t").partition(partition).value("again")).await.unwrap();
+        }
+    }
+    let lengths: Vec<_> = (0..4).map(|partition| cluster.log("t", partition).len()).collect();
+    assert_eq!(lengths, [6, 24, 6, 6]);
 }
 
 /// In one request with the one that stalls: it waits a little longer, until that has had its turn alone.

@@ -1,4 +1,4 @@
-//! The requests on one of a leader's two connections, and whether their answers are overdue.
+//! The requests on one of a leader's connections, and whether their answers are overdue.
 //!
 //! ```text
 //!            head unanswered beyond its limit      a cheap request elsewhere was answered      still unanswered
@@ -24,10 +24,16 @@ pub enum LaneId {
     Fast,
     /// For partitions that keep the others waiting, one in each request, and for those that come from another leader.
     Slow,
+    /// For small requests while the fast one is late.
+    Spare0,
+    Spare1,
 }
 
 impl LaneId {
-    pub const ALL: [Self; 2] = [Self::Fast, Self::Slow];
+    pub const COUNT: usize = Self::ALL.len();
+    pub const ALL: [Self; 4] = [Self::Fast, Self::Slow, Self::Spare0, Self::Spare1];
+    /// With the fast one as many as a broker has threads for its connections (num.network.threads).
+    pub const SPARE: [Self; 2] = [Self::Spare0, Self::Spare1];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +64,10 @@ pub(super) struct Line {
     open: VecDeque<Token>,
     /// Since when the first of them is the broker's to answer.
     since: Option<Instant>,
+    /// Nothing was in front of it.
+    is_first: bool,
     is_up: bool,
+    is_opening: bool,
     muted_until: Option<Instant>,
     suspicion: Suspicion,
 }
@@ -66,7 +75,16 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn new() -> Self {
         let (ready, open) = Default::default();
-        Self { ready, open, since: None, is_up: false, muted_until: None, suspicion: Suspicion::Calm }
+        Self {
+            ready,
+            open,
+            since: None,
+            is_first: false,
+            is_up: false,
+            is_opening: false,
+            muted_until: None,
+            suspicion: Suspicion::Calm,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -75,6 +93,26 @@ impl Line {
 
     pub(super) fn head(&self) -> Option<Token> {
         self.open.front().copied()
+    }
+
+    /// How long its head has been the broker's.
+    pub(super) fn waited(&self, now: Instant) -> Option<Duration> {
+        self.since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Whether what is sent on it now is the broker's at once.
+    pub(super) fn is_free(&self, now: Instant) -> bool {
+        self.open.is_empty() && self.is_up && self.muted_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether there is neither a connection nor an attempt to make one.
+    pub(super) fn is_closed(&self) -> bool {
+        !self.is_up && !self.is_opening
+    }
+
+    /// A connection is asked for.
+    pub(super) fn open(&mut self) {
+        self.is_opening = true;
     }
 
     /// How many requests it may have, of at most so many: what can be written at once, or by whom a connection is made. A
@@ -100,25 +138,28 @@ impl Line {
         self.open.push_back(token);
         if self.open.len() == 1 {
             self.begin(now);
+            self.is_first = true;
         }
     }
 
-    /// A request was answered, or lost. If it was the head: how long the broker had taken.
-    pub(super) fn remove(&mut self, now: Instant, token: Token) -> Option<Duration> {
+    /// A request was answered, or lost. If it was the head: how long the broker had taken, and whether that was all the time
+    /// since it was sent.
+    pub(super) fn remove(&mut self, now: Instant, token: Token) -> Option<(Duration, bool)> {
         let is_head = self.head() == Some(token);
         self.open.retain(|open| *open != token);
         if !is_head {
             return None;
         }
-        let took = self.since.map(|since| now.saturating_duration_since(since));
+        let took = self.waited(now).map(|took| (took, self.is_first));
         self.begin(now);
+        self.is_first = false;
         took
     }
 
     /// Everything on it was taken back.
     pub(super) fn take(&mut self) -> VecDeque<Token> {
         (self.since, self.suspicion) = (None, Suspicion::Calm);
-        (self.is_up, self.muted_until) = (false, None);
+        (self.is_up, self.is_opening, self.muted_until) = (false, false, None);
         std::mem::take(&mut self.open)
     }
 
@@ -127,7 +168,7 @@ impl Line {
     }
 
     pub(super) fn set_up(&mut self, now: Instant, is_up: bool) {
-        self.is_up = is_up;
+        (self.is_up, self.is_opening) = (is_up, false);
         self.muted_until = None;
         self.begin(now);
     }
@@ -180,7 +221,7 @@ impl Line {
         // There is nothing to cut before there is a connection.
         let probe = self.head().filter(|_| self.is_up && !was_probing);
         // Half as often at first: each head starts anew, and what is in doubt has been asked about before.
-        let waited = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let waited = self.waited(now).unwrap_or_default();
         let again = now + ask_again(waited).max(Duration::from_millis(100));
         self.suspicion = Suspicion::Asked { again, is_probing: was_probing || probe.is_some() };
         Some(Step::Ask { probe, is_first })

@@ -9,6 +9,7 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::leader::produce::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
 
 mod lanes;
+mod spare;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -43,6 +44,7 @@ enum Seen {
     Overdue,
     Probe(LaneId, Token),
     Cut(LaneId),
+    Open(LaneId),
     NeedsNewerThan(Identity),
     Left(PartitionId),
 }
@@ -161,6 +163,7 @@ fn seen(event: Event<u32>) -> Seen {
         Event::Overdue => Seen::Overdue,
         Event::Probe { lane, token } => Seen::Probe(lane, token),
         Event::Cut(lane) => Seen::Cut(lane),
+        Event::Open(lane) => Seen::Open(lane),
         Event::Refresh => Seen::Refresh,
         Event::NeedsNewerThan(identity) => Seen::NeedsNewerThan(identity),
         Event::Left { id, .. } => Left(id),

@@ -119,8 +119,8 @@ struct Copy {
     batches: Vec<Batch>,
 }
 
-/// Two connections to each node, fast and slow.
-pub(super) const LANES: usize = 2;
+/// Connections to each node.
+pub(super) const LANES: usize = LaneId::COUNT;
 /// How long a request on the slow one may wait for followers.
 const MOST_PATIENCE: Micros = 500 * MS;
 
@@ -215,6 +215,12 @@ impl World {
         if lane == LaneId::Slow && (is_shared || !self.network.connections[line].open.is_empty()) {
             self.ledger.problems.push("a slow partition is not alone".into());
         }
+        if LaneId::SPARE.contains(&lane) {
+            self.ledger.summary.spare += 1;
+            if !self.network.connections[line].open.is_empty() {
+                self.ledger.problems.push("two requests on a spare connection".into());
+            }
+        }
         let timeout = request.timeout_ms as Micros * MS;
         if lane == LaneId::Slow {
             self.ledger.summary.slow += 1;
@@ -259,11 +265,8 @@ impl World {
     fn write(&mut self, line: usize) {
         let connection = &mut self.network.connections[line];
         if !connection.is_up {
-            if !connection.open.is_empty() && !std::mem::replace(&mut connection.is_connecting, true) {
-                // Once all is well again, so are connections: or a history would now and then need more than its time.
-                let reconnect = if self.is_healed { self.plan.reconnect.min(50 * MS) } else { self.plan.reconnect };
-                let delay = self.random.between(MS / 10, reconnect);
-                self.after(delay, What::Wire(Wire::Connected { line }));
+            if !connection.open.is_empty() {
+                self.connect(line);
             }
             return;
         }
@@ -288,6 +291,23 @@ impl World {
             self.network.copies.insert(key, copy);
             self.at(at, What::Wire(Wire::Arrive { key }));
         }
+    }
+
+    /// Unless there is a connection, or an attempt.
+    fn connect(&mut self, line: usize) {
+        let connection = &mut self.network.connections[line];
+        if connection.is_up || std::mem::replace(&mut connection.is_connecting, true) {
+            return;
+        }
+        // Once all is well again, so are connections: or a history would now and then need more than its time.
+        let reconnect = if self.is_healed { self.plan.reconnect.min(50 * MS) } else { self.plan.reconnect };
+        let delay = self.random.between(MS / 10, reconnect);
+        self.after(delay, What::Wire(Wire::Connected { line }));
+    }
+
+    /// The client has use for a connection.
+    pub(super) fn open(&mut self, node: usize, lane: LaneId) {
+        self.connect(node * LANES + lane as usize);
     }
 
     fn arrive(&mut self, key: u64) {
@@ -488,9 +508,10 @@ impl World {
 
     /// The broker ends a connection that has been idle.
     pub(super) fn cut_idle(&mut self) {
-        let line = self.random.index(self.network.connections.len());
-        let connection = &self.network.connections[line];
-        if connection.is_up && connection.open.is_empty() && !self.is_healed {
+        let is_idle = |connection: &Connection| connection.is_up && connection.open.is_empty();
+        let idle: Vec<_> = (0..).zip(&self.network.connections).filter(|(_, connection)| is_idle(connection)).collect();
+        if !idle.is_empty() && !self.is_healed {
+            let (line, _) = idle[self.random.index(idle.len())];
             self.lose(line, &Cause::Eof);
         }
     }

@@ -500,6 +500,7 @@ impl World {
                 Event::Settled { settled, .. } => self.settle(settled),
                 Event::Refresh | Event::Overdue => self.ask(Request::Refresh),
                 Event::Cut(lane) => self.cut(node, lane),
+                Event::Open(lane) => self.open(node, lane),
                 Event::Probe { lane, token } => {
                     let delay = self.random.between(self.plan.delay / 2, 2 * self.plan.delay);
                     self.at(self.network.awake_at(node, self.now) + delay, What::Probed(node, lane, token));

@@ -1,4 +1,4 @@
-//! The two connections of a leader: what is overdue, stuck, silent or not there yet.
+//! The fast and the slow connection of a leader: what is overdue, stuck, silent or not there yet.
 
 use super::*;
 
