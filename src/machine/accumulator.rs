@@ -391,16 +391,12 @@ impl<R: Receipts> Accumulator<R> {
         Some(Send { lane: way, token, request, has_ids, retries, oldest })
     }
 
-    /// A request is over: its partitions, and how long the broker had it if all before it were answered.
-    fn take_request(&mut self, now: Instant, token: Token) -> Option<(Request, Option<Duration>)> {
+    /// A request is over: its partitions, and how long the broker had it if all before it were answered; whether that was
+    /// all the time since it was sent, too.
+    fn take_request(&mut self, now: Instant, token: Token) -> Option<(Request, Option<(Duration, bool)>)> {
         let request = self.requests.remove(&token)?;
         let took = self.lines[request.lane as usize].remove(now, token);
-        if let Some((took, true)) = took
-            && request.lane != LaneId::Slow
-        {
-            self.pace.learn(took);
-        }
-        Some((request, took.map(|(took, _)| took)))
+        Some((request, took))
     }
 
     /// The connection of a lane can be written to, or is gone. Until it can, its requests are not the broker's to answer.
@@ -524,9 +520,13 @@ impl<R: Receipts> Accumulator<R> {
     /// and second mentions, are ignored (rule 21).
     pub fn handle_response(&mut self, now: Instant, token: Token, response: &ProduceResponse, random: u64) {
         let Some((Request { lane, ids }, took)) = self.take_request(now, token) else { return };
-        if let Some(took) = took.filter(|_| lane != LaneId::Slow) {
+        if let Some((took, is_whole)) = took.filter(|_| lane != LaneId::Slow) {
             self.learn(now, took);
+            if is_whole {
+                self.pace.learn(took);
+            }
         }
+        let took = took.map(|(took, _)| took);
         let has_lanes = self.has_lanes();
         let mut answers = Answers::new(ids.iter().filter_map(|id| Some((*id, &self.slots.get(id)?.name))));
         answers.find(response);

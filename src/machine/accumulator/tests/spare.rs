@@ -62,6 +62,21 @@ fn a_leader_that_is_in_time_has_one_connection() {
     assert_eq!(rig.events().iter().filter(|event| matches!(event, Seen::Open(_))).count(), 0);
 }
 
+/// How soon a connection breaks says nothing about how soon its broker answers.
+#[test]
+fn a_request_that_is_lost_tells_no_pace() {
+    let mut rig = Rig::new(2);
+    let token = rig.sent(0).1;
+    rig.fail(token, true);
+    rig.pass(BACKOFF);
+    let token = rig.token();
+    rig.pass(ms(10));
+    rig.respond(token, vec![ok(0, 0)]);
+    rig.sent(0);
+    rig.pass(ms(15));
+    assert_eq!(rig.sent(1).0, LaneId::Fast);
+}
+
 /// Where there is much to send, more and smaller requests would only cost more.
 #[test]
 fn large_requests_stay_together() {
