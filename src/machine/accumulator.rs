@@ -14,7 +14,7 @@
 //! others are freed by cutting the fast connection: the same bytes under the same sequences go out again. So this is for
 //! idempotent producers with acks=all alone: without the one nothing may be sent twice, without the other nothing waits.
 //!
-//! While the leader is late with everything, small requests go over [spare connections](spare) besides.
+//! While the leader is late with everything, small requests go over spare connections besides (`accumulator/spare.rs`).
 //!
 //! A partition that comes from another leader begins on the slow connection, if there is one, together with those that came
 //! with it: its followers have to find the new leader first, and what is acknowledged has to wait for them.
