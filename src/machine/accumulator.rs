@@ -329,11 +329,10 @@ impl<R: Receipts> Accumulator<R> {
 
     fn poll_lane(&mut self, now: Instant, lane: LaneId) -> Option<Send> {
         let most = if lane == LaneId::Fast { self.config.max_in_flight } else { 1 };
-        let line = &self.lines[lane as usize];
-        let now_most = line.most(now, most);
-        // Not past what the broker asked for: silence.
-        let spare = if lane == LaneId::Fast && now_most == most { self.spare(now) } else { None };
-        if spare.is_none() && self.lines[lane as usize].len() >= now_most {
+        let allowed = self.lines[lane as usize].most(now, most);
+        // Not while the broker wants silence, nor before the fast one is up.
+        let spare = if lane == LaneId::Fast && allowed == most { self.spare(now) } else { None };
+        if spare.is_none() && self.lines[lane as usize].len() >= allowed {
             return None;
         }
         let way = spare.unwrap_or(lane);

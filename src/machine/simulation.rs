@@ -275,6 +275,7 @@ struct Summary {
     requests: u64,
     /// On the slow lane.
     slow: u64,
+    /// On spare connections.
     spare: u64,
     cuts: u64,
     splits: u64,

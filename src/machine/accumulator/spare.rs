@@ -3,11 +3,11 @@
 //! A broker serves a connection one request at a time, and each takes several hops between its threads. While its processors
 //! are busy (a collection of garbage, a compiler, a neighbour) each hop waits for its turn, and requests that come one a
 //! millisecond stand in line on one connection where they would pass on several: a broker has several threads for its
-//! connections, and more for requests. So, while the leader is later than it need be, a small request
-//! of partitions that have nothing under way goes over a connection on which nothing else is. Large ones do not: when there
-//! is much to send, one connection is as quick as several, and cheaper.
+//! connections, and more for requests. So, while the leader is later than it need be, a small request of partitions that have
+//! nothing under way goes over a connection on which nothing else is. Large ones do not: when there is much to send, one
+//! connection is as quick as several, and cheaper.
 //!
-//! They are made one by one, when there was a request for one, and end as every connection does that is idle for long.
+//! They are made one by one, when a request has missed one, and end as every connection does that is idle for long.
 
 use std::time::{Duration, Instant};
 
