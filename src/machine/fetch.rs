@@ -14,7 +14,9 @@
 //! on its way, and the connection to a broker far away is never empty. How much is asked for of each: `depth.rs`.
 //!
 //! Each lane has a session at the broker ([`fetch_session`](super::fetch_session)): a request names only what changed, and
-//! a partition that an answer does not mention has nothing new.
+//! a partition that an answer does not mention has nothing new. Such a one stands on the waiting lane: its credit and its
+//! place in the next request are what they were, and nobody looks at it, so that a thousand of them cost nothing when
+//! something comes for another.
 //!
 //! A partition belongs to one leader at a time, like a token: [`Fetch::add`] brings it with the offset to go on from,
 //! and [`Event::Released`] takes it home, with the offset reached and the reason. What comes for a partition after it
@@ -39,43 +41,14 @@ use crate::wire::leader::produce::NodeEndpoint;
 use crate::wire::message::Uuid;
 
 use depth::Depth;
+use flight::{Asked, Flight};
 pub use output::{Config, Event, Fetched, LaneKind, Marks, Plan, Route, Seen, Why};
 use partition::{Partition, end_of};
 
 mod depth;
+mod flight;
 mod output;
 mod partition;
-
-#[derive(Debug)]
-struct Asked {
-    id: PartitionId,
-    generation: u64,
-    stamp: u64,
-    reserved: usize,
-    answered: bool,
-}
-
-#[derive(Debug)]
-struct Flight {
-    token: Token,
-    sent: Instant,
-    max_wait: Duration,
-    /// Ascending by id.
-    asked: Vec<Asked>,
-    /// How many of them have data for certain.
-    behind: usize,
-    /// One of them was asked for at the present depth.
-    is_deep: bool,
-    /// A partition of it has left since, or was sought: what the broker answers so early may be of that one alone.
-    is_dated: bool,
-}
-
-impl Flight {
-    /// Its partitions have data, or it does not wait for any.
-    fn is_soon(&self) -> bool {
-        self.behind > 0 || self.max_wait <= PROBE
-    }
-}
 
 #[derive(Debug, Default)]
 struct Topic {
@@ -91,6 +64,10 @@ pub struct Fetch {
     topics: BTreeMap<Arc<str>, Topic>,
     names: BTreeMap<Uuid, Arc<str>>,
     flights: [Option<Flight>; 2],
+    /// What the waiting lane's last request asked for, and its answer did not mention: asked for again as it is.
+    standing: Vec<Asked>,
+    /// Of the credit, when something was last asked for.
+    share: usize,
     sessions: [FetchSession; 2],
     /// Since when there is nothing to fetch here.
     idle_since: Option<Instant>,
@@ -125,6 +102,8 @@ impl Fetch {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             flights: [None, None],
+            standing: Vec::new(),
+            share: 0,
             sessions: Default::default(),
             idle_since: None,
             events: VecDeque::new(),
@@ -179,6 +158,13 @@ impl Fetch {
             partition.route.is_paused = is_paused;
             partition.fresh |= !is_paused;
         }
+        // What stands is asked for without another look.
+        for asked in self.flights.iter_mut().flatten().map(|flight| &mut flight.asked) {
+            if let Ok(at) = asked.binary_search_by_key(&id, |asked| asked.id) {
+                asked[at].is_idle = false;
+            }
+        }
+        self.unstand(id);
     }
 
     /// Sends the partition home. One that is not here, or was sought since, left on its own.
@@ -203,6 +189,15 @@ impl Fetch {
             }
             _ => return None,
         };
+        if std::mem::replace(&mut self.share, credit.share()) != credit.share() {
+            // What idle ones may hold is not what they do.
+            for asked in std::mem::take(&mut self.standing) {
+                credit.give_back(asked.id, asked.reserved);
+                self.give_up(Asked { answered: true, ..asked });
+            }
+            let asked = self.flights.iter_mut().flatten().flat_map(|flight| &mut flight.asked);
+            asked.for_each(|asked| asked.is_idle = false);
+        }
         let mut chosen = Vec::new();
         // What nobody needs who asks for the usual.
         let least = self.depth.least();
@@ -212,7 +207,7 @@ impl Fetch {
         let deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(credit.total() / 4);
         // As much of it for each, or the first would get ahead of the others.
         let is_dry = |(id, partition): &(&PartitionId, &Partition)| {
-            !partition.is_out(now) && partition.is_dry(credit.used_by(**id))
+            partition.is_behind && !partition.is_out(now) && partition.is_dry(credit.used_by(**id))
         };
         let dry = self.partitions.iter().filter(is_dry).count().max(1);
         let (deep, free) = (deep / dry, credit.free());
@@ -252,7 +247,8 @@ impl Fetch {
             offer.is_some()
         });
         self.share(lane, &mut chosen, credit);
-        (!chosen.is_empty()).then(|| self.plan(now, lane, &chosen))
+        let stands = lane == LaneKind::Waiting && !self.standing.is_empty();
+        (stands || !chosen.is_empty()).then(|| self.plan(now, lane, &chosen))
     }
 
     /// Leaves to the other lane as many of those that have data as make it even, unless that one may wait at the broker.
@@ -341,14 +337,22 @@ impl Fetch {
         } else if !is_patient && now.saturating_duration_since(flight.sent) <= flight.max_wait / 2 {
             self.back_off(now, random);
         }
-        for asked in flight.asked.iter().filter(|asked| !asked.answered) {
+        for asked in flight.asked.iter_mut().filter(|asked| !asked.answered && !asked.is_idle) {
             if let Some(partition) = self.partitions.get_mut(&asked.id).filter(|p| p.stamp == asked.stamp) {
                 if is_incremental {
                     partition.at_end(now);
+                    // It may hold its share and no more, and be asked from this broker for as long as it is here.
+                    let route = &partition.route;
+                    asked.is_idle = asked.reserved <= self.share && !route.is_paused && route.leader_until.is_none();
                 } else {
                     partition.not_before = Some(now + partition.backoff.next_delay(random));
                 }
             }
+        }
+        if lane == LaneKind::Waiting && is_incremental {
+            // They are as the broker knows them, and have their credit: nothing is to be done about any of them.
+            self.standing = std::mem::take(&mut flight.asked);
+            flight.asked = self.standing.extract_if(.., |asked| asked.answered || !asked.is_idle).collect();
         }
         self.settle(flight);
     }
@@ -376,6 +380,7 @@ impl Fetch {
         for flight in std::mem::take(&mut self.flights).into_iter().flatten() {
             self.settle(flight);
         }
+        self.unstand_all();
         self.sessions = Default::default();
         self.not_before = None;
         self.depth.reset();
@@ -428,12 +433,17 @@ impl Fetch {
         }
     }
 
-    /// The request for these, whose credit is taken.
+    /// The request for these, whose credit is taken, and for what stands on the lane.
     fn plan(&mut self, now: Instant, lane: LaneKind, chosen: &[(u64, PartitionId, usize)]) -> Plan {
         let mut wanted = Vec::with_capacity(chosen.len());
-        let mut asked = Vec::with_capacity(chosen.len());
-        let (mut total, mut is_pinned, mut max_version) = (0usize, false, FETCH_LAST);
-        let (mut behind, mut is_deep) = (0, false);
+        let mut asked = match lane {
+            LaneKind::Waiting => std::mem::take(&mut self.standing),
+            LaneKind::Immediate => Vec::new(),
+        };
+        let count = asked.len();
+        let mut total: usize = asked.iter().map(|asked| asked.reserved).sum();
+        let mut by_name = asked.iter().any(|asked| asked.is_by_name);
+        let (mut is_pinned, mut behind, mut is_deep) = (false, 0, false);
         for &(_, id, bytes) in chosen {
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             let route = &partition.route;
@@ -443,15 +453,27 @@ impl Fetch {
             is_deep |= partition.is_behind && bytes > self.depth.ask() / 2;
             total = total.saturating_add(bytes);
             is_pinned |= partition.route.leader_until.is_some_and(|until| now < until);
-            if route.topic_id.is_zero() {
-                max_version = BY_NAME;
-            }
+            let is_by_name = route.topic_id.is_zero();
+            by_name |= is_by_name;
             wanted.push((id, route.wanted(bytes)));
             let (generation, stamp) = (route.generation, partition.stamp);
-            asked.push(Asked { id, generation, stamp, reserved: bytes, answered: false });
+            let (reserved, answered, is_idle) = (bytes, false, false);
+            asked.push(Asked { id, generation, stamp, reserved, answered, is_idle, is_by_name });
         }
-        asked.sort_unstable_by_key(|asked| asked.id);
-        let opening = self.sessions[lane as usize].open(now, max_version == BY_NAME, &wanted);
+        let session = &mut self.sessions[lane as usize];
+        let standing = asked.get(..count).unwrap_or_default();
+        let opening = if session.begins_anew(by_name, &wanted) && !bug("stands_in_a_session_to_come") {
+            // Nobody stands in a session that is to come.
+            let routes = standing.iter().filter_map(|asked| Some((asked, &self.partitions.get(&asked.id)?.route)));
+            wanted.extend(routes.map(|(asked, route)| (asked.id, route.wanted(asked.reserved))));
+            asked.iter_mut().for_each(|asked| asked.is_idle = false);
+            session.open(now, by_name, &wanted, 0, |_| false)
+        } else {
+            let stands = |id| standing.binary_search_by_key(&id, |asked| asked.id).is_ok();
+            session.open(now, by_name, &wanted, count, stands)
+        };
+        // Two runs: to merge them takes no more than to look at each.
+        asked.sort_by_key(|asked| asked.id);
         let Opening { session_id, session_epoch, named, forgotten } = opening;
         let mut topics: Vec<FetchTopic> = Vec::new();
         // By id as well: an offset in a topic that was deleted is none in another one of its name (rule 48).
@@ -496,6 +518,7 @@ impl Fetch {
             forgotten_topics_data: forgotten,
             ..Default::default()
         };
+        let max_version = if by_name { BY_NAME } else { FETCH_LAST };
         Plan { lane, token, request, max_version, max_wait }
     }
 
@@ -504,24 +527,33 @@ impl Fetch {
         let is_it = |flight: &Option<Flight>| flight.as_ref().is_some_and(|flight| flight.token == token);
         let at = self.flights.iter().position(is_it)?;
         let flight = self.flights[at].take()?;
-        for asked in &flight.asked {
-            if let Some(partition) = self.partitions.get_mut(&asked.id).filter(|p| p.stamp == asked.stamp) {
-                partition.in_flight = bug("never_fetched_again");
-            }
-        }
         Some((if at == 0 { LaneKind::Waiting } else { LaneKind::Immediate }, flight))
     }
 
     /// Returns the credit of whatever had no answer.
     fn settle(&mut self, flight: Flight) {
-        for Asked { id, generation, stamp, reserved, answered } in flight.asked {
-            if let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.stamp == stamp) {
-                partition.in_flight &= bug("never_fetched_again") && !answered;
-            }
-            if !answered && !bug("keeps_credit") {
-                self.events.push_back(Event::nothing(id, generation, reserved));
-            }
+        flight.asked.into_iter().for_each(|asked| self.give_up(asked));
+    }
+
+    fn give_up(&mut self, Asked { id, generation, stamp, reserved, answered, .. }: Asked) {
+        if let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.stamp == stamp) {
+            partition.in_flight = bug("never_fetched_again") && !answered;
         }
+        if !answered && !bug("keeps_credit") {
+            self.events.push_back(Event::nothing(id, generation, reserved));
+        }
+    }
+
+    /// It is looked at again before the next request.
+    fn unstand(&mut self, id: PartitionId) {
+        if let Ok(at) = self.standing.binary_search_by_key(&id, |asked| asked.id) {
+            let asked = self.standing.remove(at);
+            self.give_up(asked);
+        }
+    }
+
+    fn unstand_all(&mut self) {
+        std::mem::take(&mut self.standing).into_iter().for_each(|asked| self.give_up(asked));
     }
 
     /// Whoever comes back soon, as after a seek by time, finds the session as it was.
@@ -555,6 +587,7 @@ impl Fetch {
                 self.events.push_back(Event::nothing(id, generation, reserved));
             }
         }
+        self.unstand(id);
     }
 
     fn release(&mut self, id: PartitionId, why: Why) {

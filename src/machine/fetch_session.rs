@@ -80,8 +80,21 @@ impl Default for FetchSession {
 }
 
 impl FetchSession {
-    /// What the next request says, when it wants these partitions. It is answered for by one of the `handle_` below.
-    pub fn open(&mut self, now: Instant, by_name: bool, wanted: &[(PartitionId, Wanted)]) -> Opening {
+    /// Whether the next request names everything that it wants, when these are among it.
+    pub fn begins_anew(&self, by_name: bool, wanted: &[(PartitionId, Wanted)]) -> bool {
+        !matches!(self.state, State::Open { .. }) || by_name != self.by_name || self.is_recreated(wanted)
+    }
+
+    /// What the next request says, when it wants these partitions, and so many more that stand as the broker knows them.
+    /// It is answered for by one of the `handle_` below.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        by_name: bool,
+        wanted: &[(PartitionId, Wanted)],
+        standing: usize,
+        stands: impl Fn(PartitionId) -> bool,
+    ) -> Opening {
         if by_name != self.by_name || self.is_recreated(wanted) {
             self.reset();
             self.by_name = by_name;
@@ -94,7 +107,7 @@ impl FetchSession {
                 self.requests += 1;
                 let named = wanted.iter().map(|(id, wanted)| self.is_news(*id, wanted) && !bug("session_never_moves"));
                 let named: Vec<bool> = named.collect();
-                let forgotten = self.forget(wanted, &named);
+                let forgotten = self.forget(wanted, &named, standing, stands);
                 return Opening { session_id: id, session_epoch: epoch, named, forgotten };
             }
             State::Opening { old } => {
@@ -203,14 +216,20 @@ impl FetchSession {
     }
 
     /// Takes out what this request does not want any more.
-    fn forget(&mut self, wanted: &[(PartitionId, Wanted)], named: &[bool]) -> Vec<ForgottenTopic> {
-        if self.known.len() == wanted.len() {
+    fn forget(
+        &mut self,
+        wanted: &[(PartitionId, Wanted)],
+        named: &[bool],
+        standing: usize,
+        stands: impl Fn(PartitionId) -> bool,
+    ) -> Vec<ForgottenTopic> {
+        if self.known.len() == wanted.len() + standing {
             return Vec::new();
         }
         let mut gone = Vec::new();
         let requests = self.requests;
-        self.known.retain(|_, (known, stamp)| {
-            let is_wanted = *stamp == requests;
+        self.known.retain(|id, (known, stamp)| {
+            let is_wanted = *stamp == requests || stands(*id);
             if !is_wanted {
                 gone.push((Arc::clone(&known.topic), known.topic_id, known.index));
             }

@@ -197,6 +197,11 @@ ROWS = {
         "end-to-end", "from enqueue to the consumer's hand at 1,000 a second, linger 0, both in one process", 5_000,
         "--rate 1000", figures=DELAY, bars=[Bar(figure, 1, "best") for figure in DELAY[:2]],
     ),
+    "end-to-end-1k": Row(
+        "end-to-end", "the same with 1,000 partitions, one record for each of them in turn", 5_000, "--rate 1000",
+        partitions=1000, figures=DELAY, lacks={"rskafka": "needs a connection for each partition"},
+        bars=[Bar(figure, 1, "best") for figure in ("p50_us", "cpu_ns_rec")],
+    ),
     "refetch": Row(
         "consume", "bytes from the broker ÷ bytes of the log, read once, 1 KiB records", 200_000, "--size 1024",
         fill="--linger-ms 1000", via="RTT0", figures=["refetch", *COST], cells=refetches(), only_cells=True,

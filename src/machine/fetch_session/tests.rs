@@ -25,7 +25,8 @@ impl Rig {
     }
 
     fn ask_for(&mut self, wanted: &[(PartitionId, Wanted)], by_name: bool) -> String {
-        let Opening { session_id, session_epoch, named, forgotten } = self.session.open(self.now, by_name, wanted);
+        let Opening { session_id, session_epoch, named, forgotten } =
+            self.session.open(self.now, by_name, wanted, 0, |_| false);
         let named = wanted.iter().zip(named).filter(|(_, named)| *named);
         let named: Vec<_> = named.map(|((_, wanted), _)| format!("{}{}", wanted.topic, wanted.index)).collect();
         let forgotten = forgotten.iter().map(|topic| format!("{}{:?}", topic.topic, topic.partitions));

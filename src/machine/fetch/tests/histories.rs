@@ -145,6 +145,10 @@ fn history(seed: u64) {
                 } else {
                     let mut answers = Vec::new();
                     let (wanted, session_id) = opened.unwrap();
+                    // Whoever stands in a session is in it, and who left it is not.
+                    let asked = rig.machine.flights[plan.lane as usize].iter().flat_map(|flight| &flight.asked);
+                    let read = wanted.iter().map(|asked| asked.partition as PartitionId);
+                    assert!(read.eq(asked.map(|asked| asked.id)), "seed {seed}: {wanted:?} are read");
                     for asked in &wanted {
                         answers.push(match random(9) {
                             8 if plan.request.session_epoch > 0 => continue,

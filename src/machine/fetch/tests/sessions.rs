@@ -153,3 +153,146 @@ fn sessions_that_nobody_needs_are_ended() {
     rig.answer_by(&mut broker, &plan, []);
     assert_eq!((rig.machine.end_sessions(), rig.machine.end_sessions()), (vec![3], vec![]));
 }
+
+/// Three partitions at their ends, which the last answer did not mention: they stand as the broker knows them.
+fn three_that_stand() -> (Rig, Broker) {
+    let (mut rig, mut broker) = (Rig::new(3), Broker::default());
+    for news in [vec![empty(0), empty(1), empty(2)], Vec::new()] {
+        let plan = rig.plan().unwrap();
+        rig.wait(MAX_WAIT);
+        rig.answer_by(&mut broker, &plan, news);
+        rig.events();
+    }
+    (rig, broker)
+}
+
+fn forgotten(plan: &Plan) -> Vec<i32> {
+    plan.request.forgotten_topics_data.iter().flat_map(|topic| topic.partitions.clone()).collect()
+}
+
+/// KIP-227: neither the broker nor anybody here has anything to do with those to which nothing happened.
+#[test]
+fn whoever_an_answer_does_not_mention_stands() {
+    let (mut rig, mut broker) = three_that_stand();
+    let reserved = rig.credit.used_by(0);
+    assert!(reserved > 0, "its credit stays its own");
+    for n in 0..3 {
+        let plan = rig.plan().unwrap();
+        assert_eq!(named(&plan), if n == 0 { vec![] } else { vec![1] });
+        // In whole batches.
+        assert!((3 << 20) - plan.request.max_bytes < 100, "the answer has room for all three");
+        rig.answer_by(&mut broker, &plan, [data(1, batch(n, 1))]);
+        let Some(Event::Answered { id, .. }) = rig.machine.poll_event() else { panic!("nothing came") };
+        assert_eq!(id, 1);
+        rig.credit.give_back(1, rig.credit.used_by(1));
+        assert!(rig.machine.poll_event().is_none(), "of the others there is nothing to tell");
+        assert_eq!([0, 2].map(|id| rig.credit.used_by(id)), [reserved; 2]);
+    }
+    assert_eq!(broker.sessions[&1].1.len(), 3, "the broker knows them all");
+}
+
+/// What is paused is not asked for from the next request on, and holds no credit.
+#[test]
+fn what_stands_is_paused_between_two_requests() {
+    let (mut rig, mut broker) = three_that_stand();
+    rig.machine.pause(1, true);
+    assert!(rig.events().is_empty());
+    assert_eq!(rig.credit.used_by(1), 0);
+    let plan = rig.ask(LaneKind::Waiting, &[]);
+    assert_eq!(forgotten(&plan), [1]);
+    // And while a request is under way: it asks for it still, the next one does not.
+    rig.machine.pause(2, true);
+    rig.answer_by(&mut broker, &plan, []);
+    assert!(rig.events().is_empty());
+    assert_eq!((rig.credit.used_by(0) > 0, rig.credit.used_by(2)), (true, 0));
+    rig.wait(ms(500));
+    let plan = rig.ask(LaneKind::Waiting, &[]);
+    assert_eq!(forgotten(&plan), [2]);
+    // They come back on the other lane, and are in this one's session again later.
+    [1, 2].into_iter().for_each(|id| rig.machine.pause(id, false));
+    let resumed = rig.ask(LaneKind::Immediate, &[1, 2]);
+    rig.answer_by(&mut broker, &resumed, [data(1, batch(0, 1)), empty(2)]);
+    assert_eq!(rig.events(), ["1: 0..1"]);
+    rig.wait(MAX_WAIT);
+    rig.answer_by(&mut broker, &plan, []);
+    rig.events();
+    let plan = rig.ask(LaneKind::Waiting, &[2, 1]);
+    assert_eq!(plan.request.topics[0].partitions[1].fetch_offset, 1);
+}
+
+/// What is sought, or leaves, between two requests is not what stood.
+#[test]
+fn what_stands_is_sought_and_recalled_between_two_requests() {
+    let (mut rig, mut broker) = three_that_stand();
+    rig.machine.add(route(1, 1, 40));
+    rig.machine.recall(2, 0);
+    assert_eq!(rig.events(), ["2 released at 0: Recalled"]);
+    assert_eq!((rig.credit.used_by(1), rig.credit.used_by(2)), (0, 0));
+    let plan = rig.ask(LaneKind::Waiting, &[1]);
+    assert_eq!((plan.request.topics[0].partitions[0].fetch_offset, forgotten(&plan)), (40, vec![2]));
+    rig.answer_by(&mut broker, &plan, [data(1, batch(40, 2))]);
+    assert_eq!(rig.events(), ["1: 40..42"]);
+}
+
+/// A request that is lost takes those that stand with it, and a session that is over: everything is named again.
+#[test]
+fn nobody_stands_in_a_session_that_is_over() {
+    for loses in [true, false] {
+        let (mut rig, mut broker) = three_that_stand();
+        let plan = rig.ask(LaneKind::Waiting, &[]);
+        if loses {
+            rig.machine.handle_failed(rig.now, plan.token, MIDDLE);
+            assert_eq!(rig.events(), ["stale"]);
+        } else {
+            broker.sessions.clear();
+            rig.answer_by(&mut broker, &plan, []);
+            assert!(rig.events().is_empty());
+        }
+        assert_eq!(rig.credit.used(), 0);
+        rig.wait(ms(1_000));
+        let plan = rig.plan().unwrap();
+        assert_eq!((named(&plan).len(), plan.request.session_epoch), (3, 0));
+        // Of this answer each has to be in: it is about them all.
+        rig.answer_by(&mut broker, &plan, [data(0, batch(0, 1)), empty(1)]);
+        assert_eq!(rig.events(), ["0: 0..1"]);
+        let plan = rig.ask(LaneKind::Waiting, &[0]);
+        assert_eq!(forgotten(&plan), [2], "it was left out, and pauses");
+    }
+}
+
+/// A broker that answers with another session than that it was asked in has forgotten this one, and all that stood in it.
+#[test]
+fn whoever_stands_is_named_when_another_session_begins() {
+    let (mut rig, mut broker) = three_that_stand();
+    let plan = rig.ask(LaneKind::Waiting, &[]);
+    rig.answer_as(&plan, FetchResponse { session_id: 99, ..response([data(1, batch(0, 1))]) });
+    assert_eq!(rig.events(), ["1: 0..1"]);
+    let plan = rig.ask(LaneKind::Waiting, &[1, 0, 2]);
+    assert_eq!((plan.request.session_id, plan.request.session_epoch), (1, 0));
+    rig.answer_by(&mut broker, &plan, [empty(0), empty(1), data(2, batch(0, 1))]);
+    assert_eq!(rig.events(), ["2: 0..1"]);
+    assert_eq!(broker.sessions.len(), 1, "the one before was replaced");
+}
+
+/// More partitions have smaller shares, and those that were there first are asked for no more than theirs.
+#[test]
+fn what_stands_holds_no_more_than_its_share() {
+    for is_under_way in [false, true] {
+        let (mut rig, mut broker) = three_that_stand();
+        let plan = is_under_way.then(|| rig.ask(LaneKind::Waiting, &[]));
+        rig.credit.assign(0..300);
+        (3..300).for_each(|id| rig.machine.add(route(id, 0, 0)));
+        let share = rig.credit.share();
+        assert!(rig.credit.used_by(0) > share);
+        if let Some(plan) = plan {
+            let immediate = rig.plan().unwrap();
+            assert_eq!((immediate.lane, named(&immediate).len()), (LaneKind::Immediate, 297));
+            rig.wait(MAX_WAIT);
+            rig.answer_by(&mut broker, &plan, []);
+            rig.events();
+        }
+        let plan = rig.plan().unwrap();
+        assert_eq!((plan.lane, rig.credit.used_by(0)), (LaneKind::Waiting, share), "{is_under_way}");
+        assert!(named(&plan).starts_with(&[0, 1, 2]));
+    }
+}
