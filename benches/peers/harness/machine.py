@@ -23,8 +23,8 @@ def say(*words):
     print(*words, file=sys.stderr, flush=True)
 
 
-def build(name):
-    """The command that runs a program, built if need be."""
+def build(name, profile):
+    """The command that runs a program, built if need be. The profile is for those in Rust."""
     CACHE.mkdir(parents=True, exist_ok=True)
     if name == "franz-go":
         program = CACHE / "franz-go-peer"
@@ -43,26 +43,26 @@ def build(name):
     # Checkouts share what is compiled, and each keeps its own programs: another's run must not replace them under ours.
     package = "proxy" if name == "proxy" else f"{name}-peer"
     target = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
-    command = ["cargo", "build", "--release", "--quiet", "-p", package]
+    command = ["cargo", "build", "--profile", profile, "--quiet", "-p", package]
     subprocess.run(command, cwd=HERE, check=True, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
-    own = CACHE / hashlib.sha256(str(HERE).encode()).hexdigest()[:8]
-    own.mkdir(exist_ok=True)
-    shutil.copy2(target / "release" / package, own / f"{package}.new")
+    own = CACHE / hashlib.sha256(str(HERE).encode()).hexdigest()[:8] / profile
+    own.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(target / profile / package, own / f"{package}.new")
     os.replace(own / f"{package}.new", own / package)
     return [str(own / package)]
 
 
-def build_all(peers):
+def build_all(peers, profile):
     """Commands by name. milena's is always there, because it makes the topics, and the proxy's."""
     if "MILENA_PEERS_COMMANDS" in os.environ:
         return json.loads(os.environ["MILENA_PEERS_COMMANDS"])
-    commands = {"milena": build("milena"), "proxy": build("proxy")}
+    commands = {"milena": build("milena", profile), "proxy": build("proxy", profile)}
     for peer in peers:
         if peer in commands:
             continue
         try:
             say(f"building {peer}")
-            commands[peer] = build(peer)
+            commands[peer] = build(peer, profile)
         except (OSError, subprocess.CalledProcessError) as error:
             say(f"{peer} is left out: {error}")
     return commands
