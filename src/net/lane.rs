@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::connector::{Address, Connector, Transport};
 use super::driver::Driver;
+use super::gate::Gate;
 use super::outage::{Outages, Over};
 use super::runtime::{Runtime, Timer};
 use super::security::Security;
@@ -96,6 +97,8 @@ pub struct Lane {
     /// The next attempt's limit; grows with failures (KIP-601).
     setup: Backoff,
     timer: Timer,
+    /// Whoever has several lanes polls them all, and one has something to do.
+    gate: Gate,
 }
 
 impl Lane {
@@ -110,6 +113,7 @@ impl Lane {
             state: State::Idle,
             queue: VecDeque::new(),
             events: VecDeque::new(),
+            gate: Gate::new(),
         }
     }
 
@@ -119,6 +123,7 @@ impl Lane {
 
     /// Queues a request; the connection is made if there is none.
     pub fn send(&mut self, token: Token, request: Box<dyn Outgoing>, deadline: Instant) {
+        self.gate.open();
         match &mut self.state {
             State::Up(driver) => driver.send(token, request, deadline),
             _ => self.queue.push_back(Queued { token, request, deadline }),
@@ -127,6 +132,7 @@ impl Lane {
 
     /// Makes the connection if there is none, for what will be sent; [`LaneEvent::Down`] tells of a failure.
     pub fn open(&mut self) {
+        self.gate.open();
         self.is_wanted = true;
     }
 
@@ -140,6 +146,7 @@ impl Lane {
 
     /// Sends nothing more on the present connection until then (KIP-219).
     pub fn mute(&mut self, until: Instant) {
+        self.gate.open();
         if let State::Up(driver) = &mut self.state {
             driver.mute(until);
         }
@@ -148,6 +155,7 @@ impl Lane {
     /// Drops the connection, and whatever was sent or waits to be, without a word: its owner has taken it all back.
     /// The next request makes another connection at once.
     pub fn cut(&mut self) {
+        self.gate.open();
         if matches!(self.state, State::Up(_)) {
             self.state = State::Idle;
         }
@@ -164,6 +172,16 @@ impl Lane {
     }
 
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LaneEvent> {
+        let Some(waker) = self.gate.enter(cx) else { return Poll::Pending };
+        let event = self.poll_inside(&mut Context::from_waker(&waker));
+        if event.is_ready() {
+            // There may be more.
+            self.gate.open();
+        }
+        event
+    }
+
+    fn poll_inside(&mut self, cx: &mut Context<'_>) -> Poll<LaneEvent> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);

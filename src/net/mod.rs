@@ -5,6 +5,7 @@ mod brokers;
 mod connector;
 mod core;
 mod driver;
+mod gate;
 mod lane;
 mod metadata;
 #[cfg(feature = "oidc")]
