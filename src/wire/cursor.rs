@@ -4,7 +4,7 @@
 //! refused when the bytes that remain cannot hold so many items, and nothing is reserved from a length that was only
 //! claimed. Nothing here panics, whatever the bytes are.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// Why bytes are not the message that they should be. A closed vocabulary: the connection that sent them is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -234,7 +234,7 @@ impl Frame {
 /// ```
 #[derive(Debug, Default)]
 pub struct Writer {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     /// Ascending places in `buffer`, each with the bytes to insert there.
     shared: Vec<(usize, Bytes)>,
     shared_len: usize,
@@ -246,6 +246,12 @@ impl Writer {
 
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// With room for so many bytes of small fields: a buffer that grows byte by byte is moved seven times on its way
+    /// to 512.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { buffer: Vec::with_capacity(bytes), ..Self::default() }
     }
 
     pub fn size(&self) -> usize {
@@ -260,19 +266,19 @@ impl Writer {
     }
 
     pub fn u8(&mut self, value: u8) {
-        self.buffer.put_u8(value);
+        self.buffer.push(value);
     }
 
     pub fn i16(&mut self, value: i16) {
-        self.buffer.put_i16(value);
+        self.buffer.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn i32(&mut self, value: i32) {
-        self.buffer.put_i32(value);
+        self.buffer.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn i64(&mut self, value: i64) {
-        self.buffer.put_i64(value);
+        self.buffer.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn slice(&mut self, bytes: &[u8]) {
@@ -291,10 +297,10 @@ impl Writer {
 
     pub fn uvarint(&mut self, mut value: u32) {
         while value >= 0x80 {
-            self.buffer.put_u8((value & 0x7f) as u8 | 0x80);
+            self.buffer.push((value & 0x7f) as u8 | 0x80);
             value >>= 7;
         }
-        self.buffer.put_u8(value as u8);
+        self.buffer.push(value as u8);
     }
 
     /// The counterpart of [`Reader::length`].
@@ -333,7 +339,7 @@ impl Writer {
 
     /// What was written, without a frame around it.
     pub fn into_segments(self) -> Vec<Bytes> {
-        let mut rest = self.buffer.freeze();
+        let mut rest = Bytes::from(self.buffer);
         let mut segments = Vec::with_capacity(self.shared.len().saturating_mul(2).saturating_add(1));
         let mut cut = 0usize;
         for (at, bytes) in self.shared {

@@ -24,10 +24,13 @@ pub struct RequestHeader<'a> {
     pub client_id: Option<&'a str>,
 }
 
+/// Holds what most requests write, the small batch of a single record included.
+const SMALL_FRAME: usize = 512;
+
 /// The whole frame of a request, ready for the socket.
 pub fn encode_request<R: Request>(request: &R, header: RequestHeader<'_>) -> Result<Frame, EncodeError> {
     let cx = context::<R>(header.version);
-    let mut writer = Writer::new();
+    let mut writer = Writer::with_capacity(SMALL_FRAME);
     writer.i32(0); // the size, patched by `into_frame`
     writer.i16(R::API.0);
     writer.i16(header.version);

@@ -186,6 +186,10 @@ impl PartialEq for UnknownTags {
 impl Eq for UnknownTags {}
 
 impl UnknownTags {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Adds a field, which must have the highest tag so far.
     pub fn push(&mut self, tag: u32, bytes: Bytes) {
         let mut writer = Writer::new();
@@ -229,6 +233,10 @@ impl TagWriter {
     }
 
     pub fn finish(mut self, unknown: &UnknownTags, writer: &mut Writer) -> Result<(), EncodeError> {
+        if self.0.is_empty() && unknown.is_empty() {
+            writer.u8(0);
+            return Ok(());
+        }
         for (tag, bytes) in unknown.iter() {
             let mut kept = Writer::new();
             kept.bytes(&bytes);
@@ -518,7 +526,9 @@ macro_rules! message {
 
 pub(in crate::wire) use {default_of, default_text, message, spec};
 
-/// Writes one field where its spec puts it: in line, among the tags, or nowhere.
+/// Writes one field where its spec puts it: in line, among the tags, or nowhere. Inline: of the specs, which are
+/// constants, one of these branches remains.
+#[inline]
 pub fn encode_field<T: Wire + PartialEq>(
     value: &T,
     default: T,
