@@ -1,6 +1,7 @@
 //! The task of one leader: owns two connections to it, keeps a fetch under way while there is credit.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,8 @@ impl Task {
         let mut timer = Timer::new(&self.core.network.runtime);
         let credit = Arc::clone(&self.credit);
         let mut told = Vec::new();
+        // One that goes on from turn to turn: to begin to wait costs more than to ask again.
+        let mut credited = pin!(credit.notified());
         loop {
             // Here as well as in the select: a flood of events must not hold back deadlines.
             self.machine.handle_timeout(self.core.now());
@@ -126,7 +129,7 @@ impl Task {
                 },
                 event = self.waiting.next() => self.handle_event(event, LaneKind::Waiting),
                 event = self.immediate.next() => self.handle_event(event, LaneKind::Immediate),
-                () = credit.notified() => {}
+                () = credited.as_mut() => credited.set(credit.notified()),
                 () = poll_fn(|cx| timer.poll(cx, deadline)) => self.machine.handle_timeout(self.core.now()),
             }
         }

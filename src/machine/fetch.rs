@@ -22,7 +22,7 @@
 //! and [`Event::Released`] takes it home, with the offset reached and the reason. What comes for a partition after it
 //! left, was sought or came back is dropped by its stamp; nobody else's data is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ struct Topic {
 pub struct Fetch {
     config: Config,
     partitions: BTreeMap<PartitionId, Partition>,
+    /// Those of them that no lane has.
+    here: BTreeSet<PartitionId>,
     topics: BTreeMap<Arc<str>, Topic>,
     names: BTreeMap<Uuid, Arc<str>>,
     flights: [Option<Flight>; 2],
@@ -99,6 +101,7 @@ impl Fetch {
             depth: Depth::new(config.partition_max_bytes, config.partition_most_bytes),
             config,
             partitions: BTreeMap::new(),
+            here: BTreeSet::new(),
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             flights: [None, None],
@@ -133,7 +136,6 @@ impl Fetch {
         self.served += 1;
         let partition = Partition {
             stamp,
-            in_flight: false,
             fresh: true,
             is_behind: false,
             fetched: 0,
@@ -149,6 +151,7 @@ impl Fetch {
             seen: Seen::NOTHING,
             route,
         };
+        self.here.insert(partition.route.id);
         self.partitions.insert(partition.route.id, partition);
     }
 
@@ -199,24 +202,30 @@ impl Fetch {
             asked.for_each(|asked| asked.is_idle = false);
         }
         let mut chosen = Vec::new();
+        let (mut asking, mut dry) = (0, 0);
+        for (id, partition) in self.here.iter().filter_map(|id| Some((*id, self.partitions.get(id)?))) {
+            asking += usize::from(partition.fresh);
+            if partition.is_out(now) {
+                continue;
+            }
+            dry += usize::from(partition.is_dry(credit.used_by(id)));
+            let is_early = is_late || partition.probe_at.is_some_and(|at| now < at);
+            if lane == LaneKind::Waiting || !is_early || partition.fresh {
+                chosen.push((partition.served, id, 0));
+            }
+        }
+        let stands = lane == LaneKind::Waiting && !self.standing.is_empty();
+        if chosen.is_empty() && !stands {
+            return None;
+        }
         // What nobody needs who asks for the usual.
         let least = self.depth.least();
-        let asking = self.partitions.values().filter(|partition| partition.fresh && !partition.in_flight).count();
         // A request has a quarter of the budget at most: two are on their way, and of two more something is not read yet,
         // which keeps the whole answer that it came in.
         let deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(credit.total() / 4);
         // As much of it for each, or the first would get ahead of the others.
-        let is_dry = |(id, partition): &(&PartitionId, &Partition)| {
-            partition.is_behind && !partition.is_out(now) && partition.is_dry(credit.used_by(**id))
-        };
-        let dry = self.partitions.iter().filter(is_dry).count().max(1);
+        let dry = dry.max(1);
         let (deep, free) = (deep / dry, credit.free());
-        for (&id, partition) in &self.partitions {
-            let is_early = is_late || partition.probe_at.is_some_and(|at| now < at);
-            if !partition.is_out(now) && (lane == LaneKind::Waiting || !is_early || partition.fresh) {
-                chosen.push((partition.served, id, 0));
-            }
-        }
         // A broker fills the answer in the order of the request.
         chosen.sort_unstable();
         chosen.retain_mut(|(_, id, bytes)| {
@@ -247,7 +256,6 @@ impl Fetch {
             offer.is_some()
         });
         self.share(lane, &mut chosen, credit);
-        let stands = lane == LaneKind::Waiting && !self.standing.is_empty();
         (stands || !chosen.is_empty()).then(|| self.plan(now, lane, &chosen))
     }
 
@@ -408,14 +416,14 @@ impl Fetch {
         if self.flights.iter().all(Option::is_some) || self.partitions.is_empty() {
             return None;
         }
-        let waiting = || self.partitions.values().filter(|partition| !partition.in_flight);
-        let pauses = waiting().filter_map(|partition| partition.not_before);
+        let here = || self.here.iter().filter_map(|id| self.partitions.get(id));
+        let pauses = here().filter_map(|partition| partition.not_before);
         // Those that the waiting lane will not be back for.
         let back = match &self.flights {
             [Some(waiting), None] => Some(waiting.sent + waiting.max_wait),
             _ => None,
         };
-        let idle = waiting().filter(|partition| !partition.fresh && !partition.route.is_paused);
+        let idle = here().filter(|partition| !partition.fresh && !partition.route.is_paused);
         let probes = idle.filter_map(|partition| partition.probe_at);
         let probes = probes.map(|at| self.not_before.map_or(at, |pause| pause.max(at)));
         let probes = probes.filter(|at| back.is_some_and(|back| back.saturating_duration_since(*at) > PROBE));
@@ -426,7 +434,8 @@ impl Fetch {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.rest(now);
         self.not_before = self.not_before.filter(|at| now < *at);
-        for partition in self.partitions.values_mut() {
+        for id in &self.here {
+            let Some(partition) = self.partitions.get_mut(id) else { continue };
             partition.not_before = partition.not_before.filter(|at| now < *at);
             // From then on it goes out as soon as the lane is free, and nobody has to wake up for it.
             partition.probe_at = partition.probe_at.filter(|at| now < *at);
@@ -447,7 +456,7 @@ impl Fetch {
         for &(_, id, bytes) in chosen {
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             let route = &partition.route;
-            partition.in_flight = true;
+            self.here.remove(&id);
             behind += usize::from(partition.is_behind);
             // Rounded down to whole batches.
             is_deep |= partition.is_behind && bytes > self.depth.ask() / 2;
@@ -536,8 +545,9 @@ impl Fetch {
     }
 
     fn give_up(&mut self, Asked { id, generation, stamp, reserved, answered, .. }: Asked) {
-        if let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.stamp == stamp) {
-            partition.in_flight = bug("never_fetched_again") && !answered;
+        let is_its = self.partitions.get(&id).is_some_and(|partition| partition.stamp == stamp);
+        if is_its && (answered || !bug("never_fetched_again")) {
+            self.here.insert(id);
         }
         if !answered && !bug("keeps_credit") {
             self.events.push_back(Event::nothing(id, generation, reserved));
@@ -593,6 +603,7 @@ impl Fetch {
     fn release(&mut self, id: PartitionId, why: Why) {
         self.disown(id);
         let Some(Partition { route, seen, .. }) = self.partitions.remove(&id) else { return };
+        self.here.remove(&id);
         if let Some(topic) = self.topics.get_mut(&route.topic) {
             if topic.partitions.get(&route.index) == Some(&id) {
                 topic.partitions.remove(&route.index);

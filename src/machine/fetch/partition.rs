@@ -19,7 +19,6 @@ pub(super) struct Partition {
     pub(super) route: Route,
     /// When it came, in counts: an answer to what was asked before is not for it.
     pub(super) stamp: u64,
-    pub(super) in_flight: bool,
     /// There may be data: not known to be at the end of the log.
     pub(super) fresh: bool,
     /// The log goes on behind what came: there is data for certain.
@@ -59,9 +58,9 @@ impl Partition {
         self.backoff.reset();
     }
 
-    /// It is not to be asked for now.
+    /// It is not to be asked for now, even if no lane has it.
     pub(super) fn is_out(&self, now: Instant) -> bool {
-        self.in_flight || self.route.is_paused || self.not_before.is_some_and(|at| now < at)
+        self.route.is_paused || self.not_before.is_some_and(|at| now < at)
     }
 
     /// There is more of it, and of what is `used` nothing was left when its last fetch came: whoever reads it waits.
