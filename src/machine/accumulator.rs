@@ -101,7 +101,8 @@ pub enum Event<R> {
     /// A partition that was asked to leave is free to go.
     Left {
         id: PartitionId,
-        partition: Moving<R>,
+        /// Boxed: the other events are small, and there is one for each batch.
+        partition: Box<Moving<R>>,
     },
 }
 
@@ -328,6 +329,9 @@ impl<R: Receipts> Accumulator<R> {
     }
 
     fn poll_lane(&mut self, now: Instant, lane: LaneId) -> Option<Send> {
+        if self.lines[lane as usize].ready.is_empty() {
+            return None;
+        }
         let most = if lane == LaneId::Fast { self.config.max_in_flight } else { 1 };
         let allowed = self.lines[lane as usize].most(now, most);
         // Not while the broker wants silence, nor before the fast one is up.
@@ -633,14 +637,18 @@ impl<R: Receipts> Accumulator<R> {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let first = self.timers.first().map(|(at, _)| *at);
-        let lanes = LaneId::ALL.map(|lane| self.lines[lane as usize].poll_timeout(self.limit(lane)));
+        let waiting = LaneId::ALL.into_iter().filter(|lane| self.lines[*lane as usize].is_waiting());
+        let lanes = waiting.filter_map(|lane| self.lines[lane as usize].poll_timeout(self.limit(lane)));
         let muted = self.lines.iter().filter_map(Line::muted_until);
-        first.into_iter().chain(lanes.into_iter().flatten()).chain(self.doubt.poll_timeout()).chain(muted).min()
+        first.into_iter().chain(lanes).chain(self.doubt.poll_timeout()).chain(muted).min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         for lane in LaneId::ALL {
             self.lines[lane as usize].unmute(now);
+            if !self.lines[lane as usize].is_waiting() {
+                continue;
+            }
             let (limit, has_lanes) = (self.limit(lane), self.has_lanes());
             match self.lines[lane as usize].step(now, limit) {
                 None => {}
@@ -703,7 +711,7 @@ impl<R: Receipts> Accumulator<R> {
             self.doubt.find(id);
             self.slow.remove(&id);
             if let Some(Slot { name, queue, .. }) = self.slots.remove(&id) {
-                let partition = Moving { name, queue, had_leader: true };
+                let partition = Box::new(Moving { name, queue, had_leader: true });
                 self.events.push_back(Event::Left { id, partition });
             }
             return;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -111,9 +112,12 @@ impl Leader {
         let mut timer = Timer::new(&runtime);
         let mut messages = Vec::with_capacity(MESSAGES);
         self.adopt_identity();
+        // One that goes on from turn to turn: to begin to wait costs more than to ask again.
+        let mut identity = pin!(changed(self.identity.clone()));
+        let mut timeout = None;
         loop {
-            self.pump();
-            let timeout = self.accumulator.poll_timeout();
+            self.pump(timeout);
+            timeout = self.accumulator.poll_timeout();
             tokio::select! {
                 biased;
                 (lane, event) = poll_fn(|cx| poll_lanes(&mut self.lanes, cx)) => {
@@ -124,21 +128,25 @@ impl Leader {
                     if received == 0 {
                         return self.stop();
                     }
+                    let now = runtime.now();
                     for message in messages.drain(..) {
                         if matches!(message, Message::Stop) {
                             return self.stop();
                         }
-                        self.handle(message);
+                        self.handle(now, message);
                     }
                     // Whoever waits for memory said so when it began to, for what was open then (rule 17).
                     if std::mem::take(&mut self.has_opened) && self.limits.budget.is_short() {
-                        self.accumulator.hurry(runtime.now());
+                        self.accumulator.hurry(now);
                     }
                 }
-                changed = self.identity.changed() => match changed {
-                    Ok(()) => self.adopt_identity(),
+                watch = identity.as_mut() => match watch {
+                    Some(watch) => {
+                        self.adopt_identity();
+                        identity.set(changed(watch));
+                    }
                     // The router is gone, and with it whoever could route what is left.
-                    Err(_) => return self.stop(),
+                    None => return self.stop(),
                 },
                 () = poll_fn(|cx| timer.poll(cx, timeout)) => {
                     self.accumulator.handle_timeout(runtime.now());
@@ -148,10 +156,12 @@ impl Leader {
     }
 
     /// Everything that can be done without waiting.
-    fn pump(&mut self) {
+    fn pump(&mut self, timeout: Option<Instant>) {
         let now = self.network.runtime.now();
         // Here as well as in the select: a flood of messages must not hold back lingers and deadlines.
-        self.accumulator.handle_timeout(now);
+        if timeout.is_some_and(|at| at <= now) {
+            self.accumulator.handle_timeout(now);
+        }
         while let Some(id) = self.accumulator.poll_take() {
             for batch in self.table.get(id).map(|partition| partition.take(&self.limits)).into_iter().flatten() {
                 self.push(now, id, batch);
@@ -212,8 +222,7 @@ impl Leader {
         });
     }
 
-    fn handle(&mut self, message: Message) {
-        let now = self.network.runtime.now();
+    fn handle(&mut self, now: Instant, message: Message) {
         match message {
             Message::First { id, since } => {
                 self.accumulator.handle_first(now, id, since);
@@ -350,14 +359,14 @@ impl Leader {
     }
 
     /// The partition goes back to the router, with what callers have sealed: its next task takes it all from there.
-    fn leave(&mut self, id: PartitionId, mut partition: Moving<Settle>) {
+    fn leave(&mut self, id: PartitionId, mut partition: Box<Moving<Settle>>) {
         if let Some(shared) = self.table.get(id) {
             shared.set_owner(None);
             for batch in shared.take_sealed() {
                 partition.queue.push(batch);
             }
         }
-        let _ = self.router.send(Request::Left { id, partition: Box::new(partition) });
+        let _ = self.router.send(Request::Left { id, partition });
     }
 
     fn settle(&self, id: PartitionId, settled: Settled<Settle>) {
@@ -390,6 +399,12 @@ impl Leader {
             }
         }
     }
+}
+
+/// The watch, as soon as there is something new in it; `None` if there never will be.
+async fn changed<T>(mut watch: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
+    watch.changed().await.ok()?;
+    Some(watch)
 }
 
 /// The connections to one leader.

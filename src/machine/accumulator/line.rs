@@ -95,6 +95,11 @@ impl Line {
         self.open.front().copied()
     }
 
+    /// Whether there is a head to be answered.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// How long its head has been the broker's.
     pub(super) fn waited(&self, now: Instant) -> Option<Duration> {
         self.since.map(|since| now.saturating_duration_since(since))

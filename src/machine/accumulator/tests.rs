@@ -143,7 +143,7 @@ impl Rig {
         let mut before = Vec::new();
         while let Some(event) = self.accumulator.poll_event() {
             match event {
-                Event::Left { partition, .. } => return (partition, before),
+                Event::Left { partition, .. } => return (*partition, before),
                 event => before.push(seen(event)),
             }
         }

@@ -510,7 +510,7 @@ impl World {
                     self.ask(Request::Hint(hint));
                 }
                 Event::NeedsNewerThan(spent) => self.ask(Request::NewEpoch(spent)),
-                Event::Left { id, partition } => self.leave(node, id, Box::new(partition)),
+                Event::Left { id, partition } => self.leave(node, id, partition),
             }
         }
     }
