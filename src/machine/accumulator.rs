@@ -8,16 +8,8 @@
 //! ```
 //! Partitions that can do something are in lists; nothing here walks over all of them, except when the identity changes.
 //!
-//! **Fast and slow.** A request that waits for a slow follower holds its connection, and whatever is behind it. A
-//! partition whose head stays unanswered well beyond the leader's usual time, or is refused for now, goes on over the
-//! slow one, alone in its requests, which say that they want to be answered soon; it comes back after a success. The
-//! others are freed by cutting the fast connection: the same bytes under the same sequences go out again. So this is for
-//! idempotent producers with acks=all alone: without the one nothing may be sent twice, without the other nothing waits.
-//!
+//! **Lanes.** A partition that keeps the others waiting goes on over a slow connection of its own (`accumulator/slow.rs`).
 //! While the leader is late with everything, small requests go over spare connections besides (`accumulator/spare.rs`).
-//!
-//! A partition that comes from another leader begins on the slow connection, if there is one, together with those that came
-//! with it: its followers have to find the new leader first, and what is acknowledged has to wait for them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -39,12 +31,14 @@ use crate::wire::message::{Records, Uuid};
 mod answers;
 mod doubt;
 mod line;
+mod slow;
 mod spare;
 
 use answers::{Answers, hint_of, reason_of};
 use doubt::Doubt;
 pub use line::LaneId;
-use line::{GRACE, Line, Step};
+use line::{Line, Step};
+use slow::NEWCOMERS_PATIENCE;
 use spare::Pace;
 
 /// A partition within one producer: an index into its table.
@@ -417,106 +411,13 @@ impl<R: Receipts> Accumulator<R> {
         if !self.has_lanes() {
             return;
         }
-        let grace = self.usual.map_or(GRACE, |usual| (usual * 2).clamp(GRACE, LEAST_LIMIT));
+        let grace = self.grace();
         self.lines[lane as usize].handle_probe(now, token, is_answered, grace);
     }
 
     /// Whether overdue partitions are moved at all.
     fn has_lanes(&self) -> bool {
         self.is_idempotent && self.config.acks == -1
-    }
-
-    /// How long the head of a lane may be unanswered.
-    fn limit(&self, lane: LaneId) -> Duration {
-        let limit = self.usual.map_or(FIRST_LIMIT, |usual| (usual * 3).max(LEAST_LIMIT));
-        let head = self.lines[lane as usize].head().filter(|_| lane == LaneId::Slow);
-        let slot = head.and_then(|head| self.slots.get(self.requests.get(&head)?.ids.first()?));
-        slot.map_or(limit, |slot| limit + slot.patience + slot.allowance)
-    }
-
-    /// The head of a lane was answered, in so much time.
-    fn learn(&mut self, now: Instant, took: Duration) {
-        self.last_fast = Some(now);
-        self.usual = Some(match self.usual {
-            None => took,
-            // It forgets a slow spell faster than a quick one.
-            Some(usual) if took < usual => (usual + took) / 2,
-            Some(usual) => usual + (took - usual) / 8,
-        });
-    }
-
-    /// Moves a partition to the slow lane.
-    fn slow_down(&mut self, id: PartitionId) {
-        let patience = self.usual.map_or(LEAST_PATIENCE, |usual| (usual * 2).clamp(LEAST_PATIENCE, MOST_PATIENCE));
-        if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.lane == LaneId::Fast) {
-            slot.lane = LaneId::Slow;
-            slot.patience = patience;
-            slot.quick = 0;
-            slot.relapses += 1;
-            self.slow.insert(id);
-        }
-    }
-
-    /// A batch was acknowledged on the slow lane: back to the fast one, if that took no longer than usual.
-    fn speed_up(&mut self, now: Instant, id: PartitionId, took: Duration) {
-        let is_alone = self.last_fast.is_none_or(|last| last + took < now);
-        if is_alone {
-            // Nobody was quicker meanwhile: this is how long the leader takes.
-            self.usual = Some(self.usual.unwrap_or_default().max(took.min(MOST_PATIENCE)));
-        }
-        let is_quick = is_alone || took <= self.limit(LaneId::Fast);
-        if let Some(slot) = self.slots.get_mut(&id) {
-            slot.quick = if is_quick { slot.quick + 1 } else { 0 };
-            slot.allowance = if is_quick { Duration::ZERO } else { slot.allowance };
-            if slot.quick >= 1 << (slot.relapses.clamp(1, 7) - 1) && !bug("never_returns") {
-                slot.lane = LaneId::Fast;
-                self.slow.remove(&id);
-            }
-        }
-    }
-
-    /// A partition that was stuck is not any more. What ended that may have ended it for the others on the slow lane: they
-    /// wait for no back-off.
-    fn revive(&mut self, now: Instant) {
-        for id in self.slow.iter().copied().collect::<Vec<_>>() {
-            if let Some(slot) = self.slots.get_mut(&id) {
-                slot.queue.retry_now();
-            }
-            self.update(now, id);
-        }
-    }
-
-    /// The head of a lane is overdue, and its broker answers others.
-    fn cut(&mut self, now: Instant, lane: LaneId) {
-        let tokens = self.lines[lane as usize].take();
-        self.events.push_back(Event::Cut(lane));
-        let mut cut = Vec::new();
-        for (nth, token) in tokens.into_iter().enumerate() {
-            for id in self.requests.remove(&token).map(|request| request.ids).unwrap_or_default() {
-                // Those that left, and maybe came back, have taken it back before.
-                let Some(slot) = self.slots.get_mut(&id) else { continue };
-                if !slot.queue.take_back(token) {
-                    continue;
-                }
-                cut.push(id);
-                if nth > 0 {
-                    continue;
-                }
-                match lane {
-                    LaneId::Slow => {
-                        slot.wait_longer();
-                        slot.allowance =
-                            (slot.allowance * 2).clamp(LEAST_LIMIT, self.config.request_timeout.max(LEAST_LIMIT));
-                        // Whatever spreads it: partitions that were cut together come back one after the other.
-                        slot.queue.back_off(now, token.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-                    }
-                    _ => self.slow_down(id),
-                }
-            }
-        }
-        for id in cut {
-            self.update(now, id);
-        }
     }
 
     /// The answer to a request. Partitions that it does not mention are tried again; others than those asked about,
@@ -761,13 +662,6 @@ impl<R: Receipts> Accumulator<R> {
 }
 
 impl<R: Receipts> Slot<R> {
-    /// Its followers were not there in time.
-    fn wait_longer(&mut self) {
-        self.patience = (self.patience * 2).min(MOST_PATIENCE);
-        // Those that came with it are there by now, or as badly off.
-        self.is_newcomer &= self.patience < MOST_PATIENCE;
-    }
-
     /// The size of what it would send now, if it may: not while it leaves, nor on one lane while it waits on the other.
     fn startable(&self, now: Instant, identity: Option<Identity>) -> Option<usize> {
         if self.is_leaving || self.flies != self.lane && self.queue.is_in_flight() && !bug("on_both_lanes") {
@@ -776,15 +670,6 @@ impl<R: Receipts> Slot<R> {
         self.queue.startable(now, identity)
     }
 }
-
-/// Well beyond the usual time begins here at the earliest, and here while no time is usual yet.
-const LEAST_LIMIT: Duration = Duration::from_millis(50);
-const FIRST_LIMIT: Duration = Duration::from_millis(250);
-/// How long a broker may wait for followers before it answers the slow lane: at first, and at most.
-const LEAST_PATIENCE: Duration = Duration::from_millis(10);
-const MOST_PATIENCE: Duration = Duration::from_millis(500);
-/// The same for newcomers at first: one whose followers stay away keeps the others waiting for so long.
-const NEWCOMERS_PATIENCE: Duration = Duration::from_millis(100);
 
 fn add(topics: &mut Vec<TopicProduceData>, name: &PartitionName, bytes: Bytes) {
     let data = PartitionProduceData { index: name.index, records: Some(Records(bytes)), ..Default::default() };
