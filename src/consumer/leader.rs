@@ -199,6 +199,8 @@ impl Task {
                         *self.lane(lane) = Lane::new(Arc::clone(&self.core.network), address);
                         let cause = Cause::Decode { api: ApiKey::FETCH, error };
                         self.handle_failed(token, CallError::Lost { cause, sent: true });
+                        // Those that stood behind it are not answered any more.
+                        self.machine.under_way(lane).into_iter().for_each(|token| self.lose(token));
                     }
                 }
             }
@@ -223,10 +225,14 @@ impl Task {
         self.machine.handle_answer(now, begun, token, response, self.core.network.runtime.random());
     }
 
+    fn lose(&mut self, token: Token) {
+        self.watch.counts.unanswered();
+        self.machine.handle_failed(self.core.now(), token, self.core.network.runtime.random());
+    }
+
     fn handle_failed(&mut self, token: Token, error: CallError) {
         let now = self.core.now();
-        self.watch.counts.unanswered();
-        self.machine.handle_failed(now, token, self.core.network.runtime.random());
+        self.lose(token);
         let is_garbled = matches!(&error, CallError::Lost { cause: Cause::Decode { .. }, .. });
         let failing = self.failing.get_or_insert(Failing { since: now, garbled: 0, is_reported: false });
         failing.garbled += u32::from(is_garbled);

@@ -11,10 +11,11 @@
 //! delays anybody.
 //!
 //! Partitions whose logs go on behind what came are shared between the lanes: while one half is dealt with, the other is
-//! on its way, and the connection to a broker far away is never empty. How much is asked for of each: `depth.rs`.
+//! on its way, and the connection to a broker far away is never empty. How much is asked for of each, and in how many
+//! requests that stand in line on the immediate lane if the way is long: `depth.rs`.
 //!
-//! Each lane has a session at the broker ([`fetch_session`](super::fetch_session)): a request names only what changed, and
-//! a partition that an answer does not mention has nothing new. Such a one stands on the waiting lane: its credit and its
+//! Each lane has a session at the broker ([`fetch_session`](super::fetch_session)): a request names only what changed (those
+//! that stand in line do without it), and a partition that an answer does not mention has nothing new. Such a one stands on the waiting lane: its credit and its
 //! place in the next request are what they were, and nobody looks at it, so that a thousand of them cost nothing when
 //! something comes for another.
 //!
@@ -65,7 +66,8 @@ pub struct Fetch {
     here: BTreeSet<PartitionId>,
     topics: BTreeMap<Arc<str>, Topic>,
     names: BTreeMap<Uuid, Arc<str>>,
-    flights: [Option<Flight>; 2],
+    /// In the order of sending.
+    flights: Vec<Flight>,
     /// What the waiting lane's last request asked for, and its answer did not mention: asked for again as it is.
     standing: Vec<Asked>,
     /// Of the credit, when something was last asked for.
@@ -104,7 +106,7 @@ impl Fetch {
             here: BTreeSet::new(),
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
-            flights: [None, None],
+            flights: Vec::new(),
             standing: Vec::new(),
             share: 0,
             sessions: Default::default(),
@@ -162,7 +164,7 @@ impl Fetch {
             partition.fresh |= !is_paused;
         }
         // What stands is asked for without another look.
-        for asked in self.flights.iter_mut().flatten().map(|flight| &mut flight.asked) {
+        for asked in self.flights.iter_mut().map(|flight| &mut flight.asked) {
             if let Ok(at) = asked.binary_search_by_key(&id, |asked| asked.id) {
                 asked[at].is_idle = false;
             }
@@ -183,13 +185,15 @@ impl Fetch {
         if self.not_before.is_some_and(|at| now < at) {
             return None;
         }
-        let (lane, is_late) = match &self.flights {
-            [None, _] => (LaneKind::Waiting, false),
-            [Some(waiting), None] => {
+        // Only those that are likely to have data.
+        let (lane, is_late) = match (self.waiting(), self.immediate().count()) {
+            (None, _) => (LaneKind::Waiting, false),
+            (Some(waiting), 0) => {
                 // It comes back soon, and takes in those that are at their ends.
                 let back = waiting.sent + waiting.max_wait;
                 (LaneKind::Immediate, back.saturating_duration_since(now) <= PROBE)
             }
+            (Some(_), count) if count < self.depth.pipeline() => (LaneKind::Immediate, true),
             _ => return None,
         };
         if std::mem::replace(&mut self.share, credit.share()) != credit.share() {
@@ -198,16 +202,17 @@ impl Fetch {
                 credit.give_back(asked.id, asked.reserved);
                 self.give_up(Asked { answered: true, ..asked });
             }
-            let asked = self.flights.iter_mut().flatten().flat_map(|flight| &mut flight.asked);
+            let asked = self.flights.iter_mut().flat_map(|flight| &mut flight.asked);
             asked.for_each(|asked| asked.is_idle = false);
         }
         let mut chosen = Vec::new();
-        let (mut asking, mut dry) = (0, 0);
+        let (mut asking, mut behind, mut dry) = (0, 0, 0);
         for (id, partition) in self.here.iter().filter_map(|id| Some((*id, self.partitions.get(id)?))) {
             asking += usize::from(partition.fresh);
             if partition.is_out(now) {
                 continue;
             }
+            behind += usize::from(partition.is_behind);
             dry += usize::from(partition.is_dry(credit.used_by(id)));
             let is_early = is_late || partition.probe_at.is_some_and(|at| now < at);
             if lane == LaneKind::Waiting || !is_early || partition.fresh {
@@ -220,9 +225,11 @@ impl Fetch {
         }
         // What nobody needs who asks for the usual.
         let least = self.depth.least();
-        // A request has a quarter of the budget at most: two are on their way, and of two more something is not read yet,
-        // which keeps the whole answer that it came in.
-        let deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(credit.total() / 4);
+        // As many requests are under way, and of two more something is not read yet, which keeps the whole answer that it
+        // came in: each has its part of the budget, a quarter next door.
+        let requests = (behind + self.behind()).clamp(2, 1 + self.depth.pipeline());
+        let most = credit.total() / (requests + 2);
+        let deep = credit.free().saturating_sub(least.saturating_mul(asking)).min(most);
         // As much of it for each, or the first would get ahead of the others.
         let dry = dry.max(1);
         let (deep, free) = (deep / dry, credit.free());
@@ -255,20 +262,18 @@ impl Fetch {
             partition.fresh |= offer.is_none();
             offer.is_some()
         });
-        self.share(lane, &mut chosen, credit);
+        self.share(&mut chosen, credit);
         (stands || !chosen.is_empty()).then(|| self.plan(now, lane, &chosen))
     }
 
-    /// Leaves to the other lane as many of those that have data as make it even, unless that one may wait at the broker.
-    /// Whoever is left over has waited longest when a lane is free, and comes first.
-    fn share(&self, lane: LaneKind, chosen: &mut Vec<(u64, PartitionId, usize)>, credit: &mut Credit) {
-        let other = match &self.flights[1 - lane as usize] {
-            Some(other) if !other.is_soon() => return,
-            other => other.as_ref().map_or(0, |other| other.behind),
-        };
+    /// Leaves to the other requests as many of those that have data as make it even, but nothing to a waiting lane that may
+    /// wait at the broker. Whoever is left over has waited longest when a lane is free, and comes first.
+    fn share(&self, chosen: &mut Vec<(u64, PartitionId, usize)>, credit: &mut Credit) {
+        let requests = self.depth.pipeline() + usize::from(self.waiting().is_none_or(Flight::is_soon));
         let is_behind = |id: &PartitionId| self.partitions.get(id).is_some_and(|partition| partition.is_behind);
         let behind = chosen.iter().filter(|(_, id, _)| is_behind(id)).count();
-        let even = if bug("the_last_one_is_left_over") { (behind + other) / 2 } else { (behind + other).div_ceil(2) };
+        let all = behind + self.behind();
+        let even = if bug("the_last_one_is_left_over") { all / requests } else { all.div_ceil(requests) };
         let mut left = even.min(behind);
         chosen.retain(|(_, id, bytes)| {
             let stays = !is_behind(id) || left > 0;
@@ -280,9 +285,27 @@ impl Fetch {
         });
     }
 
+    fn waiting(&self) -> Option<&Flight> {
+        self.flights.iter().find(|flight| flight.lane == LaneKind::Waiting)
+    }
+
+    fn immediate(&self) -> impl Iterator<Item = &Flight> {
+        self.flights.iter().filter(|flight| flight.lane == LaneKind::Immediate)
+    }
+
+    /// How many partitions are under way that have data for certain.
+    fn behind(&self) -> usize {
+        self.flights.iter().map(|flight| flight.behind).sum()
+    }
+
+    /// What is under way on a lane.
+    pub fn under_way(&self, lane: LaneKind) -> Vec<Token> {
+        self.flights.iter().filter(|flight| flight.lane == lane).map(|flight| flight.token).collect()
+    }
+
     /// When a request that is under way was sent.
     pub fn sent(&self, token: Token) -> Option<Instant> {
-        self.flights.iter().flatten().find(|flight| flight.token == token).map(|flight| flight.sent)
+        self.flights.iter().find(|flight| flight.token == token).map(|flight| flight.sent)
     }
 
     /// Whether the last `poll_fetch` left out a partition for lack of credit alone.
@@ -292,9 +315,11 @@ impl Fetch {
 
     /// `begun` is when its first byte came.
     pub fn handle_answer(&mut self, now: Instant, begun: Instant, token: Token, response: FetchResponse, random: u64) {
-        let Some((lane, mut flight)) = self.land(token) else { return };
+        let Some(mut flight) = self.land(token) else { return };
+        let (lane, has_session) = (flight.lane, flight.has_session);
         if !response.error_code.is_ok() {
-            let may_help = self.sessions[lane as usize].handle_error(now, response.error_code);
+            let session = self.sessions.get_mut(lane as usize).filter(|_| has_session);
+            let may_help = session.is_some_and(|session| session.handle_error(now, response.error_code));
             match response.error_code.action(ApiKey::FETCH) {
                 // The ids of topics that the session spoke of are not the broker's.
                 Action::ResetSession if response.error_code == ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR => {
@@ -309,7 +334,8 @@ impl Fetch {
             }
             return self.settle(flight);
         }
-        let is_incremental = self.sessions[lane as usize].handle_answer(now, response.session_id);
+        let session = self.sessions.get_mut(lane as usize).filter(|_| has_session);
+        let is_incremental = session.is_some_and(|session| session.handle_answer(now, response.session_id));
         let mut is_useful = false;
         let mut is_behind = false;
         for topic in &response.responses {
@@ -367,9 +393,11 @@ impl Fetch {
 
     /// The request was lost, or could not be sent. Its partitions stay, and are asked for again.
     pub fn handle_failed(&mut self, now: Instant, token: Token, random: u64) {
-        let Some((lane, flight)) = self.land(token) else { return };
-        if !bug("session_outlives_a_loss") {
-            self.sessions[lane as usize].reset();
+        let Some(flight) = self.land(token) else { return };
+        // It may have been more than the line carries in the time that a request has.
+        self.depth.reset();
+        if flight.has_session && !bug("session_outlives_a_loss") {
+            self.sessions[flight.lane as usize].reset();
         }
         self.back_off(now, random);
         self.events.push_back(Event::Stale);
@@ -385,7 +413,7 @@ impl Fetch {
 
     /// Both connections are gone with all that was under way.
     pub fn handle_lanes_lost(&mut self) {
-        for flight in std::mem::take(&mut self.flights).into_iter().flatten() {
+        for flight in std::mem::take(&mut self.flights) {
             self.settle(flight);
         }
         self.unstand_all();
@@ -413,16 +441,14 @@ impl Fetch {
         if let Some(since) = self.idle_since {
             return Some(since + IDLE);
         }
-        if self.flights.iter().all(Option::is_some) || self.partitions.is_empty() {
+        let waiting = self.waiting();
+        if self.partitions.is_empty() || waiting.is_some() && self.immediate().next().is_some() {
             return None;
         }
         let here = || self.here.iter().filter_map(|id| self.partitions.get(id));
         let pauses = here().filter_map(|partition| partition.not_before);
         // Those that the waiting lane will not be back for.
-        let back = match &self.flights {
-            [Some(waiting), None] => Some(waiting.sent + waiting.max_wait),
-            _ => None,
-        };
+        let back = waiting.map(|waiting| waiting.sent + waiting.max_wait);
         let idle = here().filter(|partition| !partition.fresh && !partition.route.is_paused);
         let probes = idle.filter_map(|partition| partition.probe_at);
         let probes = probes.map(|at| self.not_before.map_or(at, |pause| pause.max(at)));
@@ -469,9 +495,14 @@ impl Fetch {
             let (reserved, answered, is_idle) = (bytes, false, false);
             asked.push(Asked { id, generation, stamp, reserved, answered, is_idle, is_by_name });
         }
+        let is_alone = lane == LaneKind::Waiting || behind == 0 && self.immediate().next().is_none();
+        // One behind the other, each for others: a session would hear of all of them every time.
+        let has_session = is_alone || self.depth.pipeline() == 1;
         let session = &mut self.sessions[lane as usize];
         let standing = asked.get(..count).unwrap_or_default();
-        let opening = if session.begins_anew(by_name, &wanted) && !bug("stands_in_a_session_to_come") {
+        let opening = if !has_session {
+            Opening::without(wanted.len())
+        } else if session.begins_anew(by_name, &wanted) && !bug("stands_in_a_session_to_come") {
             // Nobody stands in a session that is to come.
             let routes = standing.iter().filter_map(|asked| Some((asked, &self.partitions.get(&asked.id)?.route)));
             wanted.extend(routes.map(|(asked, route)| (asked.id, route.wanted(asked.reserved))));
@@ -504,16 +535,14 @@ impl Fetch {
         }
         let max_wait = match lane {
             // Half of what the other one has is for this one: it is there soon, and then so is this.
-            LaneKind::Waiting if behind == 0 && self.flights[1].as_ref().is_some_and(|other| other.behind > 1) => {
-                self.config.max_wait.min(PROBE)
-            }
+            LaneKind::Waiting if behind == 0 && self.behind() > 1 => self.config.max_wait.min(PROBE),
             LaneKind::Waiting => self.config.max_wait,
             LaneKind::Immediate => Duration::ZERO,
         };
         let token = self.next_token;
         self.next_token += 1;
-        self.flights[lane as usize] =
-            Some(Flight { token, sent: now, max_wait, asked, behind, is_deep, is_dated: false });
+        let (sent, is_dated) = (now, false);
+        self.flights.push(Flight { lane, token, sent, max_wait, asked, behind, is_deep, has_session, is_dated });
         let request = FetchRequest {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.config.min_bytes,
@@ -532,11 +561,9 @@ impl Fetch {
     }
 
     /// Takes a flight off its lane.
-    fn land(&mut self, token: Token) -> Option<(LaneKind, Flight)> {
-        let is_it = |flight: &Option<Flight>| flight.as_ref().is_some_and(|flight| flight.token == token);
-        let at = self.flights.iter().position(is_it)?;
-        let flight = self.flights[at].take()?;
-        Some((if at == 0 { LaneKind::Waiting } else { LaneKind::Immediate }, flight))
+    fn land(&mut self, token: Token) -> Option<Flight> {
+        let at = self.flights.iter().position(|flight| flight.token == token)?;
+        Some(self.flights.remove(at))
     }
 
     /// Returns the credit of whatever had no answer.
@@ -568,7 +595,7 @@ impl Fetch {
 
     /// Whoever comes back soon, as after a seek by time, finds the session as it was.
     fn rest(&mut self, now: Instant) {
-        let is_idle = self.partitions.is_empty() && self.flights.iter().all(Option::is_none);
+        let is_idle = self.partitions.is_empty() && self.flights.is_empty();
         if !is_idle || !self.sessions.iter().any(FetchSession::is_remembered) {
             self.idle_since = None;
         } else if now >= *self.idle_since.get_or_insert(now) + IDLE {
@@ -588,7 +615,7 @@ impl Fetch {
         if bug("data_from_before_a_seek") {
             return;
         }
-        for flight in self.flights.iter_mut().flatten() {
+        for flight in self.flights.iter_mut() {
             let Ok(at) = flight.asked.binary_search_by_key(&id, |asked| asked.id) else { continue };
             let asked = &mut flight.asked[at];
             if !std::mem::replace(&mut asked.answered, true) {

@@ -44,6 +44,13 @@ pub struct Opening {
     pub forgotten: Vec<ForgottenTopic>,
 }
 
+impl Opening {
+    /// Of a request without a session, which names so many partitions.
+    pub fn without(count: usize) -> Self {
+        Self { session_id: 0, session_epoch: NONE, named: vec![true; count], forgotten: Vec::new() }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The next request begins a session. `old` is what it replaces at the broker; 0 is none.
@@ -115,7 +122,7 @@ impl FetchSession {
                 self.known.extend(wanted.iter().map(|(id, wanted)| (*id, (wanted.clone(), self.requests))));
                 (old, FIRST)
             }
-            State::Without { .. } => (0, NONE),
+            State::Without { .. } => return Opening::without(wanted.len()),
         };
         Opening { session_id, session_epoch, named: vec![true; wanted.len()], forgotten: Vec::new() }
     }

@@ -8,6 +8,15 @@
 //! Two fetches are under way, and each asks anew when its bytes are there. As long as those of the other one last, nothing
 //! is lost. Where they do not, nothing comes for a while although there is more: then each asks for so much more as would
 //! have filled the gap. That is bandwidth times delay, without knowing either.
+//!
+//! From then on the partitions are in more requests than two, so that pieces are smaller for the same number of bytes under
+//! way:
+//! ```text
+//!   lane 0   ask ·············▶ bytes ask ·············▶ bytes
+//!   lane 1   ask ················▶ bytes ask ··············▶ bytes
+//!            ask ···················▶ bytes ask ·············▶ bytes       in line: the broker begins with one
+//!            ask ······················▶ bytes ask ············▶ bytes     when it has sent the one before
+//! ```
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +33,10 @@ pub(super) struct Depth {
     was_short: [bool; 2],
 }
 
+/// Over a long way so many requests stand in line at the broker on the immediate lane, each for its part of the partitions:
+/// it begins with the next one when it has sent the last. All that is under way would bring no more in fewer of them, but
+/// wait: nothing of a piece can be asked for anew before the whole of it is there, nor read meanwhile.
+const PIPELINE: usize = 7;
 /// A gap counts from this part of the time on.
 const PART: u32 = 8;
 /// And from here on: a broker next door has gaps between its answers too, and larger pieces would only leave the
@@ -41,6 +54,11 @@ impl Depth {
 
     pub(super) fn ask(&self) -> usize {
         self.ask
+    }
+
+    /// How many requests may be on the immediate lane, one behind the other.
+    pub(super) fn pipeline(&self) -> usize {
+        if self.ask > self.least { PIPELINE } else { 1 }
     }
 
     /// An answer is there, of which the first byte came at `begun`. It tells something if it was asked for at the present

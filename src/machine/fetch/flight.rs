@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::PROBE;
+use super::output::LaneKind;
 use crate::machine::connection::Token;
 use crate::machine::credit::PartitionId;
 
@@ -21,6 +22,7 @@ pub(super) struct Asked {
 
 #[derive(Debug)]
 pub(super) struct Flight {
+    pub(super) lane: LaneKind,
     pub(super) token: Token,
     pub(super) sent: Instant,
     pub(super) max_wait: Duration,
@@ -30,6 +32,8 @@ pub(super) struct Flight {
     pub(super) behind: usize,
     /// One of them was asked for at the present depth.
     pub(super) is_deep: bool,
+    /// The broker was asked as one who remembers.
+    pub(super) has_session: bool,
     /// A partition of it has left since, or was sought: what the broker answers so early may be of that one alone.
     pub(super) is_dated: bool,
 }

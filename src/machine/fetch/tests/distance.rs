@@ -132,8 +132,8 @@ struct Line {
     round_trip: Duration,
     partitions: u64,
     buffer: usize,
-    /// How much of what is buffered is read whenever something comes.
-    reads: usize,
+    /// How much is read in a second; all of it at once if nothing is said.
+    reads: Option<u64>,
     /// Of the answer that came last nothing is read before the next request.
     lags: bool,
     most: usize,
@@ -141,7 +141,7 @@ struct Line {
 
 struct Outcome {
     bytes: usize,
-    /// The most that was asked for of one partition, and that was used by all.
+    /// The most that was asked for of one partition, after a second, and that was used by all.
     most: usize,
     used: usize,
     /// Bytes of each.
@@ -153,7 +153,7 @@ const BASE: usize = 100 << 10;
 
 impl Default for Line {
     fn default() -> Self {
-        Self { round_trip: ms(0), partitions: 6, buffer: 64 * BASE, reads: usize::MAX, lags: false, most: 8 * BASE }
+        Self { round_trip: ms(0), partitions: 6, buffer: 64 * BASE, reads: None, lags: false, most: 8 * BASE }
     }
 }
 
@@ -171,6 +171,7 @@ impl Line {
         let mut flights: Vec<(Instant, Instant, Plan)> = Vec::new();
         let mut buffered: VecDeque<(u64, usize)> = VecDeque::new();
         let (mut free, mut bytes, mut most, mut used) = (rig.now, 0, 0, 0);
+        let mut read_until = rig.now;
         let (mut limits, mut read) = (BTreeMap::new(), BTreeMap::new());
         loop {
             while let Some(plan) = rig.plan() {
@@ -182,7 +183,9 @@ impl Line {
                 for asked in plan.request.topics.iter().flat_map(|topic| &topic.partitions) {
                     limits.insert((plan.token, asked.partition), asked.partition_max_bytes as usize / block.len());
                     size += asked.partition_max_bytes as u64 / block.len() as u64 * block.len() as u64;
-                    most = most.max(asked.partition_max_bytes as usize);
+                    if rig.now > begun + ms(1_000) {
+                        most = most.max(asked.partition_max_bytes as usize);
+                    }
                 }
                 // The broker is as fast as it can be, and the line belongs to one answer after the other.
                 let first = free.max(rig.now + self.round_trip / 2);
@@ -213,10 +216,13 @@ impl Line {
                 *read.entry(id).or_insert(0) += fetched.bytes;
                 buffered.push_back((id, fetched.bytes));
             }
-            let mut left = self.reads;
+            let elapsed = rig.now.duration_since(read_until).as_nanos() as u64;
+            let mut left = self.reads.map_or(usize::MAX, |rate| (elapsed * rate / 1_000_000_000) as usize);
             let kept = if self.lags { plan.request.topics.iter().map(|topic| topic.partitions.len()).sum() } else { 0 };
-            while let Some((id, size)) = buffered.front().copied().filter(|_| left > 0 && buffered.len() > kept) {
-                left = left.saturating_sub(size);
+            while let Some((id, size)) = buffered.front().copied().filter(|_| buffered.len() > kept) {
+                let Some(rest) = left.checked_sub(size) else { break };
+                left = rest;
+                read_until = rig.now;
                 buffered.pop_front();
                 rig.credit.give_back(id, size);
             }
@@ -227,7 +233,7 @@ impl Line {
 #[test]
 fn throughput_does_not_depend_on_the_distance_while_the_budget_is_large_enough() {
     let Outcome { bytes: near, most, .. } = Line::default().run();
-    assert!(near > 159_000_000 && most == BASE, "{near} bytes, and nothing is to be gained by asking for more: {most}");
+    assert!(near > 159_000_000 && most <= BASE, "{near} bytes, and nothing is to be gained by asking for more: {most}");
     for round_trip in [5, 20, 50] {
         let Outcome { bytes: far, most, used, read } = Line { round_trip: ms(round_trip), ..Default::default() }.run();
         assert!(far >= near * 9 / 10, "{round_trip} ms: {far} of {near}");
@@ -246,7 +252,7 @@ fn throughput_does_not_depend_on_the_distance_while_the_budget_is_large_enough()
 fn no_more_is_asked_for_than_what_was_set_or_than_the_budget_has() {
     let far = || Line { round_trip: ms(20), ..Default::default() };
     let Outcome { bytes, most, .. } = Line { most: BASE, ..far() }.run();
-    assert_eq!(most, BASE);
+    assert!(most <= BASE, "{most}");
     assert!(bytes < 120_000_000, "what it costs: {bytes}");
     let Outcome { bytes, used, .. } = Line { buffer: 8 * BASE, ..far() }.run();
     assert!(used <= 8 * BASE && bytes > 60_000_000, "{used}, {bytes}");
@@ -254,8 +260,59 @@ fn no_more_is_asked_for_than_what_was_set_or_than_the_budget_has() {
     let Outcome { most, used, .. } = Line { partitions: 40, round_trip: ms(200), ..far() }.run();
     assert!(most > BASE && used <= 64 * BASE, "{most}, {used}");
     // Who reads less than what comes is not waiting for the broker.
-    let Outcome { most, used, .. } = Line { reads: BASE / 2, ..far() }.run();
-    assert!(most == BASE && used <= 64 * BASE && used > 50 * BASE, "{most}, {used}");
+    let Outcome { most, used, .. } = Line { reads: Some(RATE / 4), ..far() }.run();
+    assert!(most <= BASE && used <= 64 * BASE && used > 50 * BASE, "{most}, {used}");
+}
+
+/// Far away those that have data go out in several requests, one behind the other, each by itself from then on.
+#[test]
+fn over_a_long_way_requests_stand_in_line_at_the_broker() {
+    let mut rig = Rig::new(6);
+    let all = asked(&mut rig, LaneKind::Waiting);
+    rig.wait(ms(20));
+    bring(&mut rig, &all);
+    for _ in 0..2 {
+        let both = both(&mut rig);
+        rig.wait(ms(20));
+        both.iter().for_each(|flight| bring(&mut rig, flight));
+    }
+    let mut line = vec![asked(&mut rig, LaneKind::Waiting)];
+    line.extend((0..5).map(|_| asked(&mut rig, LaneKind::Immediate)));
+    rig.silent();
+    let mut partitions: Vec<_> = line.iter().flat_map(|(_, partitions)| partitions).copied().collect();
+    partitions.sort_unstable();
+    assert_eq!(partitions, [0, 1, 2, 3, 4, 5]);
+    // In a session each would have to forget those of the one before.
+    let sessions = line.iter().map(|(plan, _)| (plan.request.session_id, plan.request.session_epoch));
+    assert!(sessions.skip(1).all(|session| session == (0, -1)));
+    for at in [3, 1, 0, 5] {
+        bring(&mut rig, &line[at]);
+        let lane = if at == 0 { LaneKind::Waiting } else { LaneKind::Immediate };
+        let (plan, partitions) = asked(&mut rig, lane);
+        assert_eq!(partitions, line[at].1);
+        line[at] = (plan, partitions);
+        rig.silent();
+    }
+    // One that is sought does not wait for any of them, and one that has nothing does not go out alone.
+    let sought = line[2].1[0];
+    rig.machine.add(route(sought as PartitionId, 1, 700));
+    line.push(asked(&mut rig, LaneKind::Immediate));
+    assert_eq!(line[6].1, [sought]);
+    rig.silent();
+    let idle = line[4].1[0];
+    rig.answer(&line[4].0, [empty(idle)]);
+    rig.silent();
+    // With their connection all of them are gone, and only they.
+    let lost = rig.machine.under_way(LaneKind::Immediate);
+    assert_eq!(lost.len(), 5);
+    lost.into_iter().for_each(|token| rig.machine.handle_failed(rig.now, token, MIDDLE));
+    assert_eq!(rig.machine.under_way(LaneKind::Waiting), [line[0].0.token]);
+    rig.events();
+    rig.wait(ms(2_000));
+    // It may have been too much for the line: as next door, until there are gaps again.
+    let (_, again) = asked(&mut rig, LaneKind::Immediate);
+    rig.silent();
+    assert!(again.len() == 3 && again.contains(&sought) && !again.contains(&idle), "{again:?}");
 }
 
 /// A gap counts from a millisecond on, and from the second one in a row.
