@@ -15,9 +15,9 @@
 //! requests that stand in line on the immediate lane if the way is long: `depth.rs`.
 //!
 //! Each lane has a session at the broker ([`fetch_session`](super::fetch_session)): a request names only what changed (those
-//! that stand in line do without it), and a partition that an answer does not mention has nothing new. Such a one stands on the waiting lane: its credit and its
-//! place in the next request are what they were, and nobody looks at it, so that a thousand of them cost nothing when
-//! something comes for another.
+//! that stand in line do without it), and a partition that an answer does not mention has nothing new. Such a one stands on
+//! the waiting lane: its credit and its place in the next request are what they were, and nobody looks at it, so that a
+//! thousand of them cost nothing when something comes for another.
 //!
 //! A partition belongs to one leader at a time, like a token: [`Fetch::add`] brings it with the offset to go on from,
 //! and [`Event::Released`] takes it home, with the offset reached and the reason. What comes for a partition after it
