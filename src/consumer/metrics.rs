@@ -34,7 +34,7 @@ pub struct ConsumerMetrics {
     pub fetches: u64,
     /// Fetch requests that got no answer. (`milena_consumer_fetches_failed`.)
     pub fetches_failed: u64,
-    /// From each fetch request to its answer, also where the broker waited for data.
+    /// From each fetch request to its answer, also where the broker waited for data, or it stood in line behind others.
     /// (`milena_consumer_fetch_seconds`; Java: `fetch-latency-avg` and `-max`.)
     pub fetch_latency: Timing,
     /// How long brokers asked for a pause, for reasons of quota: each answer that did.

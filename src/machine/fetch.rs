@@ -605,8 +605,11 @@ impl Fetch {
         }
     }
 
+    /// Once for all that was under way: what fails beside it, as all that stands in line on one connection, says nothing new.
     fn back_off(&mut self, now: Instant, random: u64) {
-        self.not_before = Some(now + self.backoff.next_delay(random));
+        if self.not_before.is_none_or(|at| at <= now) {
+            self.not_before = Some(now + self.backoff.next_delay(random));
+        }
     }
 
     /// What is under way for the partition will not be its own any more, so it needs no credit: whoever seeks must not

@@ -4,6 +4,7 @@
 
 mod bombs;
 mod consumer_groups;
+mod distance;
 mod faults;
 mod flow;
 mod followers;

@@ -33,9 +33,9 @@ pub(super) struct Depth {
     was_short: [bool; 2],
 }
 
-/// Over a long way so many requests stand in line at the broker on the immediate lane, each for its part of the partitions:
-/// it begins with the next one when it has sent the last. All that is under way would bring no more in fewer of them, but
-/// wait: nothing of a piece can be asked for anew before the whole of it is there, nor read meanwhile.
+/// Over a long way up to so many requests stand in line at the broker on the immediate lane, each for its part of the
+/// partitions. In fewer and larger pieces as many bytes would take longer: nothing of a piece can be read, or asked for anew,
+/// before the whole of it is there.
 const PIPELINE: usize = 7;
 /// A gap counts from this part of the time on.
 const PART: u32 = 8;
