@@ -246,6 +246,9 @@ fn throughput_does_not_depend_on_the_distance_while_the_budget_is_large_enough()
         assert!(*least > largest * 9 / 10 && read.len() == 6, "{round_trip} ms: {read:?}");
         assert!((round_trip > 5) == (most > BASE) && used <= 64 * BASE, "{round_trip} ms: {most}, {used}");
     }
+    // Half as much again as bandwidth times delay: that is enough in small pieces. In two large ones it is two thirds.
+    let Outcome { bytes: far, .. } = Line { round_trip: ms(50), buffer: 30 * BASE, ..Default::default() }.run();
+    assert!(far >= near * 9 / 10, "in a small budget: {far} of {near}");
     // The budget is not large enough for all that is asked for, and the last one makes do with no less than the others.
     let Outcome { read, .. } = Line { round_trip: ms(50), lags: true, ..Default::default() }.run();
     let (least, largest) = (read.values().min().unwrap(), read.values().max().unwrap());
