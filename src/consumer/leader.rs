@@ -9,12 +9,13 @@ use tokio::sync::{Notify, mpsc};
 
 use super::metrics::Frame;
 use super::shared::{Inbox, Shared};
+use super::turn::Turn;
 use super::watch::Watch;
 use crate::error::Error;
 use crate::machine::connection::{Call, CallError, Cause, Token};
 use crate::machine::credit::PartitionId;
 use crate::machine::fetch::{self, Event, Fetch, LaneKind, Plan, Route, Seen, Why};
-use crate::net::{self, Address, Class, Core, Lane, LaneEvent, Timer, Yield};
+use crate::net::{self, Address, Class, Core, Lane, LaneEvent, Timer};
 use crate::wire::api::ApiKey;
 use crate::wire::frame;
 use crate::wire::leader::fetch::{FetchRequest, FetchResponse};
@@ -56,15 +57,15 @@ pub struct Task {
     home: mpsc::UnboundedSender<Released>,
     /// Rings when credit was returned.
     credit: Arc<Notify>,
+    turn: Turn,
     failing: Option<Failing>,
 }
 
 /// Commands taken at once.
 const COMMANDS: usize = 1024;
 
-/// An answer of so many bytes of records is all that there was: its reader comes before the next fetch, which takes about
-/// as long to plan and to write as the reader needs. Behind a larger one there may be more, and its connection is not to
-/// be idle.
+/// An answer of so many bytes of records is all that there was: its reader may come before the next fetch. Behind a larger
+/// one there may be more, and its connection is not to be idle.
 const SMALL: usize = 16 * 1024;
 
 /// Since the last answer.
@@ -101,6 +102,7 @@ impl Task {
             machine: Fetch::new(config),
             home,
             credit: Arc::new(Notify::new()),
+            turn: Turn::default(),
             failing: None,
         }
     }
@@ -114,12 +116,11 @@ impl Task {
         loop {
             // Here as well as in the select: a flood of events must not hold back deadlines.
             self.machine.handle_timeout(self.core.now());
-            if self.drain() {
-                // The runtime runs whom a task wakes next on the same thread, and not before that task is pending.
-                Yield::default().await;
+            self.drain();
+            if !self.turn.stands_back() {
+                self.fetch();
             }
-            self.fetch();
-            let deadline = self.machine.poll_timeout();
+            let deadline = self.machine.poll_timeout().into_iter().chain(self.turn.until()).min();
             tokio::select! {
                 biased;
                 // All of an assignment before the first request goes out: the others would be a round trip late.
@@ -131,6 +132,10 @@ impl Task {
                 event = self.immediate.next() => self.handle_event(event, LaneKind::Immediate),
                 () = credited.as_mut() => credited.set(credit.notified()),
                 () = poll_fn(|cx| timer.poll(cx, deadline)) => self.machine.handle_timeout(self.core.now()),
+            }
+            if self.turn.stands_back() {
+                let came_back = self.shared.lock().go_ahead(&self.credit);
+                self.turn.go_on(self.core.now(), came_back);
             }
         }
         let sessions = self.machine.end_sessions();
@@ -247,13 +252,12 @@ impl Task {
         }
     }
 
-    /// Hands on what the machine has to say: fetched data to the caller, partitions to the manager. Whether somebody waited
-    /// for it who is not to wait for the next fetch as well.
-    fn drain(&mut self) -> bool {
+    /// Hands on what the machine has to say: fetched data to the caller, partitions to the manager.
+    fn drain(&mut self) {
         let mut answered = Vec::new();
         let mut released = Vec::new();
         let mut is_stale = false;
-        let (mut bytes, mut is_awaited) = (0, false);
+        let mut bytes = 0;
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::Answered { id, generation, reserved, received, fetched, marks } => {
@@ -288,7 +292,11 @@ impl Task {
                     inbox.answer(id, generation, reserved, fetched, marks);
                 }
             };
-            ((), is_awaited) = self.shared.deliver_and_wake(deliver);
+            let may_stand_back = (1..=SMALL).contains(&bytes) && self.turn.may_stand_back();
+            let ((), stands_back) = self.shared.deliver_before(may_stand_back.then_some(&self.credit), deliver);
+            if stands_back {
+                self.turn.stand_back(self.core.now(), std::thread::current().id());
+            }
         }
         // After their data: an error must stand behind it.
         for partition in released {
@@ -298,7 +306,6 @@ impl Task {
         if is_stale {
             self.core.metadata.refresh();
         }
-        is_awaited && bytes <= SMALL
     }
 }
 

@@ -35,6 +35,7 @@ mod record;
 mod shared;
 mod split;
 mod trace;
+mod turn;
 mod unpack;
 mod watch;
 mod workers;

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+use std::thread::ThreadId;
 
 use tokio::sync::{Notify, mpsc};
 
@@ -97,6 +98,10 @@ pub struct Inbox {
     errors: VecDeque<Error>,
     /// Leaders that left out a partition for lack of credit.
     starved: Vec<Arc<Notify>>,
+    /// Leaders that let the caller go first.
+    standing_back: Vec<Arc<Notify>>,
+    /// Where the caller was when it asked for more, since the last of them stood back.
+    came_back: Option<ThreadId>,
     waker: Option<Waker>,
     is_closed: bool,
     /// Partitions come from the group: none is no error.
@@ -123,6 +128,8 @@ impl Shared {
             ready: VecDeque::new(),
             errors: VecDeque::new(),
             starved: Vec::new(),
+            standing_back: Vec::new(),
+            came_back: None,
             waker: None,
             is_closed: false,
             is_subscribed: false,
@@ -178,17 +185,23 @@ impl Shared {
 
     /// Changes the inbox, and wakes the caller and streams, outside of the lock, if there is something for them.
     pub fn deliver<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> T {
-        self.deliver_and_wake(change).0
+        self.deliver_before(None, change).0
     }
 
-    /// The same; and whether anybody was woken.
-    pub fn deliver_and_wake<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> (T, bool) {
+    /// The same; and whether anybody was woken before whom a leader stands back: it is notified when they ask for more.
+    pub fn deliver_before<T>(&self, leader: Option<&Arc<Notify>>, change: impl FnOnce(&mut Inbox) -> T) -> (T, bool) {
         let mut inbox = self.lock();
         let outcome = change(&mut inbox);
         let waker = if inbox.is_silent() { None } else { inbox.waker.take() };
         let woken = inbox.woken();
+        let leader = leader.filter(|_| waker.is_some() || !woken.is_empty());
+        if let Some(leader) = leader {
+            inbox.standing_back.push(Arc::clone(leader));
+            inbox.came_back = None;
+        }
         drop(inbox);
-        (outcome, waker.into_iter().chain(woken).map(Waker::wake).count() > 0)
+        waker.into_iter().chain(woken).for_each(Waker::wake);
+        (outcome, leader.is_some())
     }
 
     /// The caller asks for more, and a rebalance waits for that.
@@ -532,6 +545,20 @@ impl Inbox {
         self.starved.drain(..).for_each(|leader| leader.notify_one());
     }
 
+    /// The caller asks for more, and leaders that let it go first may fetch.
+    fn let_go_on(&mut self) {
+        if !self.standing_back.is_empty() {
+            self.came_back = Some(std::thread::current().id());
+            self.standing_back.drain(..).for_each(|leader| leader.notify_one());
+        }
+    }
+
+    /// The fetch of a leader goes out. Where the caller was when it asked for more, if it did.
+    pub fn go_ahead(&mut self, leader: &Arc<Notify>) -> Option<ThreadId> {
+        self.standing_back.retain(|known| !Arc::ptr_eq(known, leader));
+        self.came_back
+    }
+
     fn is_silent(&self) -> bool {
         self.ready.is_empty() && !self.has_offer() && self.errors.is_empty() && !self.is_closed && !self.has_ended()
     }
@@ -597,6 +624,7 @@ impl Inbox {
         let (id, bytes) = (current.cursor().id, current.bytes());
         // Whoever asks for more has nothing in hand.
         current.cursor().settle();
+        self.let_go_on();
         if let Some(buffer) = self.buffers.get(&id) {
             buffer.show_lag();
         }

@@ -122,3 +122,29 @@ async fn a_small_answer_is_handed_out_before_the_next_fetch_is_planned() {
         assert_eq!(consumer.metrics().fetches - before, 1, "{size} bytes");
     }
 }
+
+/// But not for one that does not come back at once: twice for some milliseconds, and then no more until it was tried again.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_takes_its_time_keeps_the_next_fetch_for_milliseconds_and_twice() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 1);
+    let producer = client(&cluster).await.producer().build().unwrap();
+    let mut consumer = client(&cluster).await.consumer().auto_offset_reset(OffsetReset::Earliest).build().unwrap();
+    consumer.assign([tp(0)]).unwrap();
+    silent(SECOND / 4, &mut consumer).await;
+    let mut waits = Vec::new();
+    for offset in 0..110 {
+        let before = consumer.metrics().fetches;
+        let (record, sent) = tokio::join!(within(SECOND, consumer.recv()), producer.send(Record::to("t").value("x")));
+        assert_eq!((record.unwrap().offset(), sent.unwrap().offset), (offset, Some(offset)));
+        let handed_out = Instant::now();
+        while consumer.metrics().fetches == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        waits.push(handed_out.elapsed().as_millis());
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    let slow: Vec<_> = (0..waits.len()).filter(|at| waits[*at] > 0).collect();
+    assert_eq!(slow, [0, 1, 102, 103], "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= 12), "{waits:?}");
+}
