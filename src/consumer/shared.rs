@@ -188,13 +188,14 @@ impl Shared {
         self.deliver_before(None, change).0
     }
 
-    /// The same; and whether anybody was woken before whom a leader stands back: it is notified when they ask for more.
+    /// The same; and whether the caller was woken before whom a leader stands back: it is notified when they ask for more. For
+    /// one of several streams it does not: the others would wait for that one.
     pub fn deliver_before<T>(&self, leader: Option<&Arc<Notify>>, change: impl FnOnce(&mut Inbox) -> T) -> (T, bool) {
         let mut inbox = self.lock();
         let outcome = change(&mut inbox);
         let waker = if inbox.is_silent() { None } else { inbox.waker.take() };
         let woken = inbox.woken();
-        let leader = leader.filter(|_| waker.is_some() || !woken.is_empty());
+        let leader = leader.filter(|_| waker.is_some() && inbox.split.is_none());
         if let Some(leader) = leader {
             inbox.standing_back.push(Arc::clone(leader));
             inbox.came_back = None;

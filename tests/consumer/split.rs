@@ -172,6 +172,29 @@ async fn commits_take_what_is_acknowledged_without_a_gap() {
     assert_eq!(committed(&cluster, 1), [Some(5)]);
 }
 
+/// The next fetch, which is for all of them, goes out while one is at work on what it got.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_takes_its_time_keeps_no_fetch_from_another() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("t", 2);
+    let producer = client(&cluster).await.producer().linger(Duration::ZERO).build().unwrap();
+    let mut partitions = by_hand(&cluster).await;
+    let mut streams = streams(&mut partitions, 2).await;
+    for n in 0..10 {
+        // Both wait, at the ends of their logs.
+        for (partition, stream) in &mut streams {
+            assert!(timeout(SECOND / 4, stream.try_next()).await.is_err(), "{partition}");
+        }
+        let began = Instant::now();
+        for (partition, stream) in &mut streams {
+            let (record, sent) =
+                tokio::join!(next(stream), producer.send(Record::to("t").partition(*partition).value("x")));
+            assert_eq!((record.offset(), sent.unwrap().offset), (n, Some(n)));
+        }
+        assert!(began.elapsed() < 5 * MS, "{n}: {:?}", began.elapsed());
+    }
+}
+
 /// One that nobody reads: what is fetched of it is bounded, and all others are read to their ends.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_not_read_delays_no_other() {
