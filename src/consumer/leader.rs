@@ -55,7 +55,7 @@ pub struct Task {
     waiting: Lane,
     immediate: Lane,
     home: mpsc::UnboundedSender<Released>,
-    /// Rings when credit was returned.
+    /// Rings when credit was returned, and when the caller before whom the next fetch stands back asks for more.
     credit: Arc<Notify>,
     turn: Turn,
     failing: Option<Failing>,
