@@ -9,10 +9,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
-
 use super::account::Watch;
 use super::leader::Message;
+use super::mailbox::Mailbox;
 use crate::machine::accumulator::PartitionId;
 use crate::machine::sequence::Reason;
 use crate::net::{self, Runtime, Workers};
@@ -54,7 +53,13 @@ impl Compression {
     }
 
     /// Compresses a batch elsewhere, and tells `home` when it is done.
-    pub(super) fn lend(self: &Arc<Self>, id: PartitionId, number: u64, sealed: SealedBatch, home: Sender) {
+    pub(super) fn lend(
+        self: &Arc<Self>,
+        id: PartitionId,
+        number: u64,
+        sealed: SealedBatch,
+        home: Arc<Mailbox<Message>>,
+    ) {
         let compression = Arc::clone(self);
         self.workers.push(Job { compression, id, number, sealed: Some(sealed), home, is_back: false });
     }
@@ -64,15 +69,13 @@ impl Compression {
     }
 }
 
-pub(super) type Sender = mpsc::UnboundedSender<Message>;
-
 /// One batch, on its way there and back. It comes back whatever happens: its place in the queue waits for it.
 struct Job {
     compression: Arc<Compression>,
     id: PartitionId,
     number: u64,
     sealed: Option<SealedBatch>,
-    home: Sender,
+    home: Arc<Mailbox<Message>>,
     is_back: bool,
 }
 
@@ -87,7 +90,7 @@ impl net::Job for Job {
 impl Job {
     fn give_back(&mut self, sealed: Result<SealedBatch, Reason>) {
         self.is_back = true;
-        let _ = self.home.send(Message::Packed { id: self.id, number: self.number, sealed });
+        self.home.send(Message::Packed { id: self.id, number: self.number, sealed });
     }
 }
 

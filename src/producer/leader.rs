@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::account::Watch;
 use super::compression;
 use super::delivery::{DeliveryError, Fate, Settle};
+use super::mailbox::{Inbox, WeakMailbox};
 use super::open_batch::{Limits, Partition};
 use super::router::{Request, Table};
 use crate::error::{Error, ErrorKind, TopicPartition};
@@ -52,8 +53,8 @@ pub(super) enum Message {
     Purge,
     /// The broker has moved.
     Moved(Address),
-    /// Give up everything, and end.
-    Stop,
+    /// Give up everything, and end; dropped when that is done.
+    Stop(oneshot::Sender<()>),
 }
 
 /// What producers and their tasks share for errors' sake.
@@ -83,9 +84,9 @@ pub(super) struct Leader {
     pub(super) limits: Arc<Limits>,
     pub(super) table: Arc<Table>,
     pub(super) accumulator: Accumulator<Settle>,
-    pub(super) inbox: mpsc::UnboundedReceiver<Message>,
+    pub(super) inbox: Inbox<Message>,
     /// This task's own address, for the partitions it takes charge of.
-    pub(super) address: mpsc::WeakUnboundedSender<Message>,
+    pub(super) address: WeakMailbox<Message>,
     pub(super) router: mpsc::UnboundedSender<Request>,
     pub(super) identity: watch::Receiver<IdentityState>,
     /// Why no batch can be sent at all.
@@ -124,16 +125,16 @@ impl Leader {
                     self.handle_lane(lane, event);
                     self.handle_more().await;
                 }
-                received = self.inbox.recv_many(&mut messages, MESSAGES) => {
+                received = poll_fn(|cx| self.inbox.poll_many(cx, &mut messages, MESSAGES)) => {
                     if received == 0 {
                         return self.stop();
                     }
                     let now = runtime.now();
                     for message in messages.drain(..) {
-                        if matches!(message, Message::Stop) {
-                            return self.stop();
+                        match message {
+                            Message::Stop(_done) => return self.stop(),
+                            message => self.handle(now, message),
                         }
-                        self.handle(now, message);
                     }
                     // Whoever waits for memory said so when it began to, for what was open then (rule 17).
                     if std::mem::take(&mut self.has_opened) && self.limits.budget.is_short() {
@@ -217,7 +218,7 @@ impl Leader {
         self.network.runtime.spawn(async move {
             let answer = brokers.call(&to, Class::General, Call::new(ApiVersionsRequest::default()), deadline).await;
             if let Some(home) = home.upgrade() {
-                let _ = home.send(Message::Probed { lane, token, is_answered: answer.is_ok() });
+                home.send(Message::Probed { lane, token, is_answered: answer.is_ok() });
             }
         });
     }
@@ -258,7 +259,7 @@ impl Leader {
                 let error = CallError::Lost { cause: Cause::Closed, sent: true };
                 self.accumulator.handle_all_failed(now, &error, self.network.runtime.random());
             }
-            Message::Stop => {}
+            Message::Stop(_) => {}
         }
     }
 
@@ -344,7 +345,7 @@ impl Leader {
     fn pack(&mut self, partition: &mut Moving<Settle>, id: PartitionId) {
         let Some((compression, home)) = self.limits.compression.as_ref().zip(self.address.upgrade()) else { return };
         for (number, sealed) in partition.queue.lend_all(&mut self.lent) {
-            compression.lend(id, number, sealed, home.clone());
+            compression.lend(id, number, sealed, Arc::clone(&home));
         }
     }
 

@@ -18,6 +18,7 @@ mod interceptor;
 mod json;
 mod leader;
 mod load;
+mod mailbox;
 mod many;
 mod metrics;
 mod open_batch;

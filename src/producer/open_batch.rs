@@ -8,13 +8,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use super::account::Account;
 use super::budget::{Budget, STEP, Short};
 use super::compression::Compression;
 use super::delivery::{Delivery, Receipts, Settle};
 use super::leader::Message;
+use super::mailbox::Mailbox;
 use super::pool::{self, Pool};
 use super::record::Record;
 use crate::error::Error;
@@ -55,7 +54,7 @@ struct State {
     /// Of the newest batch: when it is settled, so is everything before it.
     last: Option<Arc<Receipts>>,
     /// The task that has this partition now; none while it has no leader.
-    owner: Option<mpsc::UnboundedSender<Message>>,
+    owner: Option<Arc<Mailbox<Message>>>,
     closed: Option<Error>,
     /// What the last batch grew to, so that the next one starts there.
     usual_size: usize,
@@ -137,8 +136,8 @@ impl Partition {
         may_yield: bool,
     ) -> Append {
         let (key, value) = (record.key_bytes(), record.value_bytes());
-        let mut guard = self.lock();
-        let state = &mut *guard;
+        let mut locked = self.lock();
+        let (state, bell) = locked.parts();
         if let Some(error) = &state.closed {
             return Append::Refused(error.clone());
         }
@@ -171,11 +170,11 @@ impl Partition {
                     if is_first {
                         state.last = Some(Arc::clone(open.settle.receipts()));
                         let since = open.since;
-                        self.tell(state, Message::First { id: self.id, since });
+                        tell(state, bell, Message::First { id: self.id, since });
                     }
                     // What is as large as a batch can take no more.
                     if state.open.as_ref().is_some_and(|open| open.writer.size() >= open.limit) {
-                        self.seal(state, limits);
+                        self.seal(state, bell, limits);
                     }
                     return Append::Done(delivery);
                 }
@@ -189,9 +188,9 @@ impl Partition {
                         let larger = limit.saturating_mul(2).min(limits.crowded_size);
                         if total <= larger && self.is_crowded(limits) {
                             open.limit = larger;
-                            self.tell(state, Message::Full { id: self.id });
+                            tell(state, bell, Message::Full { id: self.id });
                         } else {
-                            self.seal(state, limits);
+                            self.seal(state, bell, limits);
                         }
                         continue;
                     }
@@ -212,7 +211,7 @@ impl Partition {
                         }
                         if short == Short::Partition {
                             // Nothing of this partition lingers while somebody waits for its memory (rule 17).
-                            self.seal(state, limits);
+                            self.seal(state, bell, limits);
                             return Append::NoShare;
                         }
                         return Append::NoMemory(needed);
@@ -226,45 +225,47 @@ impl Partition {
 
     /// Seals the open batch, if there is one: for a flush. The task is told; the newest batch's receipts come back.
     pub(super) fn flush(&self, limits: &Limits) -> Option<Arc<Receipts>> {
-        let mut state = self.lock();
-        self.seal(&mut state, limits);
+        let mut locked = self.lock();
+        let (state, bell) = locked.parts();
+        self.seal(state, bell, limits);
         state.last.clone().filter(|last| !last.is_settled())
     }
 
     /// Nothing more comes for now: what is open need not linger. It is sealed, or takes the next run too if it could not
     /// leave before that anyway.
     pub(super) fn end_run(&self, limits: &Limits) {
-        let mut state = self.lock();
+        let mut locked = self.lock();
+        let (state, bell) = locked.parts();
         match &state.open {
             Some(open) if open.writer.size() < limits.crowded_size - limits.batch_size && self.is_crowded(limits) => {
-                self.tell(&state, Message::Full { id: self.id });
+                tell(state, bell, Message::Full { id: self.id });
             }
-            _ => self.seal(&mut state, limits),
+            _ => self.seal(state, bell, limits),
         }
     }
 
     /// Everything that waits here, the open batch too, sealed and in order.
     pub(super) fn take(&self, limits: &Limits) -> impl Iterator<Item = Batch<Settle>> + use<> {
-        let mut state = self.lock();
+        let state = &mut *self.lock().state;
         let sealed = std::mem::take(&mut state.sealed);
-        sealed.into_iter().chain(close(&mut state, limits))
+        sealed.into_iter().chain(close(state, limits))
     }
 
     /// What callers have sealed; the open batch stays open.
     pub(super) fn take_sealed(&self) -> VecDeque<Batch<Settle>> {
-        std::mem::take(&mut self.lock().sealed)
+        std::mem::take(&mut self.lock().state.sealed)
     }
 
     /// `owner` hears of edges from now on. What came before: whether an open batch has begun, and since when.
-    pub(super) fn set_owner(&self, owner: Option<mpsc::UnboundedSender<Message>>) -> Option<Instant> {
-        let mut state = self.lock();
+    pub(super) fn set_owner(&self, owner: Option<Arc<Mailbox<Message>>>) -> Option<Instant> {
+        let state = &mut *self.lock().state;
         state.owner = owner;
         state.open.as_ref().map(|open| open.since)
     }
 
     /// Refuses every later append with `error`, and hands over what waits.
     pub(super) fn close(&self, limits: &Limits, error: Error) -> impl Iterator<Item = Batch<Settle>> + use<> {
-        self.lock().closed.get_or_insert(error);
+        self.lock().state.closed.get_or_insert(error);
         self.account.share.close();
         self.take(limits)
     }
@@ -277,25 +278,51 @@ impl Partition {
         !self.account.is_strict.load(Ordering::Relaxed) && self.account.load.batches() as usize >= limits.in_flight
     }
 
-    fn seal(&self, state: &mut State, limits: &Limits) {
+    fn seal(&self, state: &mut State, bell: &mut Bell, limits: &Limits) {
         if let Some(batch) = close(state, limits) {
             state.owes_yield = true;
             state.sealed.push_back(batch);
             if state.sealed.len() == 1 {
-                self.tell(state, Message::Sealed { id: self.id });
+                tell(state, bell, Message::Sealed { id: self.id });
             }
         }
     }
 
-    fn tell(&self, state: &State, message: Message) {
-        if let Some(owner) = &state.owner {
-            // A task that is gone has closed its partitions, or its runtime has ended and the router's guard does.
-            let _ = owner.send(message);
+    fn lock(&self) -> Locked<'_> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { state, bell: Bell(None) }
+    }
+}
+
+/// In this order: the lock is free again before the task that was told something is woken.
+struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    bell: Bell,
+}
+
+impl Locked<'_> {
+    fn parts(&mut self) -> (&mut State, &mut Bell) {
+        (&mut self.state, &mut self.bell)
+    }
+}
+
+/// Of the task that was told something.
+struct Bell(Option<Arc<Mailbox<Message>>>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        if let Some(owner) = &self.0 {
+            owner.ring();
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+/// To a task that is gone it says nothing: that one has closed its partitions, or its runtime has ended and the router's guard
+/// does.
+fn tell(state: &State, bell: &mut Bell, message: Message) {
+    if let Some(owner) = &state.owner {
+        owner.put(message);
+        bell.0.get_or_insert_with(|| Arc::clone(owner));
     }
 }
 
@@ -323,4 +350,126 @@ fn too_large(record: &Record<'_>, size: usize, limit: usize) -> Error {
             record.topic_name()
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use super::super::account::Watch;
+    use super::super::budget::Share;
+    use super::super::load::Load;
+    use super::super::mailbox::{Inbox, mailbox};
+    use super::super::metrics::Counts;
+    use super::*;
+
+    const BATCH_SIZE: usize = 1000;
+
+    /// A leader's task that looks whether the lock is free whenever it is woken.
+    struct Task {
+        partition: Partition,
+        woken: AtomicUsize,
+        in_vain: AtomicUsize,
+    }
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            let count = if self.partition.state.try_lock().is_ok() { &self.woken } else { &self.in_vain };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Rig {
+        limits: Limits,
+        task: Arc<Task>,
+        inbox: Inbox<Message>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let runtime = Runtime::current().unwrap();
+            let budget = Arc::new(Budget::new(1 << 20));
+            let watch = Watch { client_id: "test".into(), interceptors: Vec::new(), counts: Counts::new("test") };
+            let account = Account {
+                topic: "t".into(),
+                partition: 0,
+                load: Load::new(&runtime),
+                share: Share::new(&budget),
+                is_strict: AtomicBool::new(false),
+                watch: Arc::new(watch),
+            };
+            let limits = Limits {
+                batch_size: BATCH_SIZE,
+                crowded_size: 8 * BATCH_SIZE,
+                in_flight: 1,
+                max_request_size: 8 * BATCH_SIZE,
+                delivery_timeout: Duration::from_secs(120),
+                runtime,
+                pool: Pool::new(&budget, 8 * BATCH_SIZE),
+                budget,
+                compression: None,
+            };
+            let (owner, inbox) = mailbox();
+            let partition = Partition::new(7, account);
+            assert_eq!(partition.set_owner(Some(owner)), None);
+            let task = Arc::new(Task { partition, woken: AtomicUsize::new(0), in_vain: AtomicUsize::new(0) });
+            let mut rig = Self { limits, task, inbox };
+            assert_eq!(rig.heard(), "");
+            rig
+        }
+
+        fn append(&self, bytes: usize) -> Append {
+            let value = vec![0; bytes];
+            self.task.partition.append(&self.limits, &Record::to("t").value(&value), 0, &mut 0, false)
+        }
+
+        /// What the task was told, and that it was woken for it once, with the lock free.
+        fn heard(&mut self) -> String {
+            let waker = Waker::from(Arc::clone(&self.task));
+            let mut messages = Vec::new();
+            let polled = self.inbox.poll_many(&mut Context::from_waker(&waker), &mut messages, 100);
+            let counts = [&self.task.woken, &self.task.in_vain].map(|count| count.swap(0, Ordering::Relaxed));
+            assert_eq!(counts, [usize::from(polled.is_ready()), 0]);
+            if polled.is_ready() {
+                // The next wake is heard too.
+                assert!(matches!(
+                    self.inbox.poll_many(&mut Context::from_waker(&waker), &mut messages, 1),
+                    Poll::Pending
+                ));
+            }
+            let name = |message| match message {
+                Message::First { id: 7, .. } => "first ",
+                Message::Full { id: 7 } => "full ",
+                Message::Sealed { id: 7 } => "sealed ",
+                _ => "another ",
+            };
+            messages.into_iter().map(name).collect()
+        }
+    }
+
+    /// It asks for the lock first of all, and on another thread it would find it taken.
+    #[tokio::test]
+    async fn whoever_is_told_something_is_woken_when_the_lock_is_free_again() {
+        let mut rig = Rig::new();
+        assert!(matches!(rig.append(100), Append::Done(_)));
+        assert_eq!(rig.heard(), "first ");
+        assert!(matches!(rig.append(100), Append::Done(_)));
+        assert_eq!(rig.heard(), "");
+        // One that is full, and the next one.
+        assert!(matches!(rig.append(900), Append::Done(_)));
+        assert_eq!(rig.heard(), "sealed first ");
+        // As many are under way as may be: it grows on.
+        assert!(matches!(rig.append(900), Append::Done(_)));
+        assert_eq!(rig.heard(), "full ");
+        rig.task.partition.end_run(&rig.limits);
+        assert_eq!(rig.heard(), "full ");
+        assert_eq!(rig.task.partition.take_sealed().len(), 1);
+        assert!(rig.task.partition.flush(&rig.limits).is_some());
+        assert_eq!(rig.heard(), "sealed ");
+        assert_eq!(rig.task.partition.take(&rig.limits).count(), 1);
+        // What is as large as a batch is told of as sealed, too.
+        assert!(matches!(rig.append(1000), Append::Done(_)));
+        assert_eq!(rig.heard(), "first sealed ");
+    }
 }

@@ -17,6 +17,7 @@ use super::budget::{Budget, Share};
 use super::delivery::Settle;
 use super::leader::{self, IdentityState, Leader, Message, Names};
 use super::load::Load;
+use super::mailbox::{Mailbox, mailbox};
 use super::open_batch::{Limits, Partition};
 use super::topic::Topic;
 use crate::error::Error;
@@ -113,7 +114,7 @@ struct Place {
 }
 
 struct LeaderTask {
-    messages: mpsc::UnboundedSender<Message>,
+    messages: Arc<Mailbox<Message>>,
     address: Address,
 }
 
@@ -252,12 +253,12 @@ impl Router {
             Request::NewEpoch(spent) => self.new_epoch(spent),
             Request::Hurry => {
                 for leader in self.leaders.values() {
-                    let _ = leader.messages.send(Message::Hurry);
+                    leader.messages.send(Message::Hurry);
                 }
             }
             Request::Purge => {
                 for leader in self.leaders.values() {
-                    let _ = leader.messages.send(Message::Purge);
+                    leader.messages.send(Message::Purge);
                 }
                 self.sweep_for(Some(Reason::Purged));
             }
@@ -292,7 +293,7 @@ impl Router {
             let address = cluster.brokers.get(node).map(crate::net::address_of);
             if let Some(address) = address.filter(|address| *address != leader.address) {
                 leader.address = address.clone();
-                let _ = leader.messages.send(Message::Moved(address));
+                leader.messages.send(Message::Moved(address));
             }
         }
         for id in self.places.keys().copied().collect::<Vec<_>>() {
@@ -306,7 +307,7 @@ impl Router {
                 Home::Router(_) => false,
             });
             if !is_used && !cluster.brokers.contains_key(node) {
-                let _ = leader.messages.send(Message::Stop);
+                leader.messages.send(Message::Stop(oneshot::channel().0));
                 return false;
             }
             true
@@ -324,7 +325,7 @@ impl Router {
                 Home::Router(moving) => moving.name.topic_id = topic_id,
                 Home::Leader(node) | Home::Leaving(node) => {
                     if let Some(leader) = self.leaders.get(node) {
-                        let _ = leader.messages.send(Message::Renamed { id, topic_id });
+                        leader.messages.send(Message::Renamed { id, topic_id });
                     }
                 }
             }
@@ -336,13 +337,13 @@ impl Router {
                 if let Home::Router(mut partition) = std::mem::replace(&mut place.home, Home::Leader(node)) {
                     self.homeless.remove(&id);
                     partition.name.topic_id = topic_id;
-                    let _ = messages.send(Message::Adopt { id, partition });
+                    messages.send(Message::Adopt { id, partition });
                 }
             }
             // Without a leader it stays: the old one may be the next.
             (Home::Leader(home), Some(node)) if *home != node => {
                 if let Some(leader) = self.leaders.get(home) {
-                    let _ = leader.messages.send(Message::Release { id });
+                    leader.messages.send(Message::Release { id });
                 }
                 place.home = Home::Leaving(*home);
             }
@@ -351,12 +352,12 @@ impl Router {
     }
 
     /// The task of one leader, started if there is none.
-    fn leader(&mut self, cluster: &Cluster, node: i32) -> Option<mpsc::UnboundedSender<Message>> {
+    fn leader(&mut self, cluster: &Cluster, node: i32) -> Option<Arc<Mailbox<Message>>> {
         if let Some(leader) = self.leaders.get(&node) {
-            return Some(leader.messages.clone());
+            return Some(Arc::clone(&leader.messages));
         }
         let address = crate::net::address_of(cluster.brokers.get(&node)?);
-        let (messages, inbox) = mpsc::unbounded_channel();
+        let (messages, inbox) = mailbox();
         let leader = Leader {
             node,
             network: Arc::clone(&self.core.network),
@@ -366,7 +367,7 @@ impl Router {
             table: Arc::clone(&self.table),
             accumulator: Accumulator::new(self.settings.accumulator.clone(), self.settings.is_idempotent),
             inbox,
-            address: messages.downgrade(),
+            address: Arc::downgrade(&messages),
             router: self.own.clone(),
             identity: self.identity.subscribe(),
             failed: None,
@@ -378,7 +379,7 @@ impl Router {
             has_opened: false,
         };
         self.core.network.runtime.spawn(leader.run());
-        self.leaders.insert(node, LeaderTask { messages: messages.clone(), address });
+        self.leaders.insert(node, LeaderTask { messages: Arc::clone(&messages), address });
         Some(messages)
     }
 
@@ -438,9 +439,10 @@ impl Router {
     /// Ends the leaders' tasks, and waits for what they settle.
     async fn stop(mut self) {
         for leader in std::mem::take(&mut self.leaders).into_values() {
-            let _ = leader.messages.send(Message::Stop);
-            // Closed once the task has dropped its end, behind everything that it had to settle.
-            leader.messages.closed().await;
+            let (done, stopped) = oneshot::channel();
+            leader.messages.send(Message::Stop(done));
+            // An error if the task was gone already.
+            let _ = stopped.await;
         }
         for (id, place) in std::mem::take(&mut self.places) {
             if let (Home::Router(mut moving), Some(partition)) = (place.home, self.table.get(id)) {
