@@ -160,7 +160,8 @@ pub struct Accumulator<R> {
     slow: BTreeSet<PartitionId>,
     takes: VecDeque<PartitionId>,
     timers: BTreeSet<(Instant, PartitionId)>,
-    requests: BTreeMap<Token, Request>,
+    /// Ascending by token: not many are under way at once.
+    requests: VecDeque<(Token, Request)>,
     next_token: Token,
     events: VecDeque<Event<R>>,
 }
@@ -193,7 +194,7 @@ impl<R: Receipts> Accumulator<R> {
             slow: BTreeSet::new(),
             takes: VecDeque::new(),
             timers: BTreeSet::new(),
-            requests: BTreeMap::new(),
+            requests: VecDeque::new(),
             next_token: 0,
             events: VecDeque::new(),
         }
@@ -381,7 +382,7 @@ impl<R: Receipts> Accumulator<R> {
             self.update(now, *id);
         }
         self.next_token += 1;
-        self.requests.insert(token, Request { lane: way, ids });
+        self.requests.push_back((token, Request { lane: way, ids }));
         self.lines[way as usize].push(now, token);
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let request = ProduceRequest { acks: self.config.acks, timeout_ms, topic_data: topics, ..Default::default() };
@@ -391,9 +392,13 @@ impl<R: Receipts> Accumulator<R> {
     /// A request is over: its partitions, and how long the broker had it if all before it were answered; whether that was
     /// all the time since it was sent, too.
     fn take_request(&mut self, now: Instant, token: Token) -> Option<(Request, Option<(Duration, bool)>)> {
-        let request = self.requests.remove(&token)?;
+        let (_, request) = self.requests.remove(self.place_of(token)?)?;
         let took = self.lines[request.lane as usize].remove(now, token);
         Some((request, took))
+    }
+
+    fn place_of(&self, token: Token) -> Option<usize> {
+        self.requests.binary_search_by_key(&token, |(token, _)| *token).ok()
     }
 
     /// The connection of a lane can be written to, or is gone. Until it can, its requests are not the broker's to answer.
@@ -509,7 +514,7 @@ impl<R: Receipts> Accumulator<R> {
 
     /// The connection was given up: no open request will be answered.
     pub fn handle_all_failed(&mut self, now: Instant, error: &CallError, random: u64) {
-        for token in self.requests.keys().copied().collect::<Vec<_>>() {
+        for token in self.requests.iter().map(|(token, _)| *token).collect::<Vec<_>>() {
             self.handle_failed(now, token, error, random);
         }
     }

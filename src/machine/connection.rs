@@ -37,23 +37,23 @@ pub type Token = u64;
 
 /// A request of any type, to be encoded once the version is known.
 pub trait Outgoing: Send {
-    fn api(&self) -> ApiKey;
+    fn terms(&self) -> Terms;
+    fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError>;
+}
+
+/// What a connection has to know of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub api: ApiKey,
     /// The versions in which this very request can be sent.
-    fn versions(&self) -> Versions;
+    pub versions: Versions,
     /// How long the broker may take from when it is written, if that is longer than whoever asked waits: a caller in a
     /// hurry must not condemn the connection, and its neighbours' answers with it (rule 72).
-    fn answer_within(&self) -> Option<Duration> {
-        None
-    }
+    pub answer_within: Option<Duration>,
     /// Whether the broker answers it at all: a produce request with acks=0 goes unanswered.
-    fn is_answered(&self) -> bool {
-        true
-    }
+    pub is_answered: bool,
     /// Bytes that the answer may hold because they are asked for, on top of what any answer may.
-    fn asked_bytes(&self) -> usize {
-        0
-    }
-    fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError>;
+    pub asked_bytes: usize,
 }
 
 /// A request with a floor and a ceiling on its version: what it asks for may be newer than its API, and topic ids that are
@@ -88,20 +88,14 @@ impl<R: Request> Call<R> {
 }
 
 impl<R: Request> Outgoing for Call<R> {
-    fn api(&self) -> ApiKey {
-        R::API
-    }
-
-    fn versions(&self) -> Versions {
-        Versions { first: self.min_version, last: self.max_version }
-    }
-
-    fn is_answered(&self) -> bool {
-        self.is_answered
-    }
-
-    fn asked_bytes(&self) -> usize {
-        self.asked_bytes
+    fn terms(&self) -> Terms {
+        Terms {
+            api: R::API,
+            versions: Versions { first: self.min_version, last: self.max_version },
+            answer_within: None,
+            is_answered: self.is_answered,
+            asked_bytes: self.asked_bytes,
+        }
     }
 
     fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError> {
@@ -495,7 +489,7 @@ impl Connection {
         let (late, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.deadline <= now);
         self.waiting = waiting;
         for Waiting { token, request, .. } in late {
-            let error = CallError::NotSentInTime { api: request.api() };
+            let error = CallError::NotSentInTime { api: request.terms().api };
             self.events.push_back(Event::Failed { token, error });
         }
         if self.muted_until.is_some_and(|until| until <= now) {
@@ -645,12 +639,12 @@ impl Connection {
 
     fn transmit(&mut self, now: Instant, versions: &BrokerVersions, waiting: Waiting) {
         let Waiting { token, request, deadline } = waiting;
-        let api = request.api();
+        let Terms { api, versions: possible, answer_within, is_answered, asked_bytes } = request.terms();
         // In flight it would end the connection at once, for its neighbours too.
         if deadline <= now {
             return self.events.push_back(Event::Failed { token, error: CallError::NotSentInTime { api } });
         }
-        let version = match versions.pick(api, request.versions()) {
+        let version = match versions.pick(api, possible) {
             Ok(version) => version,
             Err(error) => {
                 let error = CallError::Unsupported(error);
@@ -666,11 +660,11 @@ impl Connection {
                 return self.events.push_back(Event::Failed { token, error });
             }
         };
-        if request.is_answered() {
+        if is_answered {
             self.transmits.push_back((frame, Written::InFlight { correlation }));
             let asked = now;
-            let deadline = request.answer_within().map_or(deadline, |within| deadline.max(now + within));
-            let limit = self.config.max_response_size.saturating_add(request.asked_bytes());
+            let deadline = answer_within.map_or(deadline, |within| deadline.max(now + within));
+            let limit = self.config.max_response_size.saturating_add(asked_bytes);
             self.in_flight.push_back(InFlight {
                 token,
                 correlation,

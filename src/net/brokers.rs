@@ -12,11 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connector::Address;
 use super::lane::{Lane, LaneEvent, Network};
-use crate::machine::connection::{Call, CallError, Cause, Outgoing};
-use crate::wire::api::ApiKey;
+use crate::machine::connection::{Call, CallError, Cause, Outgoing, Terms};
 use crate::wire::cursor::{EncodeError, Frame};
 use crate::wire::frame::{self, RequestHeader};
-use crate::wire::message::{Request, Versions};
+use crate::wire::message::Request;
 
 /// Requests of one class may wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,24 +121,8 @@ struct Patient<R> {
 }
 
 impl<R: Request> Outgoing for Patient<R> {
-    fn api(&self) -> ApiKey {
-        self.call.api()
-    }
-
-    fn versions(&self) -> Versions {
-        self.call.versions()
-    }
-
-    fn answer_within(&self) -> Option<Duration> {
-        Some(self.within)
-    }
-
-    fn is_answered(&self) -> bool {
-        self.call.is_answered()
-    }
-
-    fn asked_bytes(&self) -> usize {
-        self.call.asked_bytes()
+    fn terms(&self) -> Terms {
+        Terms { answer_within: Some(self.within), ..self.call.terms() }
     }
 
     fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError> {

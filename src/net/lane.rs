@@ -315,7 +315,7 @@ impl Lane {
         self.queue = queue;
         let late: VecDeque<Queued> = late;
         for Queued { token, request, .. } in late {
-            let error = CallError::NotSentInTime { api: request.api() };
+            let error = CallError::NotSentInTime { api: request.terms().api };
             self.events.push_back(LaneEvent::Failed { token, error });
         }
     }

@@ -132,8 +132,26 @@ impl<'a> Reader<'a> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
+    /// Takes the next byte if it is zero.
+    #[inline]
+    pub fn take_zero(&mut self) -> bool {
+        let [0, rest @ ..] = self.rest else { return false };
+        self.rest = rest;
+        true
+    }
+
     /// An unsigned LEB128 of at most 32 bits: five bytes, the last one below 16.
+    #[inline]
     pub fn uvarint(&mut self) -> Result<u32, DecodeError> {
+        // Nearly all of them.
+        if let [byte @ ..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u32::from(*byte));
+        }
+        self.long_uvarint()
+    }
+
+    fn long_uvarint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0u32;
         for shift in [0u32, 7, 14, 21, 28] {
             let [byte] = self.array()?;

@@ -232,11 +232,17 @@ impl TagWriter {
         Ok(())
     }
 
-    pub fn finish(mut self, unknown: &UnknownTags, writer: &mut Writer) -> Result<(), EncodeError> {
+    #[inline]
+    pub fn finish(self, unknown: &UnknownTags, writer: &mut Writer) -> Result<(), EncodeError> {
         if self.0.is_empty() && unknown.is_empty() {
             writer.u8(0);
             return Ok(());
         }
+        self.finish_some(unknown, writer)
+    }
+
+    #[cold]
+    fn finish_some(mut self, unknown: &UnknownTags, writer: &mut Writer) -> Result<(), EncodeError> {
         for (tag, bytes) in unknown.iter() {
             let mut kept = Writer::new();
             kept.bytes(&bytes);
@@ -255,6 +261,7 @@ impl TagWriter {
 }
 
 /// Walks the tagged fields of one struct; `field` takes the ones it knows and returns whether it did.
+#[inline]
 pub fn read_tags<'a>(
     reader: &mut Reader<'a>,
     unknown: &mut UnknownTags,
@@ -264,7 +271,18 @@ pub fn read_tags<'a>(
 }
 
 /// [`read_tags`], with each run of fields that `field` did not know given to `keep`.
+#[inline]
 pub fn walk_tags<'a>(
+    reader: &mut Reader<'a>,
+    field: impl FnMut(u32, &mut Reader<'a>) -> Result<bool, DecodeError>,
+    keep: impl FnMut(Bytes),
+) -> Result<(), DecodeError> {
+    // As nearly always: there are none.
+    if reader.take_zero() { Ok(()) } else { walk_some_tags(reader, field, keep) }
+}
+
+#[cold]
+fn walk_some_tags<'a>(
     reader: &mut Reader<'a>,
     mut field: impl FnMut(u32, &mut Reader<'a>) -> Result<bool, DecodeError>,
     mut keep: impl FnMut(Bytes),
@@ -410,7 +428,7 @@ macro_rules! message {
                     let mut tags = $crate::wire::message::TagWriter::default();
                     $({
                         const SPEC: $crate::wire::message::Spec = $crate::wire::message::spec!($($spec)*);
-                        let default: $ty = $crate::wire::message::default_of!($ty, $($default)?);
+                        let default = || -> $ty { $crate::wire::message::default_of!($ty, $($default)?) };
                         $crate::wire::message::encode_field(
                             &self.$field, default, stringify!($field), SPEC, writer, &mut tags, cx,
                         )?;
@@ -531,7 +549,7 @@ pub(in crate::wire) use {default_of, default_text, message, spec};
 #[inline]
 pub fn encode_field<T: Wire + PartialEq>(
     value: &T,
-    default: T,
+    default: impl FnOnce() -> T,
     field: &'static str,
     spec: Spec,
     writer: &mut Writer,
@@ -540,7 +558,7 @@ pub fn encode_field<T: Wire + PartialEq>(
 ) -> Result<(), EncodeError> {
     let cx = Context { nullable: spec.nullable.contains(cx.version), ..cx };
     if !spec.versions.contains(cx.version) {
-        if spec.ignorable || *value == default {
+        if spec.ignorable || *value == default() {
             return Ok(());
         }
         return Err(EncodeError::NotInVersion { field, version: cx.version });
@@ -551,7 +569,7 @@ pub fn encode_field<T: Wire + PartialEq>(
     match spec.tag {
         None => value.encode(writer, cx),
         // A default is what a reader assumes of a tag that is missing.
-        Some(_) if *value == default => Ok(()),
+        Some(_) if *value == default() => Ok(()),
         Some(tag) => tags.add(tag, value, cx),
     }
 }

@@ -30,7 +30,7 @@ impl<R: Receipts> Accumulator<R> {
     pub(super) fn limit(&self, lane: LaneId) -> Duration {
         let limit = self.usual.map_or(FIRST_LIMIT, |usual| (usual * 3).max(LEAST_LIMIT));
         let head = self.lines[lane as usize].head().filter(|_| lane == LaneId::Slow);
-        let slot = head.and_then(|head| self.slots.get(self.requests.get(&head)?.ids.first()?));
+        let slot = head.and_then(|head| self.slots.get(self.requests.get(self.place_of(head)?)?.1.ids.first()?));
         slot.map_or(limit, |slot| limit + slot.patience + slot.allowance)
     }
 
@@ -97,7 +97,8 @@ impl<R: Receipts> Accumulator<R> {
         self.events.push_back(Event::Cut(lane));
         let mut cut = Vec::new();
         for (nth, token) in tokens.into_iter().enumerate() {
-            for id in self.requests.remove(&token).map(|request| request.ids).unwrap_or_default() {
+            let request = self.place_of(token).and_then(|place| self.requests.remove(place));
+            for id in request.map(|(_, request)| request.ids).unwrap_or_default() {
                 // Those that left, and maybe came back, have taken it back before.
                 let Some(slot) = self.slots.get_mut(&id) else { continue };
                 if !slot.queue.take_back(token) {

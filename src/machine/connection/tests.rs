@@ -32,24 +32,14 @@ struct Probe {
 }
 
 impl Outgoing for Probe {
-    fn api(&self) -> ApiKey {
-        self.api
-    }
-
-    fn versions(&self) -> Versions {
-        Versions { first: 4, last: 12 }
-    }
-
-    fn answer_within(&self) -> Option<Duration> {
-        self.within
-    }
-
-    fn is_answered(&self) -> bool {
-        self.is_answered
-    }
-
-    fn asked_bytes(&self) -> usize {
-        self.asked_bytes
+    fn terms(&self) -> Terms {
+        Terms {
+            api: self.api,
+            versions: Versions { first: 4, last: 12 },
+            answer_within: self.within,
+            is_answered: self.is_answered,
+            asked_bytes: self.asked_bytes,
+        }
     }
 
     fn encode(&self, header: RequestHeader<'_>) -> Result<Frame, EncodeError> {
