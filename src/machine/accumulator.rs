@@ -9,7 +9,7 @@
 //! Partitions that can do something are in lists; nothing here walks over all of them, except when the identity changes.
 //!
 //! **Lanes.** A partition that keeps the others waiting goes on over a slow connection of its own (`accumulator/slow.rs`).
-//! While the leader is late with everything, small requests go over spare connections besides (`accumulator/spare.rs`).
+//! A small request goes over a spare one rather than stand in line, if there is one (`accumulator/spare.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

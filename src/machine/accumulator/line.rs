@@ -24,7 +24,7 @@ pub enum LaneId {
     Fast,
     /// For partitions that keep the others waiting, one in each request, and for those that come from another leader.
     Slow,
-    /// For small requests while the fast one is late.
+    /// For small requests while the fast one has something to answer.
     Spare0,
     Spare1,
 }

@@ -1,13 +1,14 @@
-//! The spare connections: what is small goes on beside a leader that is slow with what it has.
+//! The spare connections: what is small does not stand in line.
 //!
-//! A broker serves a connection one request at a time, and each takes several hops between its threads. While its processors
-//! are busy (a collection of garbage, a compiler, a neighbour) each hop waits for its turn, and requests that come one a
-//! millisecond stand in line on one connection where they would pass on several: a broker has several threads for its
-//! connections, and more for requests. So, while the leader is later than it need be, a small request of partitions that have
-//! nothing under way goes over a connection on which nothing else is. Large ones do not: when there is much to send, one
+//! A broker serves a connection one request at a time, and each takes several hops between its threads: requests that come
+//! within one another's time wait in line on one connection where they would pass on several, since a broker has several
+//! threads for its connections, and more for requests. So a small request of partitions that have nothing under way goes
+//! over a connection on which nothing else is, if there is one. Large ones do not: when there is much to send, one
 //! connection is as quick as several, and cheaper.
 //!
-//! They are made one by one, when a request has missed one, and end as every connection does that is idle for long.
+//! A connection costs the broker something, so one more is made only for who would have gained much by it: when a request
+//! has missed one while the leader was later than it need be (a collection of garbage, a compiler, a neighbour, followers
+//! that it waits for). It ends as every connection does that is idle for long.
 
 use std::time::{Duration, Instant};
 
@@ -46,14 +47,16 @@ impl<R: Receipts> Accumulator<R> {
     /// Where to send what is ready for the fast lane, if not there.
     pub(super) fn spare(&mut self, now: Instant) -> Option<LaneId> {
         let waited = self.lines[LaneId::Fast as usize].waited(now)?;
-        if !self.pace.is_late(waited) || !self.is_small(now) {
+        if !self.is_small(now) {
             return None;
         }
         let line = |lane: &LaneId| &self.lines[*lane as usize];
         if let Some(lane) = LaneId::SPARE.into_iter().find(|lane| line(lane).is_free(now)) {
             return Some(lane);
         }
-        if let Some(lane) = LaneId::SPARE.into_iter().find(|lane| line(lane).is_closed()) {
+        if self.pace.is_late(waited)
+            && let Some(lane) = LaneId::SPARE.into_iter().find(|lane| line(lane).is_closed())
+        {
             self.lines[lane as usize].open();
             self.events.push_back(Event::Open(lane));
         }

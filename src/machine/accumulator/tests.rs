@@ -53,7 +53,7 @@ use Seen::{Acknowledged, Failed, Left};
 impl Rig {
     fn with(config: Config, is_idempotent: bool) -> Self {
         let mut rig = Self { accumulator: Accumulator::new(config, is_idempotent), now: Instant::now(), is_idempotent };
-        LaneId::ALL.into_iter().for_each(|lane| rig.accumulator.handle_up(rig.now, lane, true));
+        [LaneId::Fast, LaneId::Slow].into_iter().for_each(|lane| rig.accumulator.handle_up(rig.now, lane, true));
         if is_idempotent {
             rig.accumulator.set_identity(rig.now, Some(FIRST));
         }

@@ -5,6 +5,7 @@ use super::*;
 /// A leader that takes a millisecond, and is late with what partition 0 has sent.
 fn late(partitions: u32) -> Rig {
     let mut rig = Rig::new(partitions);
+    rig.set_spare(true);
     let idle = rig.sent(0);
     rig.pass(ms(1));
     rig.respond(idle.1, vec![ok(0, 0)]);
@@ -15,6 +16,11 @@ fn late(partitions: u32) -> Rig {
 }
 
 impl Rig {
+    /// The spare connections are made, or gone.
+    fn set_spare(&mut self, is_up: bool) {
+        LaneId::SPARE.into_iter().for_each(|lane| self.accumulator.handle_up(self.now, lane, is_up));
+    }
+
     /// A batch of the partition goes out: where, and under which token.
     fn sent(&mut self, id: PartitionId) -> (LaneId, Token) {
         self.push(id, id);
@@ -40,6 +46,15 @@ fn a_small_request_does_not_stand_in_line_behind_a_late_one() {
     assert_eq!(lane, LaneId::Spare0);
 }
 
+/// Whatever the leader's pace: once there is a connection, nothing is won by leaving it idle.
+#[test]
+fn a_small_request_does_not_stand_in_line_behind_one_that_is_in_time() {
+    let mut rig = Rig::new(4);
+    rig.set_spare(true);
+    assert_eq!([0, 1, 2, 3].map(|id| rig.sent(id).0), [LaneId::Fast, LaneId::Spare0, LaneId::Spare1, LaneId::Fast]);
+    assert_eq!(rig.events(), []);
+}
+
 /// What may not overtake its own partition's batches goes behind them.
 #[test]
 fn what_has_something_in_flight_stays_behind_it() {
@@ -49,11 +64,12 @@ fn what_has_something_in_flight_stays_behind_it() {
     assert_eq!(rig.sent(1).0, LaneId::Spare0);
 }
 
-/// Late is beyond twice the quickest. What is answered right behind another was not as quick as that.
+/// None more is made unless the leader is late: beyond twice the quickest. What is answered right behind another was not as
+/// quick as that.
 #[test]
 fn a_leader_that_is_in_time_has_one_connection() {
     let mut rig = late(3);
-    LaneId::SPARE.into_iter().for_each(|lane| rig.accumulator.handle_up(rig.now, lane, false));
+    rig.set_spare(false);
     rig.respond(1, vec![ok(0, 1)]);
     for round in 0..20 {
         let quick = rig.sent(0).1;
@@ -88,7 +104,8 @@ fn a_request_that_is_lost_tells_no_pace() {
     rig.respond(token, vec![ok(0, 0)]);
     rig.sent(0);
     rig.pass(ms(15));
-    assert_eq!(rig.sent(1).0, LaneId::Fast);
+    rig.events();
+    assert_eq!((rig.sent(1).0, rig.events()), (LaneId::Fast, vec![]), "no connection more is made");
 }
 
 /// Where there is much to send, more and smaller requests would only cost more.
@@ -111,7 +128,7 @@ fn large_requests_stay_together() {
 #[test]
 fn connections_are_made_when_there_is_use_for_them() {
     let mut rig = late(6);
-    LaneId::SPARE.into_iter().for_each(|lane| rig.accumulator.handle_up(rig.now, lane, false));
+    rig.set_spare(false);
     assert_eq!((rig.sent(1).0, rig.events()), (LaneId::Fast, vec![Seen::Open(LaneId::Spare0)]));
     assert_eq!((rig.sent(2).0, rig.events()), (LaneId::Fast, vec![Seen::Open(LaneId::Spare1)]));
     assert_eq!((rig.sent(3).0, rig.events()), (LaneId::Fast, vec![]), "both are being made");
