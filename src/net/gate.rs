@@ -8,28 +8,29 @@
 //!   owner: send, mute ────▶ gate: open                                           no ──▶ Pending
 //! ```
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
-
-use atomic_waker::AtomicWaker;
 
 pub struct Gate {
     shared: Arc<Shared>,
     /// Wakes `shared`: made once, so that who keeps it never has to replace it.
     waker: Waker,
+    /// Who polled last, as `shared` knows.
+    task: Option<Waker>,
 }
 
 struct Shared {
     is_open: AtomicBool,
-    task: AtomicWaker,
+    /// It stays when it is woken, so that a task tells its waker once, however often it polls.
+    task: Mutex<Option<Waker>>,
 }
 
 impl Gate {
     /// Open, so that what is behind it is polled a first time.
     pub fn new() -> Self {
-        let shared = Arc::new(Shared { is_open: AtomicBool::new(true), task: AtomicWaker::new() });
-        Self { waker: Waker::from(Arc::clone(&shared)), shared }
+        let shared = Arc::new(Shared { is_open: AtomicBool::new(true), task: Mutex::new(None) });
+        Self { waker: Waker::from(Arc::clone(&shared)), shared, task: None }
     }
 
     /// There is a reason to poll. The owner is polling, or will: nobody is woken.
@@ -38,10 +39,16 @@ impl Gate {
     }
 
     /// The waker to poll with, and the gate is closed again; or `None`, and the task is woken when it opens.
-    pub fn enter(&self, cx: &Context<'_>) -> Option<Waker> {
+    #[inline]
+    pub fn enter(&mut self, cx: &Context<'_>) -> Option<Waker> {
         // First: a wake between the two is seen by one of them.
-        self.shared.task.register(cx.waker());
-        self.shared.is_open.swap(false, Ordering::AcqRel).then(|| self.waker.clone())
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            self.task = Some(cx.waker().clone());
+            *self.shared.task.lock().unwrap_or_else(PoisonError::into_inner) = self.task.clone();
+        }
+        // As nearly always it is closed, which a load tells.
+        let is_open = self.shared.is_open.load(Ordering::Acquire) && self.shared.is_open.swap(false, Ordering::AcqRel);
+        is_open.then(|| self.waker.clone())
     }
 }
 
@@ -52,7 +59,10 @@ impl Wake for Shared {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.is_open.store(true, Ordering::Release);
-        self.task.wake();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 }
 
@@ -77,7 +87,7 @@ mod tests {
         let woken = || count.0.load(Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&waker);
-        let gate = Gate::new();
+        let mut gate = Gate::new();
         let inner = gate.enter(&cx).expect("polled a first time");
         assert!(gate.enter(&cx).is_none());
         gate.open();
@@ -95,7 +105,7 @@ mod tests {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&waker);
-        let gate = Gate::new();
+        let mut gate = Gate::new();
         let inner = gate.enter(&cx).unwrap();
         inner.wake();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
@@ -105,7 +115,7 @@ mod tests {
     #[test]
     fn the_task_that_polled_last_is_woken() {
         let (first, second) = (Arc::new(Count::default()), Arc::new(Count::default()));
-        let gate = Gate::new();
+        let mut gate = Gate::new();
         let inner = gate.enter(&Context::from_waker(&Waker::from(Arc::clone(&first)))).unwrap();
         assert!(gate.enter(&Context::from_waker(&Waker::from(Arc::clone(&second)))).is_none());
         inner.wake();

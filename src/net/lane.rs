@@ -122,6 +122,7 @@ impl Lane {
     }
 
     /// Queues a request; the connection is made if there is none.
+    #[inline]
     pub fn send(&mut self, token: Token, request: Box<dyn Outgoing>, deadline: Instant) {
         self.gate.open();
         match &mut self.state {

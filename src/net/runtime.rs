@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
@@ -129,23 +129,33 @@ pub struct Timer {
     sleep: Pin<Box<Sleep>>,
     /// What `sleep` is set to; may be earlier than what is wanted, never later.
     armed: Option<Instant>,
+    /// Whom it wakes.
+    waker: Option<Waker>,
 }
 
 impl Timer {
     pub fn new(runtime: &Runtime) -> Self {
         let now = runtime.now();
-        Self { runtime: runtime.clone(), sleep: Box::pin(runtime.sleep_until(now)), armed: None }
+        Self { runtime: runtime.clone(), sleep: Box::pin(runtime.sleep_until(now)), armed: None, waker: None }
     }
 
     /// Ready once `deadline` has passed; registers a wake-up otherwise. `None` never is.
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
         let Some(deadline) = deadline else { return Poll::Pending };
+        // As nearly always: it is set, has not rung, and knows who asks.
+        let is_known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_known && self.armed.is_some_and(|armed| armed <= deadline) && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
         loop {
             if self.armed.is_none_or(|armed| armed > deadline) {
                 self.sleep.as_mut().reset(deadline.into());
                 self.armed = Some(deadline);
             }
             if self.sleep.as_mut().poll(cx).is_pending() {
+                if !is_known {
+                    self.waker = Some(cx.waker().clone());
+                }
                 return Poll::Pending;
             }
             self.armed = None;
