@@ -358,6 +358,9 @@ impl Writer {
     /// What was written, without a frame around it.
     pub fn into_segments(self) -> Vec<Bytes> {
         let mut rest = Bytes::from(self.buffer);
+        if self.shared.is_empty() && !rest.is_empty() {
+            return vec![rest];
+        }
         let mut segments = Vec::with_capacity(self.shared.len().saturating_mul(2).saturating_add(1));
         let mut cut = 0usize;
         for (at, bytes) in self.shared {
