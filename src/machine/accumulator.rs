@@ -34,7 +34,7 @@ mod line;
 mod slow;
 mod spare;
 
-use answers::{Answers, hint_of, reason_of};
+use answers::{hint_of, reason_of};
 use doubt::Doubt;
 pub use line::LaneId;
 use line::{Line, Step};
@@ -392,7 +392,10 @@ impl<R: Receipts> Accumulator<R> {
     /// A request is over: its partitions, and how long the broker had it if all before it were answered; whether that was
     /// all the time since it was sent, too.
     fn take_request(&mut self, now: Instant, token: Token) -> Option<(Request, Option<(Duration, bool)>)> {
-        let (_, request) = self.requests.remove(self.place_of(token)?)?;
+        let (_, request) = match self.requests.front() {
+            Some((first, _)) if *first == token => self.requests.pop_front()?,
+            _ => self.requests.remove(self.place_of(token)?)?,
+        };
         let took = self.lines[request.lane as usize].remove(now, token);
         Some((request, took))
     }
@@ -437,9 +440,8 @@ impl<R: Receipts> Accumulator<R> {
         }
         let took = took.map(|(took, _)| took);
         let has_lanes = self.has_lanes();
-        let mut answers = Answers::new(ids.iter().filter_map(|id| Some((*id, &self.slots.get(id)?.name))));
-        answers.find(response);
-        for (id, answer) in answers.answers {
+        let asked = ids.iter().filter_map(|id| Some((*id, &self.slots.get(id)?.name)));
+        for (id, answer) in answers::find(asked, response) {
             let outcome = match &answer {
                 None if bug("unmentioned_is_well") => {
                     Outcome::Acknowledged(Placed { base_offset: None, log_append_time: None })
@@ -542,11 +544,14 @@ impl<R: Receipts> Accumulator<R> {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let first = self.timers.first().map(|(at, _)| *at);
-        let waiting = LaneId::ALL.into_iter().filter(|lane| self.lines[*lane as usize].is_waiting());
-        let lanes = waiting.filter_map(|lane| self.lines[lane as usize].poll_timeout(self.limit(lane)));
-        let muted = self.lines.iter().filter_map(Line::muted_until);
-        first.into_iter().chain(lanes).chain(self.doubt.poll_timeout()).chain(muted).min()
+        let mut earliest =
+            [self.timers.first().map(|(at, _)| *at), self.doubt.poll_timeout()].into_iter().flatten().min();
+        for lane in LaneId::ALL {
+            let line = &self.lines[lane as usize];
+            let head = if line.is_waiting() { line.poll_timeout(self.limit(lane)) } else { None };
+            earliest = [earliest, head, line.muted_until()].into_iter().flatten().min();
+        }
+        earliest
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {

@@ -412,8 +412,9 @@ impl Connection {
         if !matches!(self.state, State::LoggingIn { .. }) {
             self.last_used = now;
         }
-        self.heard = true;
-        self.transmits.retain(|(_, written)| !matches!(written, Written::Probe));
+        if !std::mem::replace(&mut self.heard, true) {
+            self.transmits.retain(|(_, written)| !matches!(written, Written::Probe));
+        }
         let correlation = match frame::peek_correlation(&frame) {
             Ok(correlation) => correlation,
             Err(error) => return self.die(Cause::Decode { api: self.head_api(), error }),
@@ -530,12 +531,13 @@ impl Connection {
             // Once it is due, what is under way has to end, which is an event of its own.
             State::Ready(_) => self.login_due().filter(|_| self.is_quiet()),
         };
-        let deadlines = self.in_flight.iter().map(|r| r.deadline).chain(self.waiting.iter().map(|w| w.deadline));
+        let in_flight = self.in_flight.iter().map(|request| request.deadline).min();
+        let waiting = self.waiting.iter().map(|request| request.deadline).min();
         let silent = self.transmits.front().and_then(|(_, written)| match written {
             Written::Silent { deadline, .. } => Some(*deadline),
             _ => None,
         });
-        deadlines.chain(silent).chain(setup).chain(self.muted_until).chain(self.idle_at()).min()
+        [in_flight, waiting, silent, setup, self.muted_until, self.idle_at()].into_iter().flatten().min()
     }
 
     pub fn versions(&self) -> Option<&Arc<BrokerVersions>> {

@@ -180,6 +180,7 @@ impl<R: Receipts> PartitionQueue<R> {
         // Each is in flight, or was acknowledged behind one that is: a broker has forgotten that one by the sixth.
         let ahead = self.batches.iter().take(index).skip_while(|batch| batch.is_ended());
         let ahead = match self.is_idempotent && !bug("more_than_brokers_remember") {
+            _ if index == 0 => 0,
             true => ahead.count(),
             false => ahead.filter(|batch| !batch.is_ended()).count(),
         };
@@ -456,7 +457,7 @@ impl<R: Receipts> PartitionQueue<R> {
             }
             State::Queued | State::InFlight(_) | State::Lent(_) => return None,
         }
-        let mut batch = self.batches.remove(index)?;
+        let mut batch = if index == 0 { self.batches.pop_front()? } else { self.batches.remove(index)? };
         self.tidy();
         match std::mem::replace(&mut batch.state, State::Queued) {
             State::Ended(result) => Some(batch.settled(result)),
@@ -508,6 +509,7 @@ impl<R: Receipts> PartitionQueue<R> {
     /// 2. It moves to another leader, whose task has not heard of epoch 1, and offers epoch 0.
     /// 3. Under epoch 0 it would be refused, and come back to epoch 1 with sequence 0: which the broker has, from
     ///    step 1, so that it would take the batch for a duplicate and acknowledge what it never wrote.
+    #[inline]
     fn can_use(&self, identity: Identity) -> bool {
         match self.identity {
             None => true,

@@ -239,12 +239,16 @@ enum Outcome {
 type Parts = Vec<(u32, Result<Placed, DeliveryError>)>;
 
 impl Outcome {
-    fn parts(&self) -> impl Iterator<Item = (u32, &Result<Placed, DeliveryError>)> {
-        let (all, parts) = match self {
-            Self::All(result) => (Some((0, result)), [].as_slice()),
-            Self::Parts(parts) => (None, parts.as_slice()),
-        };
-        all.into_iter().chain(parts.iter().map(|(first, result)| (*first, result)))
+    /// How many of so many records were acknowledged.
+    fn acknowledged(&self, records: u32) -> u32 {
+        let of = |result: &Result<_, _>, count| if result.is_ok() { count } else { 0 };
+        match self {
+            Self::All(result) => of(result, records),
+            Self::Parts(parts) => {
+                let ends = parts.iter().skip(1).map(|(first, _)| *first).chain([records]);
+                parts.iter().zip(ends).map(|((first, result), end)| of(result, end.saturating_sub(*first))).sum()
+            }
+        }
     }
 
     /// The result that an index belongs to, and the first index of those.
@@ -287,36 +291,29 @@ impl Receipts {
         }
         // Whoever comes from here on finds the outcome. What is told runs outside the lock: it may run anything (rule 24).
         let Listeners { wakers, mut callbacks, span } = std::mem::take(&mut *self.listeners());
-        span.end(self.outcome.get().and_then(|outcome| outcome.of(0)).map(|(_, result)| result));
+        let Some(outcome) = self.outcome.get() else { return };
+        span.end(outcome.of(0).map(|(_, result)| result));
         if let Some(records) = self.records.get() {
             self.account.load.remove();
-            self.count(*records);
+            let acknowledged = outcome.acknowledged(*records);
+            self.account.watch.counts.settled(acknowledged.into(), records.saturating_sub(acknowledged).into());
             if !self.account.watch.interceptors.is_empty() {
                 (0..*records)
                     .filter_map(|index| self.result(index))
                     .for_each(|result| self.account.watch.tell(&result));
             }
         }
-        callbacks.sort_by_key(|(index, _)| *index);
-        for (index, callback) in callbacks {
-            if let Some(result) = self.result(index) {
-                shielded(|| callback(result));
+        if !callbacks.is_empty() {
+            callbacks.sort_by_key(|(index, _)| *index);
+            for (index, callback) in callbacks {
+                if let Some(result) = self.result(index) {
+                    shielded(|| callback(result));
+                }
             }
         }
         for (_, waker) in wakers {
             waker.wake();
         }
-    }
-
-    /// Adds what became of so many records.
-    fn count(&self, records: u32) {
-        let Some(outcome) = self.outcome.get() else { return };
-        let ends = outcome.parts().skip(1).map(|(first, _)| first).chain([records]);
-        let (mut acknowledged, mut failed) = (0, 0);
-        for ((first, result), end) in outcome.parts().zip(ends) {
-            *if result.is_ok() { &mut acknowledged } else { &mut failed } += u64::from(end.saturating_sub(first));
-        }
-        self.account.watch.counts.settled(acknowledged, failed);
     }
 
     /// A receipt, of no record in particular when only the batch's end matters.

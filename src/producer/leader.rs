@@ -164,8 +164,8 @@ impl Leader {
             self.accumulator.handle_timeout(now);
         }
         while let Some(id) = self.accumulator.poll_take() {
-            for batch in self.table.get(id).map(|partition| partition.take(&self.limits)).into_iter().flatten() {
-                self.push(now, id, batch);
+            if let Some(partition) = self.table.get(id) {
+                partition.take(&self.limits).for_each(|batch| self.push(now, id, batch));
             }
             self.accumulator.handle_taken(now, id);
         }
@@ -277,8 +277,7 @@ impl Leader {
         let now = self.network.runtime.now();
         let random = self.network.runtime.random();
         if let LaneEvent::Answer { token, .. } | LaneEvent::Sent { token } | LaneEvent::Failed { token, .. } = &event
-            && let Some(at) = self.asked.iter().position(|(_, asked, _)| asked == token)
-            && let Some((_, _, since)) = self.asked.remove(at)
+            && let Some(since) = self.take_asked(*token)
         {
             match &event {
                 LaneEvent::Answer { .. } => self.watch.counts.answered(now.saturating_duration_since(since)),
@@ -312,6 +311,15 @@ impl Leader {
             LaneEvent::Ready => self.accumulator.handle_up(now, lane, true),
             LaneEvent::Down => self.accumulator.handle_up(now, lane, false),
         }
+    }
+
+    /// When the request was sent, if it had no answer yet.
+    fn take_asked(&mut self, token: Token) -> Option<Instant> {
+        let (_, _, since) = match self.asked.front() {
+            Some((_, oldest, _)) if *oldest == token => self.asked.pop_front()?,
+            _ => self.asked.remove(self.asked.iter().position(|(_, asked, _)| *asked == token)?)?,
+        };
+        Some(since)
     }
 
     /// Unless the partition has left: then its batches are for its next leader, whoever has told this one of them.

@@ -24,6 +24,7 @@ impl Load {
     }
 
     /// A batch was sealed.
+    #[inline]
     pub(super) fn add(&self) {
         let now = self.runtime.now();
         let mut state = self.lock();
@@ -34,6 +35,7 @@ impl Load {
     }
 
     /// A sealed batch was settled, well or not.
+    #[inline]
     pub(super) fn remove(&self) {
         let now = self.runtime.now();
         let mut state = self.lock();

@@ -310,6 +310,7 @@ impl Locked<'_> {
 struct Bell(Option<Arc<Mailbox<Message>>>);
 
 impl Drop for Bell {
+    #[inline]
     fn drop(&mut self) {
         if let Some(owner) = &self.0 {
             owner.ring();

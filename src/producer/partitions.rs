@@ -35,6 +35,7 @@ impl Partitions {
 }
 
 /// Which segment, and where in it.
+#[inline]
 fn place(index: usize) -> Option<(usize, usize)> {
     let number = index.checked_add(1)?;
     let segment = number.ilog2();

@@ -185,6 +185,20 @@ impl PartialEq for UnknownTags {
 
 impl Eq for UnknownTags {}
 
+impl Drop for UnknownTags {
+    /// Nearly every struct has none, and need not call anything to learn that.
+    #[inline]
+    fn drop(&mut self) {
+        #[cold]
+        fn drop_run(run: Box<Run>) {
+            drop(run);
+        }
+        if let Some(run) = self.0.take() {
+            drop_run(run);
+        }
+    }
+}
+
 impl UnknownTags {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()

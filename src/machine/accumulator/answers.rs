@@ -7,44 +7,72 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::leader::produce::{LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse};
 use crate::wire::message::Uuid;
 
-/// What one walk over a response finds for each partition that was asked about, in the order of the request.
-pub(super) struct Answers {
-    pub(super) answers: Vec<(PartitionId, Option<PartitionProduceResponse>)>,
-    /// By id when the answer has one (v13 and later), else by name: where that partition is in `answers`. Ascending.
-    places: Vec<(Mention, usize)>,
+/// What one walk over a response finds for each partition that was asked about, in the order of the request. Others are
+/// ignored, and of each the first mention counts (rule 21).
+pub(super) fn find<'a>(
+    asked: impl Iterator<Item = (PartitionId, &'a PartitionName)>,
+    response: &ProduceResponse,
+) -> Vec<(PartitionId, Option<PartitionProduceResponse>)> {
+    let (mut found, mut names) = (Vec::new(), Vec::new());
+    for (id, name) in asked {
+        found.push((id, None));
+        names.push(name);
+    }
+    let (mut next, mut places) = (0, None::<Places<'_>>);
+    for topic in &response.responses {
+        for answer in &topic.partition_responses {
+            let mention = Mention::new(&topic.name, topic.topic_id, answer.index);
+            // Brokers answer in the order of the request.
+            let is_next = names.get(next).is_some_and(|name| mention.is_of(name));
+            let place =
+                if is_next { Some(next) } else { places.get_or_insert_with(|| Places::new(&names)).find(mention) };
+            let Some(place) = place else { continue };
+            next = place + 1;
+            if let Some((_, none @ None)) = found.get_mut(place) {
+                *none = Some(answer);
+            }
+        }
+    }
+    found
 }
 
-/// A topic's id or its name, the other being empty; and the index of the partition.
-type Mention = (Uuid, Arc<str>, i32);
+/// A topic by its id when the answer has one (v13 and later), else by its name, the other being empty; and the index of the
+/// partition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Mention<'a> {
+    topic_id: Uuid,
+    topic: &'a str,
+    index: i32,
+}
 
-impl Answers {
-    pub(super) fn new<'a>(asked: impl Iterator<Item = (PartitionId, &'a PartitionName)>) -> Self {
-        let mut found = Self { answers: Vec::new(), places: Vec::new() };
-        for (id, name) in asked {
-            let place = found.answers.len();
-            found.answers.push((id, None));
-            found.places.push(((Uuid::ZERO, Arc::clone(&name.topic), name.index), place));
-            if !name.topic_id.is_zero() {
-                found.places.push(((name.topic_id, Arc::default(), name.index), place));
-            }
-        }
-        found.places.sort_unstable();
-        found
+impl<'a> Mention<'a> {
+    fn new(topic: &'a str, topic_id: Uuid, index: i32) -> Self {
+        Self { topic_id, topic: if topic_id.is_zero() { topic } else { "" }, index }
     }
 
-    /// The first mention counts.
-    pub(super) fn find(&mut self, response: &ProduceResponse) {
-        for topic in &response.responses {
-            let name = if topic.topic_id.is_zero() { topic.name } else { Arc::default() };
-            for answer in &topic.partition_responses {
-                let wanted = (topic.topic_id, &name, answer.index);
-                let at = self.places.binary_search_by(|((id, name, index), _)| (*id, name, *index).cmp(&wanted));
-                let Some((_, place)) = at.ok().and_then(|at| self.places.get(at)) else { continue };
-                if let Some((_, none @ None)) = self.answers.get_mut(*place) {
-                    *none = Some(answer);
-                }
-            }
-        }
+    fn is_of(self, name: &PartitionName) -> bool {
+        let is_topic =
+            if self.topic_id.is_zero() { *self.topic == *name.topic } else { self.topic_id == name.topic_id };
+        is_topic && self.index == name.index
+    }
+}
+
+/// Where the partitions are in a request, for a broker that answers in an order of its own.
+struct Places<'a>(Vec<(Mention<'a>, usize)>);
+
+impl<'a> Places<'a> {
+    fn new(names: &[&'a PartitionName]) -> Self {
+        let by_name = |name: &'a PartitionName| Mention::new(&name.topic, Uuid::ZERO, name.index);
+        let by_id = |name: &'a PartitionName| Mention::new(&name.topic, name.topic_id, name.index);
+        let mut places: Vec<_> = names.iter().enumerate().map(|(place, name)| (by_name(name), place)).collect();
+        places.extend(names.iter().enumerate().map(|(place, name)| (by_id(name), place)));
+        places.sort_unstable();
+        Self(places)
+    }
+
+    fn find(&self, mention: Mention<'_>) -> Option<usize> {
+        let at = self.0.binary_search_by(|(other, _)| other.cmp(&mention)).ok()?;
+        self.0.get(at).map(|(_, place)| *place)
     }
 }
 

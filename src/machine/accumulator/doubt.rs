@@ -32,7 +32,8 @@ impl Doubt {
 
     /// It was acknowledged, has left, or has nothing to send.
     pub(super) fn find(&mut self, id: PartitionId) {
-        if self.astray.remove(&id) && self.astray.is_empty() {
+        // As nearly always: nobody is.
+        if !self.astray.is_empty() && self.astray.remove(&id) && self.astray.is_empty() {
             self.times = None;
         }
     }

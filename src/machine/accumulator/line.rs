@@ -149,12 +149,13 @@ impl Line {
 
     /// A request was answered, or lost. If it was the head: how long the broker had taken, and whether that was all the time
     /// since it was sent.
+    #[inline]
     pub(super) fn remove(&mut self, now: Instant, token: Token) -> Option<(Duration, bool)> {
-        let is_head = self.head() == Some(token);
-        self.open.retain(|open| *open != token);
-        if !is_head {
+        if self.head() != Some(token) {
+            self.open.retain(|open| *open != token);
             return None;
         }
+        self.open.pop_front();
         let took = self.waited(now).map(|took| (took, self.is_first));
         self.begin(now);
         self.is_first = false;

@@ -390,6 +390,38 @@ fn unmentioned_doubled_and_invented_partitions() {
     assert_eq!(rig.events(), [Failed(1, 1, true)]);
 }
 
+/// Brokers keep the order of the request as a rule, and nobody has promised it.
+#[test]
+fn every_partition_finds_its_answer_in_any_order() {
+    for has_ids in [false, true] {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut rig = Rig::new(2);
+            let other = PartitionName { topic: "u".into(), topic_id: Uuid::ZERO, index: 0 };
+            rig.accumulator.adopt(rig.now, 9, Moving { name: other, queue: queue(true), had_leader: false }, None);
+            if has_ids {
+                [(0, 7), (1, 7), (9, 8)]
+                    .into_iter()
+                    .for_each(|(id, topic)| rig.accumulator.rename(id, Uuid([topic; 16])));
+            }
+            // The topics in turns, which the request does not keep.
+            [0, 9, 1].into_iter().for_each(|id| rig.push(id, id));
+            let token = rig.token();
+            let topic = |(name, id, index, offset): (&str, u8, _, _)| TopicProduceResponse {
+                name: if has_ids { "" } else { name }.into(),
+                topic_id: Uuid(if has_ids { [id; 16] } else { [0; 16] }),
+                partition_responses: vec![ok(index, offset)].into(),
+                ..Default::default()
+            };
+            let answers = [("t", 7, 0, 10), ("u", 8, 0, 20), ("t", 7, 1, 30)];
+            let responses: Vec<_> = order.into_iter().map(|place| topic(answers[place])).collect();
+            let response = ProduceResponse { responses: responses.into(), ..Default::default() };
+            rig.accumulator.handle_response(rig.now, token, &response, MIDDLE);
+            let expected = [Acknowledged(0, 0, Some(10)), Acknowledged(9, 9, Some(20)), Acknowledged(1, 1, Some(30))];
+            assert_eq!(rig.events(), expected, "{order:?}, ids: {has_ids}");
+        }
+    }
+}
+
 /// One answer for each token.
 #[test]
 fn an_answer_to_nothing_is_ignored() {

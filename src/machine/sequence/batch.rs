@@ -114,6 +114,7 @@ impl<R> Batch<R> {
         self.stamp.is_some() && !self.is_ended() && !self.is_told
     }
 
+    #[inline]
     pub(super) fn settled(self, result: Result<Placed, Failure>) -> Settled<R> {
         Settled { receipts: self.receipts, sealed: self.sealed, result }
     }
